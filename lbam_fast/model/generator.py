@@ -1,0 +1,224 @@
+"""The generator as modules that hold the published parameters under the published names."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lbam_fast import reference
+from lbam_fast.config import GaussianStart, LBAMConfig, Output, Range
+from lbam_fast.reference import LEVELS, MULTIPLE, AttentionMaps
+
+
+class _GaussianAttention(nn.Module):
+    """The four learned scalars of g_A; ``sigma1`` and ``sigma2`` are the paper's gamma_l and gamma_r."""
+
+    def __init__(self, start: GaussianStart) -> None:
+        super().__init__()
+        for name, value in zip(("a", "mu", "sigma1", "sigma2"), start, strict=True):
+            self.register_parameter(name, nn.Parameter(torch.tensor(value)))
+
+
+class _MaskUpdate(nn.Module):
+    """The learned exponent of g_M."""
+
+    def __init__(self, alpha: float) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor(alpha))
+
+
+def _block(**children: nn.Module) -> nn.Module:
+    block = nn.Module()
+    for name, child in children.items():
+        block.add_module(name, child)
+    return block
+
+
+def _mask_children(config: LBAMConfig, filter_name: str, c_in: int, c_out: int, start: GaussianStart, last: bool) -> dict[str, nn.Module]:
+    if config.attention in ("reciprocal", "partial"):
+        return {}
+    children: dict[str, nn.Module] = {
+        filter_name: nn.Conv2d(c_in, c_out, config.mask_kernel_size, stride=2, padding=1, bias=False)
+    }
+    if config.attention == "gaussian":
+        children["activationFuncG_A"] = _GaussianAttention(start)
+    if config.alpha_range is not None and not last:
+        children["updateMask"] = _MaskUpdate(config.alpha)
+    return children
+
+
+class Generator(nn.Module):
+    """The parameters of an LBAM generator, and what every way of calling it shares.
+
+    Feature filters start as Kaiming normal for LeakyReLU(0.2), mask filters positive with sum 2 per output.
+    """
+
+    def __init__(self, config: LBAMConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        for i, (c_in, c_out) in enumerate(itertools.pairwise((config.input_channels, *widths)), start=1):
+            mask_in = 3 if i == 1 else c_in
+            mask = _mask_children(config, "maskConv", mask_in, c_out, config.forward_start, i == LEVELS)
+            convolution = nn.Conv2d(c_in, c_out, 4, stride=2, padding=1, bias=False)
+            block = _block(conv=_block(conv=convolution, **mask))
+            if config.batch_norm and i > 1:
+                block.add_module("bn", nn.BatchNorm2d(c_out))
+            self.add_module(f"ec{i}", block)
+        if config.reverse:
+            for i, (c_in, c_out) in enumerate(itertools.pairwise((3, *widths[:-1])), start=1):
+                mask = _mask_children(config, "reverseMaskConv", c_in, c_out, config.reverse_start, i == LEVELS - 1)
+                self.add_module(f"reverseConv{i}", _block(**mask))
+        partial = config.attention == "partial"
+        own_in = widths[-1]
+        for i, c_out in enumerate(reversed(widths[:-1]), start=1):
+            layer: nn.Module = (
+                nn.Conv2d(own_in + c_out, c_out, 3, padding=1, bias=False)
+                if partial
+                else nn.ConvTranspose2d(own_in, c_out, 4, stride=2, padding=1, bias=False)
+            )
+            block = _block(conv=layer)
+            own_in = c_out if partial else 2 * c_out
+            if config.batch_norm:
+                block.add_module("bn", nn.BatchNorm2d(own_in))
+            self.add_module(f"dc{i}", block)
+        self.dc7 = (
+            nn.Conv2d(own_in + 3, 3, 3, padding=1, bias=False)
+            if partial
+            else nn.ConvTranspose2d(own_in, 3, 4, stride=2, padding=1, bias=False)
+        )
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        for name, weight in self.named_parameters():
+            if weight.dim() != 4:
+                continue
+            if "maskconv" in name.lower():
+                weight.uniform_(0, 1)
+                weight.mul_(2 / weight.sum(dim=(1, 2, 3), keepdim=True))
+            else:
+                transposed = name.startswith("dc") and self.config.attention != "partial"
+                # Each output of a 4x4, stride 2 transposed convolution reads 2x2 inputs.
+                fan_in = weight.shape[0] * 4 if transposed else weight[0].numel()
+                weight.normal_(0, math.sqrt(2 / (1 + reference.LEAKY_SLOPE**2) / fan_in))
+
+    def _bounded(self) -> Iterator[tuple[Tensor, Range]]:
+        config = self.config
+        bounds: dict[str, Range | None] = {
+            "a": config.a_range,
+            "mu": config.mu_range,
+            "sigma1": config.gamma_range,
+            "sigma2": config.gamma_range,
+            "alpha": config.alpha_range,
+        }
+        for name, parameter in self.named_parameters():
+            limits = bounds.get(name.rsplit(".", 1)[-1])
+            if limits is not None:
+                yield parameter, limits
+
+    @torch.no_grad()
+    def project_(self) -> None:
+        """Write every learned scalar back into its range. Call it after each optimiser step and after loading weights.
+
+        ``forward`` evaluates at the clamped values in any case and writes nothing.
+        """
+        for parameter, (low, high) in self._bounded():
+            parameter.clamp_(low, high)
+
+    def _state(self) -> dict[str, Tensor]:
+        return dict(itertools.chain(self.named_parameters(), self.named_buffers()))
+
+    def attention_maps(self, mask: Tensor) -> AttentionMaps:
+        """Both chains' maps of a mask [N, 1 or 3, H, W], 1 = known, soft values allowed; for ``model(image, maps=maps)``.
+
+        Maps depend on the mask alone. Those of a batch of 1 serve any batch. The mask is taken in the model's dtype.
+        """
+        _check_shape("mask", mask, (1, 3))
+        return reference.attention_maps(self._state(), self.config, mask.to(self.dc7.weight.dtype))
+
+    def _generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
+        return reference.generate(self._state(), self.config, x, maps, self.training)
+
+
+class LBAM(Generator):
+    """Inpainting with Learnable Bidirectional Attention Maps (Xie et al., ICCV 2019).
+
+    >>> model = LBAM(LBAMConfig.preset("official", base_width=16)).eval()
+    >>> filled = model(image, mask)                      # image [N, 3, H, W] in [0, 1], mask [N, 1, H, W] with 1 = known
+    >>> filled = model(image, maps=model.attention_maps(mask))  # the same; the maps serve every image under this mask
+    """
+
+    def __init__(self, config: LBAMConfig | None = None) -> None:
+        super().__init__(config or LBAMConfig())
+
+    def forward(self, image: Tensor, mask: Tensor | None = None, *, maps: AttentionMaps | None = None) -> Tensor:
+        """The network's raw output [N, 3, H, W] in [0, 1], **not** pasted onto the known pixels.
+
+        image [N, 3, H, W], floating, in [0, 1], damaged or not: what lies in holes (mask 0), even NaN, changes no bit.
+        mask [N or 1, 1 or 3, H, W], 1 = known, soft values allowed; or maps from ``attention_maps``. H, W: multiples of 128.
+        Raises ValueError for other shapes, or unless exactly one of mask and maps is given.
+        """
+        if (mask is None) == (maps is None):
+            raise ValueError("give either mask or maps, not both and not neither")
+        _check_shape("image", image, (3,))
+        if maps is None:
+            assert mask is not None
+            maps = self.attention_maps(mask)
+        _check_same("mask", maps.mask, image)
+        return self._generate(reference.damaged_input(image, maps.mask, self.config.input_channels), maps)
+
+
+class LBAMModel(Generator):
+    """The published class: same positional arguments, call and state-dict keys, so that its files load and ours load there.
+
+    batch_norm=True and output="abs" give the 2019 release; base_width narrower networks.
+    """
+
+    def __init__(
+        self,
+        inputChannels: int = 4,  # noqa: N803 - the published names
+        outputChannels: int = 3,  # noqa: N803
+        *,
+        batch_norm: bool = False,
+        output: Output = "tanh",
+        base_width: int = 64,
+    ) -> None:
+        if outputChannels != 3:
+            raise ValueError(f"outputChannels is {outputChannels}, but the published network has 3")
+        super().__init__(
+            LBAMConfig(base_width=base_width, input_channels=inputChannels, batch_norm=batch_norm, output=output)
+        )
+
+    def forward(self, input_images: Tensor, masks: Tensor) -> Tensor:
+        """input_images [N, 4, H, W]: the damaged image and the first mask channel; masks [N, 3, H, W], 1 = known.
+
+        Returns [N, 3, H, W] in [0, 1], the network's raw output, not pasted. The input is used as it is: holes must be
+        zero already. H, W: multiples of 128. Raises ValueError for other shapes.
+        """
+        _check_shape("input_images", input_images, (self.config.input_channels,))
+        _check_shape("masks", masks, (3,))
+        _check_same("masks", masks, input_images)
+        return self._generate(input_images, self.attention_maps(masks))
+
+
+def _check_shape(name: str, tensor: Tensor, channels: tuple[int, ...]) -> None:
+    wanted = f"[N, {' or '.join(map(str, channels))}, H, W]"
+    if tensor.dim() != 4 or tensor.shape[1] not in channels:
+        raise ValueError(f"{name} has the shape {list(tensor.shape)}, expected {wanted}")
+    height, width = tensor.shape[-2:]
+    if min(height, width) < 1 or height % MULTIPLE or width % MULTIPLE:
+        raise ValueError(
+            f"{name} is {height}x{width} (height x width), expected multiples of {MULTIPLE}: pad it, or use lbam_fast.Inpainter, which does"
+        )
+
+
+def _check_same(name: str, mask: Tensor, image: Tensor) -> None:
+    if mask.shape[-2:] != image.shape[-2:] or mask.shape[0] not in (1, image.shape[0]):
+        raise ValueError(
+            f"{name} {list(mask.shape)} does not go with the image {list(image.shape)}: expected its height and width, and 1 or its batch size"
+        )

@@ -1,0 +1,39 @@
+"""The network as plain PyTorch functions, in any floating dtype and on any device: the specification of every kernel."""
+
+from lbam_fast.reference.functional import (
+    LEAKY_SLOPE,
+    activation,
+    attention_map,
+    convolution,
+    damaged_input,
+    deconvolution,
+    mask_convolution,
+    mask_update,
+    output_form,
+    partial_ratio,
+    reciprocal_attention,
+    step_update,
+)
+from lbam_fast.reference.network import LEVELS, MULTIPLE, AttentionMaps, attention_maps, clamped, generate, inpaint
+
+__all__ = [
+    "LEAKY_SLOPE",
+    "LEVELS",
+    "MULTIPLE",
+    "AttentionMaps",
+    "activation",
+    "attention_map",
+    "attention_maps",
+    "clamped",
+    "convolution",
+    "damaged_input",
+    "deconvolution",
+    "generate",
+    "inpaint",
+    "mask_convolution",
+    "mask_update",
+    "output_form",
+    "partial_ratio",
+    "reciprocal_attention",
+    "step_update",
+]
