@@ -1,0 +1,95 @@
+"""``lbam-fast train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lbam_fast.cli.common import console, failing_with_message, resolve_device, set_threads
+
+
+def train(
+    photographs: Annotated[Path, typer.Argument(help="Folder of photographs, searched with its subfolders.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder for weights.safetensors, training.pt and log.jsonl.")],
+    resume: Annotated[bool, typer.Option(help="Go on with the run in OUTPUT, with the settings it was started with.")] = False,
+    start_from: Annotated[Path | None, typer.Option(help="Weights to start from, instead of random ones.")] = None,
+    preset: Annotated[str, typer.Option(help="Network to train.")] = "official",
+    base_width: Annotated[int, typer.Option(help="Channels of the first layer; 64 is the published network.")] = 64,
+    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 20_000,
+    batch_size: Annotated[int, typer.Option(help="Crops per step.")] = 16,
+    crop: Annotated[int, typer.Option(help="Side of the crops in pixels, a multiple of 128.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Adam's learning rate at its highest.")] = 1e-3,
+    final_learning_rate: Annotated[float, typer.Option(help="And at the end, along a half cosine.")] = 1e-5,
+    hole_weight: Annotated[float, typer.Option(help="Weight of the mean absolute error in holes.")] = 6.0,
+    valid_weight: Annotated[float, typer.Option(help="Weight of the mean absolute error on known pixels.")] = 1.0,
+    clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 1.0,
+    ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are the ones saved.")] = 0.999,
+    amp: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "fp32",
+    seed: Annotated[int, typer.Option(help="Decides weights, crops and masks.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
+    workers: Annotated[int, typer.Option(help="Processes that read and crop pictures; 0: in the training process.")] = 0,
+    compile: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
+    log_every: Annotated[int, typer.Option(help="Steps between lines of the log.")] = 50,
+) -> None:
+    """Train a network on a folder of photographs, with random holes; --resume continues an interrupted run to the bit."""
+    with failing_with_message():
+        import torch
+
+        from lbam_fast.checkpoints import load_checkpoint
+        from lbam_fast.config import LBAMConfig
+        from lbam_fast.model import LBAM
+        from lbam_fast.training import TrainConfig, Trainer, TrainingError
+
+        set_threads(threads)
+        run_only = {
+            "device": resolve_device(device),
+            "workers": workers,
+            "compile": compile,
+            "checkpoint_every": checkpoint_every,
+            "log_every": log_every,
+        }
+        if resume:
+            trainer = Trainer.resume(photographs, output, **run_only)
+        else:
+            if (output / "training.pt").exists():
+                raise TrainingError(f"{output} holds a training already: add --resume to go on with it, or choose another folder")
+            config = TrainConfig(
+                steps=steps,
+                batch_size=batch_size,
+                crop=crop,
+                learning_rate=learning_rate,
+                final_learning_rate=final_learning_rate,
+                hole_weight=hole_weight,
+                valid_weight=valid_weight,
+                clip=clip,
+                ema=ema,
+                amp=amp,  # type: ignore[arg-type] - checked by TrainConfig
+                seed=seed,
+                **run_only,
+            )
+            torch.manual_seed(seed)
+            network = load_checkpoint(start_from) if start_from else LBAM(LBAMConfig.preset(preset, base_width=base_width))
+            trainer = Trainer(network, photographs, output, config)
+        _run(trainer)
+
+
+def _run(trainer: Trainer) -> None:  # type: ignore[name-defined]  # noqa: F821 - imported with torch, on use
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("training", total=trainer.config.steps, completed=trainer.step)
+
+        def report(row: dict[str, float]) -> None:
+            progress.update(task, completed=row["step"], description=f"hole {row['hole']:.4f}  valid {row['valid']:.4f}")
+
+        try:
+            trainer.run(report)
+        except KeyboardInterrupt:
+            trainer.save()
+            console.print(f"stopped at step {trainer.step}; --resume goes on from there")
+            raise
+    console.print(f"weights in {trainer.output / 'weights.safetensors'}")

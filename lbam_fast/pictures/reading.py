@@ -1,0 +1,314 @@
+"""Decode files to pictures and masks."""
+
+import io
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image, ImageCms, ImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import WebPImageFile
+
+from lbam_fast.pictures.picture import PNG_COLOUR_TYPES, PROFILE_SPACES, Picture, PictureError, descriptive
+
+MAX_PIXELS = 500_000_000
+
+_PLAIN_MODES = {"L", "LA", "RGB", "RGBA"}
+_WIDE_MODES = {"I;16", "I;16B", "RGB", "RGBA"}  # RGB and RGBA are how Pillow shows the upper 8 of 16 bits
+_CONVERSIONS = {"1": ("1-bit", "L"), "P": ("palette", "RGB"), "PA": ("palette", "RGBA"), "CMYK": ("CMYK", "RGB"),
+                "YCbCr": ("YCbCr", "RGB")}
+
+# The errors that Pillow meets a damaged EXIF block with.
+_DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
+
+
+class _LargeTiff(TiffImageFile):
+    """A TIFF file that may have more pixels than Pillow's process-wide limit, which its parent checks on loading."""
+
+    def load_prepare(self) -> None:
+        if self._im is None:
+            self.im = Image.core.new(self.mode, self._tile_size)  # type: ignore[attr-defined]
+        super().load_prepare()
+
+
+# The plugins are used directly since Image.open applies Pillow's process-wide limit on the number of pixels.
+_PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"\x89PNG\r\n\x1a\n": PngImageFile,
+    b"\xff\xd8\xff": JpegImageFile,
+    b"RIFF": WebPImageFile,
+    b"II*\0": _LargeTiff, b"MM\0*": _LargeTiff, b"II+\0": _LargeTiff, b"MM\0+": _LargeTiff,
+    b"BM": BmpImageFile,
+}
+
+
+def read_picture(path: str | os.PathLike[str]) -> Picture:
+    """Read a picture with its opacity, EXIF block, colour profile and resolution.
+
+    Palette, YCbCr and CMYK pictures become RGB (CMYK through its colour profile to sRGB, where it has one) and 1-bit
+    pictures become 8-bit grey; ``notes`` says so. A transparent colour becomes an alpha channel. 8 bits stay 8 bits
+    and 16 bits stay 16 bits.
+
+    Args:
+        path: a PNG, JPEG, WebP, TIFF or BMP file of at most ``MAX_PIXELS`` pixels, with any suffix.
+
+    Returns:
+        The picture, upright.
+
+    Raises:
+        PictureError: the file is missing, empty, truncated, damaged or no picture; it holds several pictures; or its
+            pixels are neither 8-bit nor 16-bit integers.
+    """
+    path = Path(path)
+    data = _file_bytes(path)
+    try:
+        return _decode(path, data)
+    except (PictureError, MemoryError):
+        raise
+    except Exception as error:  # decoders meet damaged files with errors of many kinds
+        raise PictureError(f"{path}: cannot be read as a picture ({error}); the file is damaged, truncated or of an "
+                           "unsupported kind: save it anew as an 8-bit or 16-bit PNG") from error
+
+
+def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+    """Read a mask as the luminance of a picture file.
+
+    Transparent parts count as black, partly transparent ones as that much darker: what is painted white on a
+    transparent layer is white in the mask, whatever colour lies hidden under the transparent pixels.
+
+    Args:
+        path: any file that ``read_picture`` reads.
+
+    Returns:
+        ``[H, W]`` float32 in [0, 1], upright: 0 is black and 1 is the full range (255, 65535 or a set bit).
+
+    Raises:
+        PictureError: as ``read_picture`` does.
+    """
+    picture = read_picture(path)
+    full = np.iinfo(picture.pixels.dtype).max
+    pixels = picture.pixels.astype(np.uint32)
+    if pixels.shape[2] == 3:  # whole numbers keep white at exactly 1
+        luminance = (pixels @ np.array([299, 587, 114], np.uint32)).astype(np.float32) / np.float32(1000 * full)
+    else:
+        luminance = pixels[..., 0].astype(np.float32) / np.float32(full)
+    return luminance if picture.alpha is None else luminance * (picture.alpha.astype(np.float32) / np.float32(full))
+
+
+def _file_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise PictureError(f"{path}: is a folder; name a picture file in it")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise PictureError(f"{path}: there is no such file; check the path") from error
+    except OSError as error:
+        raise PictureError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
+    if not data:
+        raise PictureError(f"{path}: the file is empty; expected a picture")
+    return data
+
+
+def _decode(path: Path, data: bytes) -> Picture:
+    image = _open(path, data)
+    previews = _previews(path, image)
+    depth = _bits_per_sample(image, data)
+    _check_kind(path, image.mode, depth)
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    lossless = _is_lossless(image, data)
+    image.load()
+    orientation, exif, notes = _exif(image)
+    notes += [*_conversion_notes(image), *_loss_notes(image, tags)]
+    if previews:
+        notes.append("The previews that the file also holds are not kept.")
+
+    profile = image.info.get("icc_profile")
+    if image.mode == "CMYK":
+        plain, note = _cmyk_to_rgb(image, profile)
+        profile = None
+        notes += [note] if note else []
+    else:
+        plain = image if depth == 16 else _plain(image)
+    samples = np.asarray(plain)
+    samples = samples.reshape(*samples.shape[:2], -1)
+    if depth == 16:
+        samples = _sixteen_bits(path, data, image, samples, tags)
+    samples = _upright(samples, orientation)
+
+    colours = samples.shape[2] - (samples.shape[2] % 2 == 0)
+    if profile and profile[16:20] != PROFILE_SPACES[colours]:
+        notes.append("The colour profile does not belong to such pixels and is not kept.")
+        profile = None
+    return Picture(
+        pixels=np.array(samples[..., :colours], order="C"),
+        alpha=np.array(samples[..., colours], order="C") if samples.shape[2] > colours else None,
+        format=str(image.format), exif=exif, icc_profile=profile or None, notes=tuple(notes), lossless=lossless,
+        dpi=_resolution(image),
+    )
+
+
+def _open(path: Path, data: bytes) -> ImageFile.ImageFile:
+    plugin = next((plugin for signature, plugin in _PLUGINS.items() if data.startswith(signature)), None)
+    if plugin is None:
+        raise PictureError(f"{path}: is not a picture that can be read; expected PNG, JPEG, WebP, TIFF or BMP: "
+                           "convert it to one of them")
+    image = plugin(io.BytesIO(data))
+    if image.width * image.height > MAX_PIXELS:
+        raise PictureError(f"{path}: has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}; scale it "
+                           "down or cut it into parts")
+    return image
+
+
+def _previews(path: Path, image: ImageFile.ImageFile) -> int:
+    """How many previews and masks a TIFF file holds besides its picture; several pictures are refused."""
+    frames = getattr(image, "n_frames", 1)
+    previews = 0
+    if isinstance(image, TiffImageFile):
+        for frame in range(1, frames):
+            image.seek(frame)
+            previews += bool(image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 0b101)
+        image.seek(0)
+    if frames - previews > 1:
+        raise PictureError(f"{path}: holds {frames - previews} pictures (an animation or pages); expected one: save "
+                           "the one that is meant to a file of its own")
+    return previews
+
+
+def _bits_per_sample(image: ImageFile.ImageFile, data: bytes) -> int:
+    if isinstance(image, TiffImageFile):
+        return int(max(image.tag_v2.get(ExifTags.Base.BitsPerSample, (1,))))
+    return data[24] if isinstance(image, PngImageFile) else 8
+
+
+def _check_kind(path: Path, mode: str, depth: int) -> None:
+    wide = depth == 16 and mode in _WIDE_MODES
+    if not wide and (depth > 8 or mode not in _PLAIN_MODES | _CONVERSIONS.keys()):
+        raise PictureError(f"{path}: its pixels are of an unsupported kind ({depth}-bit, mode {mode}); expected 8-bit "
+                           "integers, or 16-bit grey or RGB: convert it to a 16-bit PNG or TIFF")
+
+
+def _is_lossless(image: ImageFile.ImageFile, data: bytes) -> bool:
+    if isinstance(image, WebPImageFile):
+        return b"VP8L" in _webp_chunk_names(data)
+    return image.format != "JPEG" and image.info.get("compression") not in {"jpeg", "tiff_jpeg", "webp"}
+
+
+def _webp_chunk_names(data: bytes) -> Iterable[bytes]:
+    position = 12
+    while position + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, position)
+        yield name
+        position += 8 + size + size % 2
+
+
+def _exif(image: ImageFile.ImageFile) -> tuple[int, bytes | None, list[str]]:
+    """Orientation that a loaded image still has, its EXIF block once upright, and a note if the block is damaged.
+
+    Pillow turns TIFF files itself as it loads them and then drops their orientation.
+    """
+    try:
+        exif = image.getexif()
+        orientation = exif.get(ExifTags.Base.Orientation, 1)
+        if isinstance(image, TiffImageFile):
+            exif = descriptive(exif)
+        if ExifTags.Base.Orientation in exif:
+            exif[ExifTags.Base.Orientation] = 1
+        return orientation, exif.tobytes() if len(exif) else None, []
+    except _DAMAGE:
+        return 1, None, ["The EXIF block is damaged and is not kept."]
+
+
+def _conversion_notes(image: ImageFile.ImageFile) -> Iterable[str]:
+    if image.mode in _CONVERSIONS:
+        name, mode = _CONVERSIONS[image.mode]
+        yield f"{name} picture: written back as {'8-bit grey' if mode == 'L' else 'RGB'}."
+
+
+def _loss_notes(image: ImageFile.ImageFile, tags: Any) -> Iterable[str]:
+    info = image.info
+    if "xmp" in info or "XML:com.adobe.xmp" in info:
+        yield "The XMP metadata is not kept."
+    if isinstance(image, PngImageFile) and any(not key.startswith(("XML:", "Raw profile")) for key in image.text):
+        yield "The PNG text entries are not kept."
+    if "mpoffset" in info:
+        yield "The further pictures in the file (such as a gain map or a second view) are not kept."
+    if "gamma" in info and not {"icc_profile", "srgb"} & info.keys() and abs(info["gamma"] - 1 / 2.2) > 0.01:
+        yield "The PNG gamma value is not kept."
+    extra = tags.get(ExifTags.Base.ExtraSamples, ())
+    if 1 in extra:
+        yield "The colours were stored multiplied by the opacity; written back unmultiplied."
+    if len(extra) > ("A" in image.getbands()):
+        yield "The channels besides colour and opacity are not kept."
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The 8-bit image in the mode L, LA, RGB or RGBA that holds all it has."""
+    mode = image.mode if image.mode in _PLAIN_MODES else _CONVERSIONS[image.mode][1]
+    if "transparency" in image.info:
+        mode = {"L": "LA", "RGB": "RGBA"}.get(mode, mode)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _cmyk_to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str | None]:
+    """The image as sRGB, and a note if it has a colour profile that could not be used."""
+    if not profile:
+        return image.convert("RGB"), None
+    try:
+        converted = ImageCms.profileToProfile(
+            image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB",
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC, flags=ImageCms.Flags.BLACKPOINTCOMPENSATION)
+    except (ImageCms.PyCMSError, OSError, ValueError):
+        return image.convert("RGB"), "The CMYK colour profile could not be used: colours may have shifted."
+    assert converted is not None  # only a conversion in place returns nothing
+    return converted, None
+
+
+def _sixteen_bits(path: Path, data: bytes, image: ImageFile.ImageFile, shown: np.ndarray, tags: Any) -> np.ndarray:
+    """All 16 bits, ``[H, W, C]``, of a picture that Pillow shows as ``shown``: in full if grey, else in 8 bits."""
+    if image.mode.startswith("I;16"):
+        samples = shown.astype(np.uint16)  # in the machine's byte order
+        if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # 0 is white
+            samples = np.invert(samples)
+    else:
+        samples = _sixteen_bit_colour(path, data, shown)
+    if "transparency" in image.info:
+        opaque = (samples != image.info["transparency"]).any(axis=2)
+        samples = np.dstack([samples, np.where(opaque, 65535, 0).astype(np.uint16)])
+    grey_with_alpha = isinstance(image, PngImageFile) and data[25] == PNG_COLOUR_TYPES[2]
+    return samples[..., [0, 3]] if grey_with_alpha else samples
+
+
+def _sixteen_bit_colour(path: Path, data: bytes, shown: np.ndarray) -> np.ndarray:
+    """OpenCV's 16-bit samples, ``[H, W, C]``, checked against ``shown``, the upper 8 bits of the same by Pillow."""
+    decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    channels = shown.shape[2]
+    if decoded is not None and decoded.dtype == np.uint16 and decoded.ndim == 3 and decoded.shape[2] >= channels:
+        samples = decoded[..., [2, 1, 0, 3][:channels]]
+        if np.array_equal(np.right_shift(samples, 8), shown):
+            return samples
+    raise PictureError(f"{path}: its 16-bit pixels are stored in an unusual way (such as multiplied by the opacity) "
+                       "that cannot be decoded safely; save it anew as a 16-bit PNG")
+
+
+def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
+    """Turn and mirror ``[H, W, ...]`` as an EXIF orientation asks for; other values than 2 to 8 leave it as it is."""
+    if orientation in {5, 6, 7, 8}:
+        array = array.swapaxes(0, 1)
+    if orientation in {2, 3, 6, 7}:
+        array = array[:, ::-1]
+    if orientation in {3, 4, 7, 8}:
+        array = array[::-1]
+    return array
+
+
+def _resolution(image: ImageFile.ImageFile) -> tuple[float, float] | None:
+    dpi = image.info.get("dpi")
+    if dpi is None or not all(0 < value < 65536 for value in dpi):
+        return None
+    return float(dpi[0]), float(dpi[1])

@@ -1,0 +1,183 @@
+"""Encode pictures, and write them completely or not at all."""
+
+import io
+import os
+import shutil
+import struct
+import uuid
+import zlib
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from lbam_fast.pictures.picture import FORMATS, PNG_COLOUR_TYPES, Picture, PictureError, descriptive
+
+
+def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> None:
+    """Write a picture in the format of the path's suffix: completely, or not at all.
+
+    PNG, TIFF and BMP hold the pixels without loss, and so does WebP for a picture whose source was ``lossless``. JPEG
+    keeps the full colour resolution (4:4:4). EXIF block, colour profile and resolution are written where the format
+    has a place for them; BMP has none for the first two, WebP none for the resolution and for a grey profile.
+
+    The file takes its name only once it is complete, so a failure leaves what was there before.
+
+    Args:
+        path: the file to write or to replace; its suffix is one of ``output_suffixes()``, in any case.
+        picture: the picture; see ``Picture`` for shapes and dtypes.
+        quality: quality of JPEG and of lossy WebP, 1 to 100.
+
+    Raises:
+        PictureError: the suffix is unknown; the format cannot hold 16 bits or opacity as the picture has them (JPEG:
+            neither; WebP: no 16 bits; BMP: no 16 bits, and opacity only if the source was a BMP; TIFF: no opacity
+            with 16-bit grey); arrays or quality are not as described; or the file cannot be written.
+    """
+    path = Path(path)
+    output_format = FORMATS.get(path.suffix.lower())
+    if output_format is None:
+        raise PictureError(f"{path}: cannot write files with suffix {path.suffix!r}; choose one of "
+                           + ", ".join(sorted(FORMATS)))
+    _check_arrays(path, picture)
+    _check_capacity(path, picture, output_format)
+    if not 1 <= quality <= 100:
+        raise PictureError(f"{path}: quality is {quality}; choose 1 to 100")
+    if not path.parent.is_dir():
+        raise PictureError(f"{path}: there is no folder {path.parent}; create it or choose another one")
+    try:
+        _replace_file(path.resolve(), _encode(picture, output_format, quality))
+    except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
+        raise PictureError(f"{path}: cannot be written ({error}); check the folder and the disk, or choose another "
+                           "file or format") from error
+
+
+def _check_arrays(path: Path, picture: Picture) -> None:
+    pixels, alpha = picture.pixels, picture.alpha
+    shaped = pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.size > 0
+    if not shaped or pixels.dtype not in (np.uint8, np.uint16):
+        raise PictureError(f"{path}: pixels are {list(pixels.shape)} {pixels.dtype}; expected [H, W, 3] or [H, W, 1] "
+                           "of uint8 or uint16")
+    if alpha is not None and (alpha.shape != pixels.shape[:2] or alpha.dtype != pixels.dtype):
+        raise PictureError(f"{path}: alpha is {list(alpha.shape)} {alpha.dtype}; expected {list(pixels.shape[:2])} "
+                           f"{pixels.dtype} as the pixels are")
+
+
+def _check_capacity(path: Path, picture: Picture, output_format: str) -> None:
+    sixteen, transparent = picture.pixels.dtype == np.uint16, picture.alpha is not None
+    if sixteen and output_format not in {"PNG", "TIFF"}:
+        raise PictureError(f"{path}: {output_format} cannot hold the picture's 16 bits a channel; choose .png or .tif")
+    if sixteen and transparent and output_format == "TIFF" and picture.pixels.shape[2] == 1:
+        raise PictureError(f"{path}: 16-bit grey with opacity is not supported in TIFF; choose .png")
+    if transparent and (output_format == "JPEG" or (output_format == "BMP" and picture.format != "BMP")):
+        raise PictureError(f"{path}: {output_format} cannot hold the picture's opacity (alpha channel); choose .png, "
+                           ".tif or .webp")
+
+
+def _replace_file(target: Path, content: bytes) -> None:
+    temporary = target.with_name(f".{uuid.uuid4().hex}{target.suffix}")
+    try:
+        with open(temporary, "xb") as file:
+            file.write(content)
+        if target.exists():
+            shutil.copymode(target, temporary)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _encode(picture: Picture, output_format: str, quality: int) -> bytes:
+    samples = picture.pixels
+    if picture.alpha is not None:
+        samples = np.dstack([samples, picture.alpha])
+    if output_format == "TIFF":
+        return _tiff(picture, samples)
+    if samples.dtype == np.uint16:
+        return _png16(picture, samples)
+    if output_format == "BMP" and samples.shape[2] == 4:  # Pillow's 32-bit BMP does not mark its alpha as such
+        return bytes(cv2.imencode(".bmp", samples[..., [2, 1, 0, 3]])[1])
+    return _with_pillow(picture, samples, output_format, quality)
+
+
+def _with_pillow(picture: Picture, samples: np.ndarray, output_format: str, quality: int) -> bytes:
+    options: dict[str, Any] = {"exif": picture.exif, "icc_profile": picture.icc_profile, "dpi": picture.dpi}
+    if output_format == "JPEG":
+        options |= {"quality": quality, "subsampling": "4:4:4"}
+    if output_format == "WEBP":
+        options |= {"quality": quality, "lossless": picture.lossless, "exact": True}
+        if picture.pixels.shape[2] == 1:  # WebP stores grey as RGB
+            del options["icc_profile"]
+    buffer = io.BytesIO()
+    image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
+    image.save(buffer, output_format, **{name: value for name, value in options.items() if value is not None})
+    return buffer.getvalue()
+
+
+def _png16(picture: Picture, samples: np.ndarray) -> bytes:
+    height, width, channels = samples.shape
+    rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
+    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
+    filtered[:, 0] = 1  # filter "Sub": each byte less the one a pixel before it
+    step = 2 * channels
+    filtered[:, 1:step + 1] = rows[:, :step]
+    np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, step + 1:])
+
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, PNG_COLOUR_TYPES[channels], 0, 0, 0))]
+    if picture.icc_profile:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))
+    if picture.dpi:
+        chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in picture.dpi), 1)))
+    if picture.exif:
+        chunks.append((b"eXIf", picture.exif.removeprefix(b"Exif\0\0")))
+    compressed, size = zlib.compress(filtered.data), 1 << 24
+    chunks += [(b"IDAT", compressed[start:start + size]) for start in range(0, len(compressed), size)]
+    chunks.append((b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+        for name, content in chunks)
+
+
+def _tiff(picture: Picture, samples: np.ndarray) -> bytes:
+    """A TIFF file of one picture: deflated strips of about a megabyte, with horizontal differencing."""
+    height, width, channels = samples.shape
+    differences = np.diff(samples, axis=1, prepend=np.zeros_like(samples[:, :1]))
+    differences = differences.astype(samples.dtype.newbyteorder("<"), copy=False)
+    rows = max(1, (1 << 20) // differences[0].nbytes)
+    strips = [zlib.compress(differences[start:start + rows].tobytes()) for start in range(0, height, rows)]
+    sizes = [len(strip) for strip in strips]
+
+    tags = _exif_directory(picture.exif)
+    tags[ExifTags.Base.ImageWidth] = width
+    tags[ExifTags.Base.ImageLength] = height
+    tags[ExifTags.Base.BitsPerSample] = (8 * samples.itemsize,) * channels
+    tags[ExifTags.Base.Compression] = 8
+    tags[ExifTags.Base.PhotometricInterpretation] = 2 if channels >= 3 else 1
+    tags[ExifTags.Base.SamplesPerPixel] = channels
+    tags[ExifTags.Base.RowsPerStrip] = rows
+    tags[ExifTags.Base.StripOffsets] = tuple(accumulate(sizes[:-1], initial=0))  # from the end of the tags
+    tags[ExifTags.Base.StripByteCounts] = tuple(sizes)
+    tags[ExifTags.Base.PlanarConfiguration] = 1
+    tags[ExifTags.Base.Predictor] = 2
+    if picture.alpha is not None:
+        tags[ExifTags.Base.ExtraSamples] = 2  # opacity that the colours are not multiplied by
+    if picture.icc_profile:
+        tags[ExifTags.Base.InterColorProfile] = picture.icc_profile
+    if picture.dpi:
+        tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = picture.dpi
+        tags[ExifTags.Base.ResolutionUnit] = 2
+    buffer = io.BytesIO()
+    tags.save(buffer)
+    return buffer.getvalue() + b"".join(strips)
+
+
+def _exif_directory(block: bytes | None) -> ImageFileDirectory_v2:
+    """The tags of a TIFF file that hold an EXIF block."""
+    directory = ImageFileDirectory_v2()
+    exif = Image.Exif()
+    exif.load(block or b"")
+    for tag, value in descriptive(exif).items():
+        directory[tag] = value
+    return directory

@@ -1,0 +1,220 @@
+"""Training of an LBAM generator with L1 terms: deterministic, resumable to the bit, with an averaged copy of the weights."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lbam_fast.checkpoints import replacing, save_checkpoint
+from lbam_fast.config import LBAMConfig
+from lbam_fast.data import PhotographCrops
+from lbam_fast.model import LBAM, Generator
+
+WEIGHTS_FILE, STATE_FILE, LOG_FILE = "weights.safetensors", "training.pt", "log.jsonl"
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot start or go on; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of one run. All but the last five decide its result, and are kept to when it is resumed.
+
+    steps, batch_size, crop   optimiser steps, crops per step, and their side in pixels (a multiple of 128)
+    learning_rate             Adam's, after ``warmup`` steps; falls along a half cosine to ``final_learning_rate``
+    hole_weight, valid_weight of the mean absolute error over holes and over known pixels, both per pixel of the whole crop
+    clip                      largest norm of the gradient
+    ema                       decay of the running average of the weights, which is what is saved; 0 saves the last weights
+    amp                       "fp32", "bf16", or "fp16" (with loss scaling, on a GPU)
+    seed                      of weights, crops and masks
+    """
+
+    steps: int = 20_000
+    batch_size: int = 16
+    crop: int = 128
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    warmup: int = 200
+    hole_weight: float = 6.0
+    valid_weight: float = 1.0
+    clip: float = 1.0
+    ema: float = 0.999
+    amp: Literal["fp32", "bf16", "fp16"] = "fp32"
+    seed: int = 0
+    device: str = "cpu"
+    workers: int = 0
+    compile: bool = False
+    checkpoint_every: int = 500
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        if self.crop < 128 or self.crop % 128:
+            raise TrainingError(f"the crop is {self.crop}, expected a multiple of 128")
+        if self.amp not in ("fp32", "bf16", "fp16"):
+            raise TrainingError(f"amp is {self.amp!r}, expected fp32, bf16 or fp16")
+        if min(self.steps, self.batch_size, self.log_every, self.checkpoint_every) < 1:
+            raise TrainingError("steps, batch_size, log_every and checkpoint_every must be at least 1")
+
+
+_RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every")
+
+
+def reconstruction_loss(output: Tensor, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(hole, valid): mean absolute error over [N, 3, H, W], counted where the mask [N, 1, H, W] is 0 and where it is 1."""
+    error = (output.float() - image).abs()
+    return (error * (1 - mask)).mean(), (error * mask).mean()
+
+
+class Trainer:
+    """Trains ``model`` on the photographs of a folder and keeps everything under ``output``.
+
+    ``weights.safetensors`` holds the averaged weights, ``training.pt`` all that a resumed run needs, ``log.jsonl`` a line
+    every ``log_every`` steps. Both files are replaced whole, so an interruption loses at most the steps since the last.
+    """
+
+    def __init__(self, model: LBAM, photographs: Path, output: Path, config: TrainConfig) -> None:
+        self.config, self.output = config, output
+        self.device = torch.device(config.device)
+        self.model = model.to(self.device, memory_format=torch.channels_last).train()
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
+        self.data = PhotographCrops(photographs, config.crop, config.steps * config.batch_size, config.seed)
+        self.step = 0
+        self._forward: Callable[..., Tensor] = torch.compile(self.model) if config.compile else self.model
+
+    def run(self, report: Callable[[dict[str, float]], None] = lambda row: None) -> None:
+        """Train from the present step to the last. ``report`` gets every row of the log."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        sums, rows, started = torch.zeros(2, device=self.device), 0, time.perf_counter()
+        for image, mask in self._batches():
+            sums += self._train_step(image, mask)
+            rows += 1
+            if self.step % self.config.log_every == 0 or self.step == self.config.steps:
+                row = self._row(sums / rows, rows, time.perf_counter() - started)
+                with (self.output / LOG_FILE).open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(row) + "\n")
+                report(row)
+                sums, rows, started = torch.zeros_like(sums), 0, time.perf_counter()
+            if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+                self.save()
+
+    def save(self) -> None:
+        """Write the averaged weights and the whole state of the training."""
+        state = {
+            "network": self.model.config.to_dict(),
+            "settings": dataclasses.asdict(self.config),
+            "step": self.step,
+            "model": self.model.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        with replacing(self.output / STATE_FILE) as temporary:
+            torch.save(state, temporary)
+        save_checkpoint(self.average, self.output / WEIGHTS_FILE)
+
+    @classmethod
+    def resume(cls, photographs: Path, output: Path, **run_only: Any) -> Trainer:
+        """Go on with the run in ``output`` exactly as if it had not stopped.
+
+        Only settings that do not change the result (device, workers, compile, checkpoint_every, log_every) may be given anew.
+        Raises TrainingError where there is nothing to resume.
+        """
+        path = output / STATE_FILE
+        if not path.is_file():
+            raise TrainingError(f"nothing to resume: there is no {STATE_FILE} in {output}")
+        if set(run_only) - set(_RUN_ONLY):
+            raise TrainingError(f"a resumed run keeps its settings; only {', '.join(_RUN_ONLY)} may change")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        config = TrainConfig(**{**state["settings"], **run_only})
+        trainer = cls(LBAM(LBAMConfig.from_dict(state["network"])), photographs, output, config)
+        trainer.model.load_state_dict(state["model"])
+        trainer.average.load_state_dict(state["average"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.scaler.load_state_dict(state["scaler"])
+        trainer.step = state["step"]
+        return trainer
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        config = self.config
+        remaining = range(self.step * config.batch_size, config.steps * config.batch_size)
+        loader = DataLoader(
+            self.data,
+            batch_size=config.batch_size,
+            sampler=remaining,
+            num_workers=config.workers,
+            pin_memory=self.device.type == "cuda",
+        )
+        for image, mask in loader:
+            yield (
+                image.to(self.device, non_blocking=True, memory_format=torch.channels_last),
+                mask.to(self.device, non_blocking=True),
+            )
+
+    def _train_step(self, image: Tensor, mask: Tensor) -> Tensor:
+        config = self.config
+        for group in self.optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        amp = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.amp]
+        with torch.autocast(self.device.type, amp, enabled=amp is not None):
+            output = self._forward(image, mask)
+        hole, valid = reconstruction_loss(output, image, mask)
+        loss = config.hole_weight * hole + config.valid_weight * valid
+        self.optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimizer)
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.model.project_()
+        self.step += 1
+        self._update_average()
+        return torch.stack([hole, valid]).detach()
+
+    def _learning_rate(self) -> float:
+        config = self.config
+        if self.step < config.warmup:
+            return config.learning_rate * (self.step + 1) / config.warmup
+        progress = (self.step - config.warmup) / max(1, config.steps - config.warmup)
+        span = config.learning_rate - config.final_learning_rate
+        return config.final_learning_rate + span * (1 + math.cos(math.pi * progress)) / 2
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = min(self.config.ema, self.step / (self.step + 10))
+        torch._foreach_lerp_(_parameters(self.average), _parameters(self.model), 1 - decay)
+        for own, other in zip(self.average.buffers(), self.model.buffers(), strict=True):
+            own.copy_(other)
+
+    def _row(self, losses: Tensor, steps: int, seconds: float) -> dict[str, float]:
+        hole, valid = losses.tolist()
+        if not math.isfinite(hole + valid):
+            raise TrainingError(
+                f"the loss is not finite at step {self.step}; the last checkpoint in {self.output} is intact: "
+                "resume from it, or start again with a lower learning rate or with fp32"
+            )
+        return {
+            "step": self.step,
+            "hole": hole,
+            "valid": valid,
+            "learning_rate": self._learning_rate(),
+            "seconds_per_step": seconds / steps,
+            "images_per_second": steps * self.config.batch_size / seconds,
+        }
+
+
+def _parameters(model: Generator) -> list[Tensor]:
+    return list(model.parameters())
