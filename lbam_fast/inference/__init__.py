@@ -1,0 +1,7 @@
+"""Images in, images out."""
+
+from lbam_fast.inference.errors import InpaintError
+from lbam_fast.inference.inpainter import DTYPES, Inpainter, embedded_weights
+from lbam_fast.inference.masks import HoleColour, MaskOptions
+
+__all__ = ["DTYPES", "HoleColour", "InpaintError", "Inpainter", "MaskOptions", "embedded_weights"]

@@ -1,0 +1,223 @@
+"""Images in, images out: any size, kind and number, with known pixels untouched."""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lbam_fast.checkpoints import load_checkpoint
+from lbam_fast.inference.errors import InpaintError
+from lbam_fast.inference.layouts import Array, Canvas, from_unit, read_image, read_mask, to_unit
+from lbam_fast.inference.masks import Hole, HoleColour, MaskOptions, find_hole
+from lbam_fast.model import LBAM
+from lbam_fast.reference import MULTIPLE
+
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+EMBEDDED = "lbam_narrow.safetensors"
+BYTES_PER_PIXEL_AND_CHANNEL, BYTES_PER_PIXEL = 13, 80
+
+
+class Inpainter:
+    """Fills holes in pictures with an LBAM network.
+
+    >>> inpainter = Inpainter.from_pretrained()
+    >>> filled = inpainter(image, mask)            # PIL, NumPy or torch; one picture or many; the mask's holes are white
+
+    Known pixels come back identical to the bit. What lies in a hole has no influence, be it NaN. Pictures of any size are
+    padded by reflection to the network's multiple of 128 and cropped back, never resized. Calls from several threads are safe.
+    """
+
+    def __init__(
+        self,
+        model: LBAM,
+        *,
+        device: str | torch.device = "auto",
+        dtype: str | torch.dtype = "float32",
+        hole: HoleColour = "white",
+        threshold: float = 0.5,
+        grow: int = 0,
+        feather: int = 0,
+        batch_size: int = 4,
+    ) -> None:
+        """``model`` is moved to ``device`` ("auto": the GPU if there is one) and put into ``eval()``.
+
+        dtype float32 and float64 convert the weights; bfloat16 and float16 run under autocast. hole, threshold, grow and
+        feather: see MaskOptions. batch_size: how many pictures of equal size run at once. Raises InpaintError.
+        """
+        self.options = MaskOptions(hole, threshold, grow, feather)
+        self.dtype = _dtype(dtype)
+        self.device = _device(device)
+        if batch_size < 1:
+            raise InpaintError(f"batch_size is {batch_size}, expected at least 1")
+        self.batch_size = batch_size
+        weights = torch.float64 if self.dtype == torch.float64 else torch.float32
+        self.model = model.to(self.device, weights, memory_format=torch.channels_last).eval()
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path | None = None, *, preset: str | None = None, **options: Any) -> Inpainter:
+        """With the weights in ``path``, or the narrow network that ships in the package; options as for the constructor.
+
+        ``preset`` names the network of a file that could be several. Raises CheckpointError or InpaintError.
+        """
+        return cls(load_checkpoint(path or embedded_weights(), preset), **options)
+
+    def __call__(self, image: Any, mask: Any) -> Any:
+        """Fill the holes of one picture, or of many under a mask each or one mask for all.
+
+        image  a PIL image (L, LA, RGB, RGBA, I;16; palette, CMYK and others come back as RGB), an array [H, W] or [H, W, C]
+               or a tensor [C, H, W], uint8, uint16 or floating in [0, 1], C from 1 to 4 with alpha in 2 and 4 kept as it is;
+               for many: a list of these, an array [N, H, W, C] or a tensor [N, C, H, W]
+        mask   PIL, array or tensor of the image's height and width, white = hole unless the inpainter was told otherwise
+        Returns what was given: same type, dtype, shape, layout. Raises InpaintError; warns if a picture is hole all over.
+        """
+        images, masks, join = _as_lists(image, mask)
+        canvases = [read_image(one) for one in images]
+        holes = self._holes(canvases, masks)
+        filled: list[Array] = [canvas.pixels for canvas in canvases]
+        for indices in self._batches(canvases, holes):
+            raw = self._run([canvases[i] for i in indices], [holes[i] for i in indices])
+            for i, output in zip(indices, raw, strict=True):
+                filled[i] = paste(canvases[i].pixels, output, holes[i])
+        return join([canvas.restore(pixels) for canvas, pixels in zip(canvases, filled, strict=True)])
+
+    def _holes(self, canvases: list[Canvas], masks: list[Any]) -> list[Hole]:
+        shared = find_hole(read_mask(masks[0]), self.options) if len(masks) == 1 else None
+        holes = []
+        for i, canvas in enumerate(canvases):
+            hole = shared or find_hole(read_mask(masks[i]), self.options)
+            _check(canvas, hole)
+            holes.append(hole)
+        return holes
+
+    def _batches(self, canvases: list[Canvas], holes: list[Hole]) -> list[list[int]]:
+        """Indices of the pictures that have something to fill, those of equal size together."""
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, (canvas, hole) in enumerate(zip(canvases, holes, strict=True)):
+            if hole.filled.any():
+                groups[canvas.pixels.shape[:2]].append(i)
+        size = self.batch_size
+        return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+
+    def _run(self, canvases: list[Canvas], holes: list[Hole]) -> NDArray[np.float32]:
+        """The network's raw output [N, H, W, 3] in [0, 1] for pictures of one size."""
+        height, width = canvases[0].pixels.shape[:2]
+        shared = all(hole is holes[0] for hole in holes)
+        known = np.stack([~hole.filled for hole in (holes[:1] if shared else holes)])
+        images = np.stack([np.where(hole.filled[..., None], 0, to_unit(c.pixels)) for c, hole in zip(canvases, holes, strict=True)])
+        try:
+            with torch.inference_mode(), self._autocast():
+                maps = self.model.attention_maps(self._padded(known[:, None]))
+                output = self.model(self._padded(np.moveaxis(images, -1, 1)), maps=maps)
+                return output[..., :height, :width].permute(0, 2, 3, 1).float().cpu().numpy()
+        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "allocate" not in str(error):
+                raise
+            needed = memory_needed(self.model, len(images), height, width) / 2**30
+            raise InpaintError(
+                f"out of memory on {self.device}: {len(images)} picture(s) of {width}x{height} need about {needed:.1f} GiB. "
+                "Try a smaller batch_size, smaller pictures, dtype bfloat16, or a device with more memory"
+            ) from error
+
+    def _padded(self, batch: Array) -> Tensor:
+        """[N, C, H, W], padded below and on the right to multiples of 128 by repeated reflection, as ``numpy.pad`` does it."""
+        for axis in (2, 3):
+            batch = batch.take(_reflected(batch.shape[axis]), axis=axis)
+        dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
+        return torch.from_numpy(batch).to(self.device, dtype).contiguous(memory_format=torch.channels_last)
+
+    def _autocast(self) -> torch.autocast:
+        low = self.dtype in (torch.bfloat16, torch.float16)
+        return torch.autocast(self.device.type, self.dtype if low else None, enabled=low)
+
+
+def paste(pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
+    """``pixels`` [H, W, 1 or 3] with the network's ``output`` [H, W, 3] in its hole; all other pixels are the very same."""
+    result = pixels.copy()
+    blended = hole.filled & (hole.weight < 1)
+    weight = hole.weight[blended][:, None]
+    values = output.copy()
+    values[blended] = weight * output[blended] + (1 - weight) * to_unit(pixels)[blended]
+    result[hole.filled] = from_unit(values[hole.filled], pixels)
+    return result
+
+
+def embedded_weights() -> Path:
+    """The file of the narrow network that ships in the package."""
+    return Path(str(resources.files("lbam_fast") / "weights" / EMBEDDED))
+
+
+def memory_needed(model: LBAM, count: int, height: int, width: int) -> float:
+    """Bytes that a forward pass takes at its highest, roughly: weights, and the tensors alive in the decoder's last level.
+
+    Fitted to the measured peak of the plain PyTorch path in float32; see docs/architecture.md.
+    """
+    padded = count * len(_reflected(height)) * len(_reflected(width))
+    weights = sum(p.numel() * p.element_size() for p in model.parameters())
+    return weights + padded * (BYTES_PER_PIXEL_AND_CHANNEL * model.config.base_width + BYTES_PER_PIXEL)
+
+
+def _reflected(size: int) -> NDArray[np.intp]:
+    return np.pad(np.arange(size), (0, -size % MULTIPLE), mode="reflect")
+
+
+def _as_lists(image: Any, mask: Any) -> tuple[list[Any], list[Any], Any]:
+    """Images, masks (as many, or one for all), and what joins the results into what was given."""
+    if isinstance(image, (Tensor, np.ndarray)) and image.ndim == 4:
+        images = list(image)
+        join: Any = torch.stack if isinstance(image, Tensor) else np.stack
+    elif isinstance(image, Sequence):
+        images, join = list(image), list
+    else:
+        images, join = [image], lambda results: results[0]
+    many = (isinstance(mask, (Tensor, np.ndarray)) and mask.ndim == 4) or isinstance(mask, Sequence)
+    masks = list(mask) if many else [mask]
+    if not images:
+        raise InpaintError("no images were given")
+    if len(masks) not in (1, len(images)):
+        raise InpaintError(f"{len(masks)} masks for {len(images)} images: expected one each, or one for all")
+    return images, masks, join
+
+
+def _check(canvas: Canvas, hole: Hole) -> None:
+    height, width = canvas.pixels.shape[:2]
+    if hole.filled.shape != (height, width):
+        mask_height, mask_width = hole.filled.shape
+        raise InpaintError(f"the mask is {mask_width}x{mask_height} (width x height), the image {width}x{height}: expected the same size")
+    if np.issubdtype(canvas.pixels.dtype, np.floating):
+        known = canvas.pixels[~hole.filled]
+        if not np.isfinite(known).all():
+            raise InpaintError("known pixels hold NaN or infinity: expected numbers in [0, 1]; mark such pixels as holes")
+        if known.size and (known.min() < 0 or known.max() > 1):
+            raise InpaintError(
+                f"known pixels reach from {known.min():g} to {known.max():g}: expected [0, 1]; divide 8-bit values by 255, or pass uint8"
+            )
+    if hole.filled.all():
+        warnings.warn("the whole picture is hole: there is nothing to go by, and all of it is made up", stacklevel=3)
+
+
+def _dtype(dtype: str | torch.dtype) -> torch.dtype:
+    found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if found not in DTYPES.values():
+        raise InpaintError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
+    return found
+
+
+def _device(device: str | torch.device) -> torch.device:
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InpaintError(f"the device {str(device)!r} cannot be used: {reason}; use auto, cpu or cuda") from None
+    return found

@@ -1,0 +1,60 @@
+"""From the masks that people bring to the hole that is filled, and to the weights that blend its edge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lbam_fast.inference.errors import InpaintError
+
+HoleColour = Literal["white", "black"]
+
+
+@dataclass(frozen=True)
+class MaskOptions:
+    """How a mask is read.
+
+    hole       the colour of holes in the mask, "white" or "black"
+    threshold  in (0, 1): a mask value beyond it, towards the hole's colour, is hole
+    grow       pixels by which the hole is widened in every direction (a square, as a dilation by a box)
+    feather    pixels over which the filling blends into the picture, inside the grown band alone: at most ``grow`` take effect
+    """
+
+    hole: HoleColour = "white"
+    threshold: float = 0.5
+    grow: int = 0
+    feather: int = 0
+
+    def __post_init__(self) -> None:
+        if self.hole not in ("white", "black"):
+            raise InpaintError(f"hole is {self.hole!r}, expected 'white' or 'black': the colour of holes in the mask")
+        if not 0 < self.threshold < 1:
+            raise InpaintError(f"threshold is {self.threshold}, expected a number between 0 and 1, both excluded")
+        for name, pixels in (("grow", self.grow), ("feather", self.feather)):
+            if not isinstance(pixels, int) or pixels < 0:
+                raise InpaintError(f"{name} is {pixels!r}, expected a whole number of pixels, 0 or more")
+
+
+@dataclass(frozen=True)
+class Hole:
+    """What is filled in one picture: ``filled`` [H, W] bool, and ``weight`` [H, W] float32, the filling's share (0 outside)."""
+
+    filled: NDArray[np.bool_]
+    weight: NDArray[np.float32]
+
+
+def find_hole(mask: NDArray[np.float32], options: MaskOptions) -> Hole:
+    """The hole in a mask [H, W] with values in [0, 1]. Inside the drawn hole the weight is 1 whatever the feathering."""
+    drawn = mask > options.threshold if options.hole == "white" else mask < options.threshold
+    side = 2 * options.grow + 1
+    filled = cv2.dilate(drawn.astype(np.uint8), np.ones((side, side), np.uint8)).astype(bool) if options.grow else drawn
+    weight = filled.astype(np.float32)
+    feather = min(options.feather, options.grow)
+    if feather and not filled.all():
+        depth = cv2.distanceTransform(filled.astype(np.uint8), cv2.DIST_C, 3)
+        weight = np.where(drawn, weight, np.minimum(depth / (feather + 1), weight)).astype(np.float32)
+    return Hole(filled, weight)
