@@ -1,9 +1,52 @@
-"""Image inpainting with Learnable Bidirectional Attention Maps (ICCV 2019)."""
+"""Image inpainting with Learnable Bidirectional Attention Maps (ICCV 2019).
 
-from lbam_fast.config import PRESETS, ConfigError, GaussianStart, LBAMConfig
-from lbam_fast.model import LBAM, LBAMModel
-from lbam_fast.reference import AttentionMaps
+Names are imported on first use, so that importing the package, and the command line's help, needs no PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lbam_fast.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
+    from lbam_fast.config import PRESETS, ConfigError, GaussianStart, LBAMConfig
+    from lbam_fast.inference import Inpainter, InpaintError
+    from lbam_fast.model import LBAM, Discriminator, LBAMModel
+    from lbam_fast.reference import AttentionMaps
 
 __version__ = "0.1.0"
 
-__all__ = ["LBAM", "PRESETS", "AttentionMaps", "ConfigError", "GaussianStart", "LBAMConfig", "LBAMModel"]
+__all__ = [
+    "LBAM",
+    "PRESETS",
+    "AttentionMaps",
+    "CheckpointError",
+    "ConfigError",
+    "Discriminator",
+    "GaussianStart",
+    "InpaintError",
+    "Inpainter",
+    "LBAMConfig",
+    "LBAMModel",
+    "load_checkpoint",
+    "save_checkpoint",
+]
+
+_MODULES = {
+    "checkpoints": ("CheckpointError", "load_checkpoint", "save_checkpoint"),
+    "config": ("PRESETS", "ConfigError", "GaussianStart", "LBAMConfig"),
+    "inference": ("InpaintError", "Inpainter"),
+    "model": ("LBAM", "Discriminator", "LBAMModel"),
+    "reference": ("AttentionMaps",),
+}
+
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this function provides
+
+    def __getattr__(name: str) -> object:
+        for module, names in _MODULES.items():
+            if name in names:
+                value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -8,6 +8,7 @@ import os
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -42,6 +43,8 @@ def save_checkpoint(model: Generator, path: str | Path, dtype: torch.dtype | Non
     A .pth holds the bare state dict under the published keys, as the published code reads it. Raises CheckpointError.
     """
     path = Path(path)
+    if not path.parent.is_dir():
+        raise CheckpointError(f"cannot write {path}: there is no folder {path.parent}; create it or choose another one")
     state = {
         name: tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None).contiguous()
         for name, tensor in model.state_dict().items()
@@ -73,7 +76,7 @@ def load_checkpoint(path: str | Path, preset: str | None = None) -> LBAM:
     model = LBAM(config)
     problems = mismatches(state, model.state_dict())
     if problems:
-        raise CheckpointError(f"{path} does not fit {_name(config)}: {problems}.{_suggestion(state)}")
+        raise CheckpointError(f"{path} does not fit {_named(config)}: {problems}.{_suggestion(state)}")
     model.load_state_dict(state)
     model.project_()
     return model.eval()
@@ -93,10 +96,10 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], LBAMConfig | None]:
         return unwrapped(torch.load(path, map_location="cpu", weights_only=True), path), None
     except (SafetensorError, ConfigError, OSError, RuntimeError, EOFError, json.JSONDecodeError) as error:
         raise CheckpointError(f"cannot read {path} as weights: {error}") from error
-    except Exception as error:
-        if type(error).__name__ != "UnpicklingError":
-            raise
-        raise CheckpointError(f"{path} holds more than tensors, or is no weights file; only plain state dicts are read: {error}") from error
+    except UnpicklingError as error:
+        raise CheckpointError(
+            f"{path} holds more than tensors, or is no weights file; only plain state dicts are read: {error}"
+        ) from error
 
 
 def unwrapped(state: object, path: Path) -> dict[str, Tensor]:
@@ -153,7 +156,9 @@ def recognise(state: Mapping[str, Tensor], path: Path) -> LBAMConfig:
 def _base_width(state: Mapping[str, Tensor], path: Path) -> int:
     first = state.get("ec1.conv.conv.weight")
     if first is None or first.dim() != 4:
-        raise CheckpointError(f"{path} holds no LBAM generator: it has no ec1.conv.conv.weight; its keys: {_shortened(list(state))}")
+        raise CheckpointError(
+            f"{path} holds no LBAM generator: it has no ec1.conv.conv.weight; its keys: {_shortened(list(state))}"
+        )
     return first.shape[0]
 
 
@@ -161,11 +166,9 @@ def _shortened(names: list[str], most: int = 6) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
-def _name(config: LBAMConfig) -> str:
-    for name in PRESETS:
-        if LBAMConfig.preset(name, base_width=config.base_width) == config:
-            return f"the preset {name!r} at base width {config.base_width}"
-    return "its own configuration"
+def _named(config: LBAMConfig) -> str:
+    name = config.preset_name
+    return f"the preset {name!r} at base width {config.base_width}" if name else "its own configuration"
 
 
 def _suggestion(state: Mapping[str, Tensor]) -> str:

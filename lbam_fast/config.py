@@ -93,6 +93,13 @@ class LBAMConfig:
             fields = ", ".join(field.name for field in dataclasses.fields(cls))
             raise ConfigError(f"{error}; the settings are {fields}") from None
 
+    @property
+    def preset_name(self) -> str | None:
+        """The preset that this is at its base width, or None."""
+        return next(
+            (name for name, preset in PRESETS.items() if dataclasses.replace(preset, base_width=self.base_width) == self), None
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """Plain types only, so that JSON and ``torch.load(weights_only=True)`` can carry it."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}

@@ -43,8 +43,15 @@ def pillow(array: np.ndarray) -> Image.Image:
 
 def picture(channels: int = 3, dtype: type = np.uint8, alpha: bool = False, **changes: object) -> Picture:
     array = samples(channels + alpha, dtype)
-    plain = Picture(pixels=array[..., :channels], alpha=array[..., channels] if alpha else None, format="PNG",
-                    exif=None, icc_profile=None, notes=(), lossless=True)
+    plain = Picture(
+        pixels=array[..., :channels],
+        alpha=array[..., channels] if alpha else None,
+        format="PNG",
+        exif=None,
+        icc_profile=None,
+        notes=(),
+        lossless=True,
+    )
     return dataclasses.replace(plain, **changes)
 
 
@@ -77,15 +84,24 @@ def png16(array: np.ndarray, extra: bytes = b"") -> bytes:
     rows = array.astype(">u2").reshape(HEIGHT, -1).view(np.uint8)
     header = struct.pack(">IIBBBBB", WIDTH, HEIGHT, 16, colour_type, 0, 0, 0)
     content = zlib.compress(np.pad(rows, ((0, 0), (1, 0))).tobytes())
-    return (b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + extra + png_chunk(b"IDAT", content)
-            + png_chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + extra + png_chunk(b"IDAT", content) + png_chunk(b"IEND", b"")
 
 
 def tiff(array: np.ndarray, order: str = "<", **tags: object) -> bytes:
     """A plain TIFF file of one strip, made without the code under test; tags are integers named ``tag_<number>``."""
     channels, bits = array.shape[2], 8 * array.itemsize
-    entries = {256: WIDTH, 257: HEIGHT, 258: (bits,) * channels, 259: 1, 262: 2 if channels >= 3 else 1, 273: 0,
-               277: channels, 278: HEIGHT, 279: array.nbytes, 284: 1}
+    entries = {
+        256: WIDTH,
+        257: HEIGHT,
+        258: (bits,) * channels,
+        259: 1,
+        262: 2 if channels >= 3 else 1,
+        273: 0,
+        277: channels,
+        278: HEIGHT,
+        279: array.nbytes,
+        284: 1,
+    }
     entries |= {int(name[4:]): value for name, value in tags.items()}
     offset = 8 + 2 + 12 * len(entries) + 4
     entries[273], directory, beyond = offset + 8, struct.pack(order + "H", len(entries)), b""
@@ -99,8 +115,14 @@ def tiff(array: np.ndarray, order: str = "<", **tags: object) -> bytes:
         else:
             directory += struct.pack(order + "HHII", tag, 4, 1, value)
     magic = b"II*\0" if order == "<" else b"MM\0*"
-    return (magic + struct.pack(order + "I", 8) + directory + bytes(4) + beyond.ljust(8, b"\0")
-            + array.astype(array.dtype.newbyteorder(order)).tobytes())
+    return (
+        magic
+        + struct.pack(order + "I", 8)
+        + directory
+        + bytes(4)
+        + beyond.ljust(8, b"\0")
+        + array.astype(array.dtype.newbyteorder(order)).tobytes()
+    )
 
 
 def cmyk_profile() -> bytes:
@@ -108,8 +130,7 @@ def cmyk_profile() -> bytes:
     red = bytes([int(54 * 2.55), 128 + 80, 128 + 67])
     ramp = bytes(range(256))
     identity = struct.pack(">9i", *(np.eye(3, dtype=int) * 65536).flat)
-    table = (b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity
-             + ramp * 4 + red * 16 + ramp * 3)
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + ramp * 4 + red * 16 + ramp * 3
     text = b"text" + bytes(4) + b"red\0"
     tags = [(b"cprt", text), (b"A2B0", table)]
     offset = 128 + 4 + 12 * len(tags)
@@ -117,9 +138,13 @@ def cmyk_profile() -> bytes:
     for name, content in tags:
         index += struct.pack(">4sII", name, offset + len(body), len(content))
         body += content.ljust(-(-len(content) // 4) * 4, b"\0")
-    header = (struct.pack(">I4sI4s4s4s", offset + len(body), b"lcms", 0x02400000, b"prtr", b"CMYK", b"Lab ")
-              + struct.pack(">6H", 2024, 1, 1, 0, 0, 0) + b"acsp" + bytes(28)
-              + struct.pack(">3I", 0x0000F6D6, 0x00010000, 0x0000D32D))
+    header = (
+        struct.pack(">I4sI4s4s4s", offset + len(body), b"lcms", 0x02400000, b"prtr", b"CMYK", b"Lab ")
+        + struct.pack(">6H", 2024, 1, 1, 0, 0, 0)
+        + b"acsp"
+        + bytes(28)
+        + struct.pack(">3I", 0x0000F6D6, 0x00010000, 0x0000D32D)
+    )
     return header.ljust(128, b"\0") + index + body
 
 
@@ -136,10 +161,16 @@ def stored(path: Path, content: bytes) -> Path:
 # ---- Reading
 
 
-@pytest.mark.parametrize(("suffix", "channels"), [
-    *((suffix, channels) for suffix in (".png", ".tif") for channels in (1, 2, 3, 4)),
-    (".webp", 3), (".webp", 4), (".bmp", 1), (".bmp", 3),
-])
+@pytest.mark.parametrize(
+    ("suffix", "channels"),
+    [
+        *((suffix, channels) for suffix in (".png", ".tif") for channels in (1, 2, 3, 4)),
+        (".webp", 3),
+        (".webp", 4),
+        (".bmp", 1),
+        (".bmp", 3),
+    ],
+)
 def test_reads_8_bits_exactly(tmp_path: Path, suffix: str, channels: int) -> None:
     array = samples(channels)
     options = {".webp": {"lossless": True, "exact": True}, ".tif": {"compression": "tiff_lzw"}}.get(suffix, {})
@@ -170,10 +201,17 @@ def encoded(suffix: str, array: np.ndarray) -> bytes:
     return bytes(cv2.imencode(suffix, swapped)[1])
 
 
-@pytest.mark.parametrize("make", [
-    png16, tiff, lambda array: tiff(array, ">"),
-    lambda array: encoded(".png", array), lambda array: encoded(".tif", array),
-], ids=["png", "tiff-little", "tiff-big", "opencv-png", "opencv-tiff"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        png16,
+        tiff,
+        lambda array: tiff(array, ">"),
+        lambda array: encoded(".png", array),
+        lambda array: encoded(".tif", array),
+    ],
+    ids=["png", "tiff-little", "tiff-big", "opencv-png", "opencv-tiff"],
+)
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_reads_16_bits_exactly(tmp_path: Path, make, channels: int) -> None:  # type: ignore[no-untyped-def]
     array = samples(channels, np.uint16)
@@ -281,9 +319,14 @@ def test_orientation(tmp_path: Path, suffix: str, orientation: int) -> None:
 def turned(array: np.ndarray, orientation: int) -> np.ndarray:
     """The array upright, by the words of the EXIF standard: where row 0 and column 0 of the file lie."""
     return {
-        1: lambda a: a, 2: np.fliplr, 3: lambda a: np.rot90(a, 2), 4: np.flipud,
-        5: lambda a: np.flipud(np.rot90(a)), 6: lambda a: np.rot90(a, -1),
-        7: lambda a: np.fliplr(np.rot90(a)), 8: np.rot90,
+        1: lambda a: a,
+        2: np.fliplr,
+        3: lambda a: np.rot90(a, 2),
+        4: np.flipud,
+        5: lambda a: np.flipud(np.rot90(a)),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.fliplr(np.rot90(a)),
+        8: np.rot90,
     }[orientation](array)
 
 
@@ -292,8 +335,9 @@ def turned(array: np.ndarray, orientation: int) -> np.ndarray:
 @pytest.mark.parametrize("kind", ["png", "tiff"])
 def test_orientation_of_16_bits(tmp_path: Path, kind: str, channels: int, orientation: int) -> None:
     array = samples(channels, np.uint16)
-    content = (tiff(array, tag_274=orientation) if kind == "tiff"
-               else png16(array, png_chunk(b"eXIf", exif_block(orientation)[6:])))
+    content = (
+        tiff(array, tag_274=orientation) if kind == "tiff" else png16(array, png_chunk(b"eXIf", exif_block(orientation)[6:]))
+    )
     read = read_picture(stored(tmp_path / "a", content))
     np.testing.assert_array_equal(together(read), turned(array, orientation))
 
@@ -394,14 +438,25 @@ def test_mask_is_turned_upright(tmp_path: Path) -> None:
 # ---- Writing
 
 
-@pytest.mark.parametrize(("suffix", "channels", "alpha", "dtype"), [
-    *((suffix, channels, alpha, np.uint8) for suffix in (".png", ".tif", ".TIFF") for channels in (1, 3)
-      for alpha in (False, True)),
-    *((".png", channels, alpha, np.uint16) for channels in (1, 3) for alpha in (False, True)),
-    (".tif", 1, False, np.uint16), (".tif", 3, False, np.uint16), (".tif", 3, True, np.uint16),
-    (".bmp", 1, False, np.uint8), (".bmp", 3, False, np.uint8),
-    (".webp", 3, False, np.uint8), (".webp", 3, True, np.uint8),
-])
+@pytest.mark.parametrize(
+    ("suffix", "channels", "alpha", "dtype"),
+    [
+        *(
+            (suffix, channels, alpha, np.uint8)
+            for suffix in (".png", ".tif", ".TIFF")
+            for channels in (1, 3)
+            for alpha in (False, True)
+        ),
+        *((".png", channels, alpha, np.uint16) for channels in (1, 3) for alpha in (False, True)),
+        (".tif", 1, False, np.uint16),
+        (".tif", 3, False, np.uint16),
+        (".tif", 3, True, np.uint16),
+        (".bmp", 1, False, np.uint8),
+        (".bmp", 3, False, np.uint8),
+        (".webp", 3, False, np.uint8),
+        (".webp", 3, True, np.uint8),
+    ],
+)
 def test_round_trip_keeps_every_bit(tmp_path: Path, suffix: str, channels: int, alpha: bool, dtype: type) -> None:
     written = picture(channels, dtype, alpha)
     if written.alpha is not None:
@@ -413,10 +468,16 @@ def test_round_trip_keeps_every_bit(tmp_path: Path, suffix: str, channels: int, 
     assert os.listdir(tmp_path) == [f"a{suffix}"]
 
 
-@pytest.mark.parametrize(("suffix", "dtype", "alpha"), [
-    (".png", np.uint16, False), (".png", np.uint16, True), (".tif", np.uint16, False), (".tif", np.uint16, True),
-    (".tif", np.uint8, False),
-])
+@pytest.mark.parametrize(
+    ("suffix", "dtype", "alpha"),
+    [
+        (".png", np.uint16, False),
+        (".png", np.uint16, True),
+        (".tif", np.uint16, False),
+        (".tif", np.uint16, True),
+        (".tif", np.uint8, False),
+    ],
+)
 def test_other_readers_see_the_same(tmp_path: Path, suffix: str, dtype: type, alpha: bool) -> None:
     written = picture(3, dtype, alpha, exif=exif_block(), icc_profile=SRGB, dpi=(300, 300))
     write_picture(tmp_path / f"a{suffix}", written)
@@ -468,13 +529,19 @@ def test_grey_jpeg_and_webp(tmp_path: Path) -> None:
 # ---- Metadata
 
 
-@pytest.mark.parametrize(("suffix", "dtype"), [
-    (".png", np.uint8), (".jpg", np.uint8), (".webp", np.uint8), (".tif", np.uint8),
-    (".png", np.uint16), (".tif", np.uint16),
-])
+@pytest.mark.parametrize(
+    ("suffix", "dtype"),
+    [
+        (".png", np.uint8),
+        (".jpg", np.uint8),
+        (".webp", np.uint8),
+        (".tif", np.uint8),
+        (".png", np.uint16),
+        (".tif", np.uint16),
+    ],
+)
 def test_metadata_survives(tmp_path: Path, suffix: str, dtype: type) -> None:
-    write_picture(tmp_path / f"a{suffix}",
-                  picture(3, dtype, exif=exif_block(), icc_profile=SRGB, dpi=(300.0, 150.0)))
+    write_picture(tmp_path / f"a{suffix}", picture(3, dtype, exif=exif_block(), icc_profile=SRGB, dpi=(300.0, 150.0)))
     write_picture(tmp_path / f"b{suffix}", read_picture(tmp_path / f"a{suffix}"))
     read = read_picture(tmp_path / f"b{suffix}")
     exif = read_exif(read.exif or b"")
@@ -538,12 +605,16 @@ def test_truncated_16_bits(tmp_path: Path, suffix: str, channels: int, share: fl
         read_picture(cut(path, share))
 
 
-@pytest.mark.parametrize(("content", "message"), [
-    (b"", "file is empty"),
-    (b"not a picture at all", "expected PNG, JPEG, WebP, TIFF or BMP"),
-    (b"\x89PNG\r\n\x1a\nrubbish", "cannot be read as a picture"),
-    (b"RIFF....WAVE", "cannot be read as a picture"),
-], ids=["empty", "text", "png", "riff"])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "file is empty"),
+        (b"not a picture at all", "expected PNG, JPEG, WebP, TIFF or BMP"),
+        (b"\x89PNG\r\n\x1a\nrubbish", "cannot be read as a picture"),
+        (b"RIFF....WAVE", "cannot be read as a picture"),
+    ],
+    ids=["empty", "text", "png", "riff"],
+)
 def test_no_picture(tmp_path: Path, content: bytes, message: str) -> None:
     for read in (read_picture, read_mask):
         with pytest.raises(PictureError, match=message):
@@ -557,13 +628,17 @@ def test_missing_file_and_folder(tmp_path: Path) -> None:
         read_picture(tmp_path)
 
 
-@pytest.mark.parametrize(("array", "tags", "message"), [
-    (samples(1).astype(np.float32), {"tag_339": 3}, "mode F.*16-bit PNG or TIFF"),
-    (samples(3).astype(np.float32), {"tag_339": 3}, "8-bit or 16-bit PNG"),
-    (samples(1).astype(np.uint32), {}, "mode I"),
-    (samples(4, np.uint16), {"tag_262": 5}, "16-bit, mode CMYK"),
-    (samples(4, np.uint16), {"tag_338": 1}, "multiplied by the opacity"),
-], ids=["float-grey", "float-rgb", "32-bit", "cmyk-16", "premultiplied-16"])
+@pytest.mark.parametrize(
+    ("array", "tags", "message"),
+    [
+        (samples(1).astype(np.float32), {"tag_339": 3}, "mode F.*16-bit PNG or TIFF"),
+        (samples(3).astype(np.float32), {"tag_339": 3}, "8-bit or 16-bit PNG"),
+        (samples(1).astype(np.uint32), {}, "mode I"),
+        (samples(4, np.uint16), {"tag_262": 5}, "16-bit, mode CMYK"),
+        (samples(4, np.uint16), {"tag_338": 1}, "multiplied by the opacity"),
+    ],
+    ids=["float-grey", "float-rgb", "32-bit", "cmyk-16", "premultiplied-16"],
+)
 def test_unsupported_pixels(tmp_path: Path, array: np.ndarray, tags: dict[str, int], message: str) -> None:
     with pytest.raises(PictureError, match=message):
         read_picture(stored(tmp_path / "a.tif", tiff(array, **tags)))
@@ -571,26 +646,28 @@ def test_unsupported_pixels(tmp_path: Path, array: np.ndarray, tags: dict[str, i
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".tif"])
 def test_several_pictures_in_a_file(tmp_path: Path, suffix: str) -> None:
-    path = saved(tmp_path / f"a{suffix}", pillow(samples(3)), save_all=True,
-                 append_images=[pillow(255 - samples(3))])
+    path = saved(tmp_path / f"a{suffix}", pillow(samples(3)), save_all=True, append_images=[pillow(255 - samples(3))])
     with pytest.raises(PictureError, match="holds 2 pictures"):
         read_picture(path)
 
 
-@pytest.mark.parametrize(("name", "written", "message"), [
-    ("a.gif", picture(), "suffix '.gif'; choose one of .bmp"),
-    ("a", picture(), "suffix ''"),
-    ("a.jpg", picture(alpha=True), "opacity.*choose .png"),
-    ("a.bmp", picture(alpha=True), "opacity.*choose .png"),
-    ("a.jpg", picture(dtype=np.uint16), "16 bits.*choose .png"),
-    ("a.webp", picture(dtype=np.uint16), "16 bits.*choose .png"),
-    ("a.bmp", picture(dtype=np.uint16), "16 bits.*choose .png"),
-    ("a.tif", picture(1, np.uint16, alpha=True), "not supported in TIFF; choose .png"),
-    ("missing/a.png", picture(), "no folder.*create it"),
-    ("a.webp", picture(pixels=np.zeros((2, 17000, 3), np.uint8)), "cannot be written"),
-    ("a.png", picture(pixels=samples(3).astype(np.float32)), "expected .H, W, 3."),
-    ("a.png", picture(alpha=True, pixels=samples(3, np.uint16)), "expected .37, 53. uint16"),
-])
+@pytest.mark.parametrize(
+    ("name", "written", "message"),
+    [
+        ("a.gif", picture(), "suffix '.gif'; choose one of .bmp"),
+        ("a", picture(), "suffix ''"),
+        ("a.jpg", picture(alpha=True), "opacity.*choose .png"),
+        ("a.bmp", picture(alpha=True), "opacity.*choose .png"),
+        ("a.jpg", picture(dtype=np.uint16), "16 bits.*choose .png"),
+        ("a.webp", picture(dtype=np.uint16), "16 bits.*choose .png"),
+        ("a.bmp", picture(dtype=np.uint16), "16 bits.*choose .png"),
+        ("a.tif", picture(1, np.uint16, alpha=True), "not supported in TIFF; choose .png"),
+        ("missing/a.png", picture(), "no folder.*create it"),
+        ("a.webp", picture(pixels=np.zeros((2, 17000, 3), np.uint8)), "cannot be written"),
+        ("a.png", picture(pixels=samples(3).astype(np.float32)), "expected .H, W, 3."),
+        ("a.png", picture(alpha=True, pixels=samples(3, np.uint16)), "expected .37, 53. uint16"),
+    ],
+)
 def test_refusals_leave_nothing_behind(tmp_path: Path, name: str, written: Picture, message: str) -> None:
     with pytest.raises(PictureError, match=message):
         write_picture(tmp_path / name, written)
@@ -617,8 +694,7 @@ class FullDisk(io.FileIO):
 
 @pytest.mark.parametrize("fault", ["encode", "write", "replace"])
 @pytest.mark.parametrize("existing", [True, False])
-def test_failure_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str,
-                                    existing: bool) -> None:
+def test_failure_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, existing: bool) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
@@ -630,7 +706,7 @@ def test_failure_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr("lbam_fast.pictures.writing.open", lambda path, mode: FullDisk(path, "x"), raising=False)
     else:
         monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(PictureError, match="cannot be written.*No space left"):
+    with pytest.raises(PictureError, match=r"cannot be written.*No space left"):
         write_picture(tmp_path / "a.png", picture())
     monkeypatch.undo()
     assert os.listdir(tmp_path) == (["a.png"] if existing else [])

@@ -4,33 +4,54 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
 
 import typer
 from rich.console import Console
 
-console = Console()
-errors = Console(stderr=True)
-BAD_INPUT = 2
+console = Console(soft_wrap=True, highlight=False)
+errors = Console(stderr=True, soft_wrap=True, highlight=False)
+SOME_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+
+HoleColour = Literal["white", "black"]
+
+
+class ArgumentError(ValueError):
+    """Arguments of a command that do not go together; the message says what was expected."""
 
 
 @contextlib.contextmanager
 def failing_with_message() -> Iterator[None]:
-    """Turn the package's own errors into a line on stderr and exit code 2; anything else is a bug and keeps its traceback."""
+    """Turn the package's own errors into a line on stderr and exit code 2; other errors are bugs and keep their traceback."""
     try:
         yield
     except user_errors() as error:
-        errors.print(f"[bold red]error:[/] {escaped(str(error))}", soft_wrap=True)
+        print_error(str(error))
         raise typer.Exit(BAD_INPUT) from None
+
+
+def print_error(message: str) -> None:
+    errors.print(f"[bold red]error:[/] {escaped(message)}")
+
+
+def print_warning(message: str) -> None:
+    errors.print(f"[bold yellow]warning:[/] {escaped(message)}")
+
+
+def print_note(message: str) -> None:
+    console.print(escaped(message))
 
 
 def user_errors() -> tuple[type[Exception], ...]:
     """The errors whose message is meant for the user."""
     from lbam_fast.checkpoints import CheckpointError
     from lbam_fast.config import ConfigError
+    from lbam_fast.inference import InpaintError
     from lbam_fast.pictures import PictureError
     from lbam_fast.training import TrainingError
 
-    return (CheckpointError, ConfigError, PictureError, TrainingError)
+    return (ArgumentError, CheckpointError, ConfigError, InpaintError, PictureError, TrainingError)
 
 
 def escaped(text: str) -> str:
@@ -40,19 +61,19 @@ def escaped(text: str) -> str:
     return escape(text)
 
 
-def resolve_device(name: str) -> str:
-    """ "auto" becomes "cuda" where there is a GPU, else "cpu". Raises ConfigError for a device that is not there."""
-    import torch
-
-    from lbam_fast.config import ConfigError
-
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+def make_folder(folder: Path) -> None:
+    """Make the folder and those above it, where they do not exist. Raises ArgumentError."""
     try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"the device {name!r} cannot be used: {str(error).splitlines()[0]}; use auto, cpu or cuda") from None
-    return name
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArgumentError(f"{folder}: this folder cannot be made ({error.strerror}); choose another one") from error
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether both paths lead to one file, through links too; paths that do not exist yet are compared by name."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
 
 
 def set_threads(count: int | None) -> None:

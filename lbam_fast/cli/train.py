@@ -2,16 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lbam_fast.cli.common import console, failing_with_message, resolve_device, set_threads
+from lbam_fast.cli.common import (
+    INTERRUPTED,
+    ArgumentError,
+    errors,
+    failing_with_message,
+    print_note,
+    set_threads,
+)
+
+if TYPE_CHECKING:
+    from lbam_fast.training import Trainer
+
+_RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every")
+_ALLOWED_WITH_RESUME = ("photographs", "output", "resume", "threads", *_RUN_ONLY)
 
 
 def train(
+    context: typer.Context,
     photographs: Annotated[Path, typer.Argument(help="Folder of photographs, searched with its subfolders.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for weights.safetensors, training.pt and log.jsonl.")],
     resume: Annotated[bool, typer.Option(help="Go on with the run in OUTPUT, with the settings it was started with.")] = False,
@@ -27,7 +44,7 @@ def train(
     valid_weight: Annotated[float, typer.Option(help="Weight of the mean absolute error on known pixels.")] = 1.0,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 1.0,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are the ones saved.")] = 0.999,
-    amp: Annotated[str, typer.Option(help="Precision: fp32, bf16 or fp16.")] = "fp32",
+    amp: Annotated[Literal["fp32", "bf16", "fp16"], typer.Option(help="Precision.")] = "fp32",
     seed: Annotated[int, typer.Option(help="Decides weights, crops and masks.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
@@ -42,19 +59,22 @@ def train(
 
         from lbam_fast.checkpoints import load_checkpoint
         from lbam_fast.config import LBAMConfig
+        from lbam_fast.devices import resolve_device
         from lbam_fast.model import LBAM
         from lbam_fast.training import TrainConfig, Trainer, TrainingError
 
         set_threads(threads)
-        run_only = {
-            "device": resolve_device(device),
+        run_only: dict[str, Any] = {
+            "device": str(resolve_device(device)),
             "workers": workers,
             "compile": compile,
             "checkpoint_every": checkpoint_every,
             "log_every": log_every,
         }
         if resume:
-            trainer = Trainer.resume(photographs, output, **run_only)
+            _refuse_settings(context)
+            anew = {name: value for name, value in run_only.items() if name == "device" or _is_given(context, name)}
+            trainer = Trainer.resume(photographs, output, **anew)
         else:
             if (output / "training.pt").exists():
                 raise TrainingError(f"{output} holds a training already: add --resume to go on with it, or choose another folder")
@@ -68,28 +88,59 @@ def train(
                 valid_weight=valid_weight,
                 clip=clip,
                 ema=ema,
-                amp=amp,  # type: ignore[arg-type] - checked by TrainConfig
+                amp=amp,
                 seed=seed,
                 **run_only,
             )
             torch.manual_seed(seed)
+            if start_from and (_is_given(context, "preset") or _is_given(context, "base_width")):
+                raise ArgumentError("--start-from brings its own network: leave out --preset and --base-width")
             network = load_checkpoint(start_from) if start_from else LBAM(LBAMConfig.preset(preset, base_width=base_width))
             trainer = Trainer(network, photographs, output, config)
         _run(trainer)
 
 
-def _run(trainer: Trainer) -> None:  # type: ignore[name-defined]  # noqa: F821 - imported with torch, on use
+def _run(trainer: Trainer) -> None:
+    if trainer.step == trainer.config.steps:
+        print_note(f"all {trainer.step} steps are done")
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task("training", total=trainer.config.steps, completed=trainer.step)
 
         def report(row: dict[str, float]) -> None:
             progress.update(task, completed=row["step"], description=f"hole {row['hole']:.4f}  valid {row['valid']:.4f}")
 
-        try:
+        with _stopping_on_interrupt(trainer):
             trainer.run(report)
-        except KeyboardInterrupt:
-            trainer.save()
-            console.print(f"stopped at step {trainer.step}; --resume goes on from there")
-            raise
-    console.print(f"weights in {trainer.output / 'weights.safetensors'}")
+    if trainer.step < trainer.config.steps:
+        print_note(f"stopped at step {trainer.step}; --resume goes on from there")
+        raise typer.Exit(INTERRUPTED)
+    print_note(f"weights in {trainer.output / 'weights.safetensors'}")
+
+
+@contextlib.contextmanager
+def _stopping_on_interrupt(trainer: Trainer) -> Iterator[None]:
+    """Ctrl-C finishes the present step and saves; a second Ctrl-C stops at once."""
+
+    def stop(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        trainer.stop()
+
+    previous = signal.signal(signal.SIGINT, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+def _refuse_settings(context: typer.Context) -> None:
+    """A resumed run keeps the settings that decide its result."""
+    given = [name for name in context.params if name not in _ALLOWED_WITH_RESUME and _is_given(context, name)]
+    if given:
+        options = ", ".join("--" + name.replace("_", "-") for name in given)
+        raise ArgumentError(f"{options} cannot be given with --resume: a resumed run keeps the settings it was started with")
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"

@@ -18,8 +18,10 @@ MASK_KINDS: tuple[MaskKind, ...] = get_args(MaskKind)
 def noise_mask(rng: np.random.Generator, height: int, width: int, ratio: float, cells: float = 10.0) -> Mask:
     """Thresholded smooth noise, as the published LBAM generator draws its masks: [height, width] uint8, 0 = hole, 1 = known.
 
-    ratio in [0, 1] is the hole's share, met to the pixel up to ties. cells: noise values along the shorter side; fewer give larger blobs.
+    ratio in [0, 1] is the hole's share, met to the pixel. cells: noise values along the shorter side; fewer give larger blobs.
     """
+    if cells <= 0:
+        raise ValueError(f"cells is {cells}, expected a positive number of noise values along the shorter side")
     step = min(height, width) / cells
     rows, columns = (max(2, round(side / step) + 2) for side in (height, width))
     field = cv2.resize(rng.uniform(0, 1, (rows, columns)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
@@ -45,7 +47,13 @@ STROKES: dict[MaskKind, Strokes] = {
     "thin": Strokes(count=(4, 50), max_width=10, max_length=40),
     "medium": Strokes(count=(4, 5), max_width=50, max_length=100, box_probability=0.3, boxes=(1, 5), box_side=(10, 50)),
     "thick": Strokes(
-        count=(1, 5), max_width=100, max_length=200, box_probability=0.3, boxes=(1, 4), box_side=(30, 150), box_margin=10
+        count=(1, 5),
+        max_width=100,
+        max_length=200,
+        box_probability=0.3,
+        boxes=(1, 3),
+        box_side=(30, 150),
+        box_margin=10,
     ),
 }
 _MAX_ANGLE = 4
@@ -71,7 +79,10 @@ def stroke_mask(rng: np.random.Generator, height: int, width: int, strokes: Stro
         margin = round(scale * strokes.box_margin)
         for _ in range(rng.integers(*strokes.boxes, endpoint=True)):
             sides = (scale * rng.integers(*strokes.box_side, size=2)).astype(int)
-            top, left = (int(rng.integers(margin, max(margin + 1, s - margin - b + 1))) for s, b in zip((height, width), sides, strict=True))
+            top, left = (
+                int(rng.integers(margin, max(margin + 1, s - margin - b + 1)))
+                for s, b in zip((height, width), sides, strict=True)
+            )
             mask[top : top + sides[0], left : left + sides[1]] = 0
     return mask
 
@@ -90,8 +101,8 @@ def random_mask(
     they pass it. Raises ValueError for an unknown kind or a range outside [0, 1], or one that strokes do not hit.
     """
     low, high = ratio
-    if not 0 <= low < high <= 1:
-        raise ValueError(f"the hole ratio range is {low} to {high}, expected 0 <= low < high <= 1")
+    if not 0 <= low <= high <= 1:
+        raise ValueError(f"the hole ratio range is {low} to {high}, expected 0 <= low <= high <= 1")
     if kind == "noise":
         return noise_mask(rng, height, width, rng.uniform(low, high), cells)
     if kind not in STROKES:
@@ -106,4 +117,6 @@ def _within(draw: Callable[[], Mask], low: float, high: float, tries: int = 1000
         if low <= hole <= high:
             return mask
         mask = mask & draw() if hole < low else draw()
-    raise ValueError(f"no mask of this kind with a hole ratio of {low} to {high} in {tries} draws; widen the range or choose another kind")
+    raise ValueError(
+        f"no mask of this kind with a hole ratio of {low} to {high} in {tries} draws; widen the range or choose another kind"
+    )

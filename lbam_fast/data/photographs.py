@@ -70,5 +70,6 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
         square = pixels[top : top + window, left : left + window]
         if window != self.crop:
             shrinks = window > self.crop
-            square = cv2.resize(square, (self.crop, self.crop), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+            method = cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC
+            square = cv2.resize(square, (self.crop, self.crop), interpolation=method).astype(np.uint8, copy=False)
         return np.ascontiguousarray(square[:, ::-1] if rng.random() < 0.5 else square)

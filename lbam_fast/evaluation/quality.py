@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib import resources
 from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +18,7 @@ from lbam_fast.evaluation.metrics import psnr
 from lbam_fast.pictures import PictureError, read_picture
 
 Pixels = NDArray[np.uint8]
-Method = Callable[[Pixels, Pixels], Pixels]
+Method = Callable[[Pixels, Pixels], NDArray[Any]]
 """Takes a picture [H, W, 3] and a mask [H, W] with 255 = hole, gives the filled picture."""
 
 SIDE = 256
@@ -62,11 +63,14 @@ def evaluation_pictures() -> dict[str, Pixels]:
     """
     pictures = {}
     for package, files in PICTURES.items():
-        if find_spec(package) is None:
-            raise PictureError(f"the evaluation pictures lie in {package}, which is not installed: pip install scikit-image scikit-learn")
+        spec = find_spec(package)  # found, not imported: the pictures are plain files beside the code
+        if spec is None or spec.origin is None:
+            raise PictureError(
+                f"the evaluation pictures lie in {package}, which is not installed: pip install scikit-image scikit-learn"
+            )
         for file in files:
-            with resources.as_file(resources.files(package) / file) as path:
-                pictures[path.stem] = centre_crop(read_picture(path).pixels)
+            path = Path(spec.origin).parent / file
+            pictures[path.stem] = centre_crop(read_picture(path).pixels)
     return pictures
 
 
@@ -85,10 +89,12 @@ def samples(
     for i, picture in enumerate(pictures):
         for j in range(masks_each):
             rng = np.random.default_rng([i, j, round(100 * bucket[0])])
-            yield picture, 255 * (1 - random_mask(rng, *picture.shape[:2], kind, bucket))
+            yield picture, 255 * (1 - random_mask(rng, picture.shape[0], picture.shape[1], kind, bucket))
 
 
-def quality_table(methods: dict[str, Method], pictures: Sequence[Pixels], kind: MaskKind = "noise", masks_each: int = 4) -> list[Row]:
+def quality_table(
+    methods: dict[str, Method], pictures: Sequence[Pixels], kind: MaskKind = "noise", masks_each: int = 4
+) -> list[Row]:
     """A row for each bucket of hole ratios: the classical methods and those given, on the same samples."""
     rows = []
     for bucket in BUCKETS:

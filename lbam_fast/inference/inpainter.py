@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lbam_fast.checkpoints import load_checkpoint
+from lbam_fast.devices import resolve_device
 from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.layouts import Array, Canvas, from_unit, read_image, read_mask, to_unit
 from lbam_fast.inference.masks import Hole, HoleColour, MaskOptions, find_hole
@@ -51,16 +52,17 @@ class Inpainter:
         """``model`` is moved to ``device`` ("auto": the GPU if there is one) and put into ``eval()``.
 
         dtype float32 and float64 convert the weights; bfloat16 and float16 run under autocast. hole, threshold, grow and
-        feather: see MaskOptions. batch_size: how many pictures of equal size run at once. Raises InpaintError.
+        feather: see MaskOptions. batch_size: how many pictures of equal size run at once.
+        Raises InpaintError, or ConfigError for the device.
         """
         self.options = MaskOptions(hole, threshold, grow, feather)
         self.dtype = _dtype(dtype)
-        self.device = _device(device)
+        self.device = resolve_device(device)
         if batch_size < 1:
             raise InpaintError(f"batch_size is {batch_size}, expected at least 1")
         self.batch_size = batch_size
         weights = torch.float64 if self.dtype == torch.float64 else torch.float32
-        self.model = model.to(self.device, weights, memory_format=torch.channels_last).eval()
+        self.model = model.to(self.device, weights).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None, *, preset: str | None = None, **options: Any) -> Inpainter:
@@ -112,12 +114,15 @@ class Inpainter:
         height, width = canvases[0].pixels.shape[:2]
         shared = all(hole is holes[0] for hole in holes)
         known = np.stack([~hole.filled for hole in (holes[:1] if shared else holes)])
-        images = np.stack([np.where(hole.filled[..., None], 0, to_unit(c.pixels)) for c, hole in zip(canvases, holes, strict=True)])
+        images = np.stack(
+            [np.where(hole.filled[..., None], 0, to_unit(c.pixels)) for c, hole in zip(canvases, holes, strict=True)]
+        )
         try:
             with torch.inference_mode(), self._autocast():
                 maps = self.model.attention_maps(self._padded(known[:, None]))
                 output = self.model(self._padded(np.moveaxis(images, -1, 1)), maps=maps)
-                return output[..., :height, :width].permute(0, 2, 3, 1).float().cpu().numpy()
+                cropped: Array = output[..., :height, :width].permute(0, 2, 3, 1).float().cpu().numpy()
+                return cropped
         except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "allocate" not in str(error):
                 raise
@@ -191,14 +196,17 @@ def _check(canvas: Canvas, hole: Hole) -> None:
     height, width = canvas.pixels.shape[:2]
     if hole.filled.shape != (height, width):
         mask_height, mask_width = hole.filled.shape
-        raise InpaintError(f"the mask is {mask_width}x{mask_height} (width x height), the image {width}x{height}: expected the same size")
+        raise InpaintError(
+            f"the mask is {mask_width}x{mask_height} (width x height), the image {width}x{height}: expected the same size"
+        )
     if np.issubdtype(canvas.pixels.dtype, np.floating):
         known = canvas.pixels[~hole.filled]
         if not np.isfinite(known).all():
             raise InpaintError("known pixels hold NaN or infinity: expected numbers in [0, 1]; mark such pixels as holes")
         if known.size and (known.min() < 0 or known.max() > 1):
             raise InpaintError(
-                f"known pixels reach from {known.min():g} to {known.max():g}: expected [0, 1]; divide 8-bit values by 255, or pass uint8"
+                f"known pixels reach from {known.min():g} to {known.max():g}: expected [0, 1]; "
+                "divide 8-bit values by 255, or pass uint8"
             )
     if hole.filled.all():
         warnings.warn("the whole picture is hole: there is nothing to go by, and all of it is made up", stacklevel=3)
@@ -206,18 +214,6 @@ def _check(canvas: Canvas, hole: Hole) -> None:
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if found not in DTYPES.values():
+    if found is None or found not in DTYPES.values():
         raise InpaintError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}")
-    return found
-
-
-def _device(device: str | torch.device) -> torch.device:
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise InpaintError(f"the device {str(device)!r} cannot be used: {reason}; use auto, cpu or cuda") from None
     return found

@@ -56,18 +56,18 @@ def read_mask(mask: Any) -> NDArray[np.float32]:
         mask = np.moveaxis(mask, 0, -1) if mask.ndim == 3 else mask
     if not isinstance(mask, np.ndarray):
         raise InpaintError(f"a mask of type {type(mask).__name__}: expected a PIL image, a NumPy array or a torch tensor")
-    _check_dimensions("mask", mask)
-    values = _unit_range("mask", mask)
+    _check_array("mask", mask, also=(bool, np.int32, np.int64))
+    values = mask.astype(np.float32) if mask.max() <= 1 else _unit_range(mask)
     if values.ndim == 3:
         values = values[..., :3] @ _LUMINANCE if values.shape[-1] >= 3 else values[..., 0]
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1 + 1e-6:
         raise InpaintError("the mask has values outside [0, 1] or that are not numbers: expected 0 to 1, or 0 to 255 as uint8")
-    return np.clip(values, 0, 1)
+    return np.clip(values, 0, 1).astype(np.float32, copy=False)
 
 
 def to_unit(pixels: Array) -> NDArray[np.float32]:
     """Pixels of any accepted dtype as float32 in [0, 1], three channels [H, W, 3]."""
-    return np.broadcast_to(_unit_range("image", pixels), (*pixels.shape[:2], 3))
+    return np.broadcast_to(_unit_range(pixels), (*pixels.shape[:2], 3))
 
 
 def from_unit(values: NDArray[np.float32], like: Array) -> Array:
@@ -78,23 +78,23 @@ def from_unit(values: NDArray[np.float32], like: Array) -> Array:
     return values.astype(like.dtype) if top is None else np.rint(values * top).astype(like.dtype)
 
 
-def _unit_range(name: str, values: Array) -> NDArray[np.float32]:
-    if np.issubdtype(values.dtype, np.floating) or (name == "mask" and values.max() <= 1):
-        return values.astype(np.float32)
-    if values.dtype not in _RANGES:
-        raise InpaintError(f"the {name} has the dtype {values.dtype}: expected uint8, uint16 or floating with values in [0, 1]")
-    return values.astype(np.float32) / _RANGES[values.dtype]
+def _unit_range(values: Array) -> NDArray[np.float32]:
+    return values.astype(np.float32) / np.float32(_RANGES.get(values.dtype, 1))
 
 
-def _check_dimensions(name: str, array: Array) -> None:
+def _check_array(name: str, array: Array, also: tuple[type, ...] = ()) -> None:
+    if array.dtype not in (*_RANGES, *also) and not np.issubdtype(array.dtype, np.floating):
+        raise InpaintError(f"the {name} has the dtype {array.dtype}: expected uint8, uint16 or floating with values in [0, 1]")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[-1] not in (1, 2, 3, 4)):
-        raise InpaintError(f"the {name} has the shape {list(array.shape)}: expected [H, W] or [H, W, channels] with 1 to 4 channels")
+        raise InpaintError(
+            f"the {name} has the shape {list(array.shape)}: expected [H, W] or [H, W, channels] with 1 to 4 channels"
+        )
     if 0 in array.shape:
         raise InpaintError(f"the {name} is empty: its shape is {list(array.shape)}, expected at least 1x1")
 
 
 def _read_array(image: Array) -> Canvas:
-    _check_dimensions("image", image)
+    _check_array("image", image)
     stacked = image[..., None] if image.ndim == 2 else image
     colours = 1 if stacked.shape[-1] <= 2 else 3
 
@@ -119,7 +119,9 @@ def _read_pil(image: Image.Image) -> Canvas:
 
 def _read_tensor(image: Tensor) -> Canvas:
     if image.dim() != 3 or image.shape[0] not in (1, 2, 3, 4):
-        raise InpaintError(f"the image tensor has the shape {list(image.shape)}: expected [C, H, W] or [N, C, H, W] with 1 to 4 channels")
+        raise InpaintError(
+            f"the image tensor has the shape {list(image.shape)}: expected [C, H, W] or [N, C, H, W] with 1 to 4 channels"
+        )
     host = image.detach().cpu()
     wide = host.float() if image.dtype == torch.bfloat16 else host
     canvas = _read_array(wide.permute(1, 2, 0).numpy())

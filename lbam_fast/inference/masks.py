@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -37,6 +38,11 @@ class MaskOptions:
         for name, pixels in (("grow", self.grow), ("feather", self.feather)):
             if not isinstance(pixels, int) or pixels < 0:
                 raise InpaintError(f"{name} is {pixels!r}, expected a whole number of pixels, 0 or more")
+        if self.feather > self.grow:
+            warnings.warn(
+                f"feather is {self.feather} but grow is {self.grow}: only the grown band is blended; raise grow as far",
+                stacklevel=2,
+            )
 
 
 @dataclass(frozen=True)

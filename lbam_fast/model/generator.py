@@ -38,7 +38,9 @@ def _block(**children: nn.Module) -> nn.Module:
     return block
 
 
-def _mask_children(config: LBAMConfig, filter_name: str, c_in: int, c_out: int, start: GaussianStart, last: bool) -> dict[str, nn.Module]:
+def _mask_children(
+    config: LBAMConfig, filter_name: str, c_in: int, c_out: int, start: GaussianStart, last: bool
+) -> dict[str, nn.Module]:
     if config.attention in ("reciprocal", "partial"):
         return {}
     children: dict[str, nn.Module] = {
@@ -163,12 +165,13 @@ class LBAM(Generator):
         mask [N or 1, 1 or 3, H, W], 1 = known, soft values allowed; or maps from ``attention_maps``. H, W: multiples of 128.
         Raises ValueError for other shapes, or unless exactly one of mask and maps is given.
         """
-        if (mask is None) == (maps is None):
-            raise ValueError("give either mask or maps, not both and not neither")
         _check_shape("image", image, (3,))
         if maps is None:
-            assert mask is not None
+            if mask is None:
+                raise ValueError("neither mask nor maps: give one of them")
             maps = self.attention_maps(mask)
+        elif mask is not None:
+            raise ValueError("both mask and maps: give one of them, maps carry their mask")
         _check_same("mask", maps.mask, image)
         return self._generate(reference.damaged_input(image, maps.mask, self.config.input_channels), maps)
 
@@ -190,9 +193,7 @@ class LBAMModel(Generator):
     ) -> None:
         if outputChannels != 3:
             raise ValueError(f"outputChannels is {outputChannels}, but the published network has 3")
-        super().__init__(
-            LBAMConfig(base_width=base_width, input_channels=inputChannels, batch_norm=batch_norm, output=output)
-        )
+        super().__init__(LBAMConfig(base_width=base_width, input_channels=inputChannels, batch_norm=batch_norm, output=output))
 
     def forward(self, input_images: Tensor, masks: Tensor) -> Tensor:
         """input_images [N, 4, H, W]: the damaged image and the first mask channel; masks [N, 3, H, W], 1 = known.
@@ -213,12 +214,14 @@ def _check_shape(name: str, tensor: Tensor, channels: tuple[int, ...]) -> None:
     height, width = tensor.shape[-2:]
     if min(height, width) < 1 or height % MULTIPLE or width % MULTIPLE:
         raise ValueError(
-            f"{name} is {height}x{width} (height x width), expected multiples of {MULTIPLE}: pad it, or use lbam_fast.Inpainter, which does"
+            f"{name} is {height}x{width} (height x width), expected multiples of {MULTIPLE}: "
+            "pad it, or use lbam_fast.Inpainter, which does"
         )
 
 
 def _check_same(name: str, mask: Tensor, image: Tensor) -> None:
     if mask.shape[-2:] != image.shape[-2:] or mask.shape[0] not in (1, image.shape[0]):
         raise ValueError(
-            f"{name} {list(mask.shape)} does not go with the image {list(image.shape)}: expected its height and width, and 1 or its batch size"
+            f"{name} {list(mask.shape)} does not go with the image {list(image.shape)}: "
+            "expected its height and width, and 1 or its batch size"
         )

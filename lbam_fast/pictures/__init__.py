@@ -14,5 +14,13 @@ from lbam_fast.pictures.picture import Picture, PictureError, output_suffixes, r
 from lbam_fast.pictures.reading import MAX_PIXELS, read_mask, read_picture
 from lbam_fast.pictures.writing import write_picture
 
-__all__ = ["MAX_PIXELS", "Picture", "PictureError", "output_suffixes", "read_mask", "read_picture",
-           "readable_suffixes", "write_picture"]
+__all__ = [
+    "MAX_PIXELS",
+    "Picture",
+    "PictureError",
+    "output_suffixes",
+    "read_mask",
+    "read_picture",
+    "readable_suffixes",
+    "write_picture",
+]

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image
 
-FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF",
-           ".bmp": "BMP"}
+FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 
 # Number of channels without opacity to the colour space that a profile names, and with opacity to PNG's colour type.
 PROFILE_SPACES = {1: b"GRAY", 3: b"RGB "}
@@ -14,10 +13,22 @@ PNG_COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}
 
 _SUB_DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 _DESCRIPTIVE_TAGS = {
-    *_SUB_DIRECTORIES, ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model,
-    ExifTags.Base.Orientation, ExifTags.Base.Software, ExifTags.Base.DateTime, ExifTags.Base.Artist,
-    ExifTags.Base.HostComputer, ExifTags.Base.Copyright, ExifTags.Base.Rating, ExifTags.Base.XPTitle,
-    ExifTags.Base.XPComment, ExifTags.Base.XPAuthor, ExifTags.Base.XPKeywords, ExifTags.Base.XPSubject,
+    *_SUB_DIRECTORIES,
+    ExifTags.Base.ImageDescription,
+    ExifTags.Base.Make,
+    ExifTags.Base.Model,
+    ExifTags.Base.Orientation,
+    ExifTags.Base.Software,
+    ExifTags.Base.DateTime,
+    ExifTags.Base.Artist,
+    ExifTags.Base.HostComputer,
+    ExifTags.Base.Copyright,
+    ExifTags.Base.Rating,
+    ExifTags.Base.XPTitle,
+    ExifTags.Base.XPComment,
+    ExifTags.Base.XPAuthor,
+    ExifTags.Base.XPKeywords,
+    ExifTags.Base.XPSubject,
 }
 
 

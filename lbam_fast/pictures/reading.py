@@ -22,8 +22,13 @@ MAX_PIXELS = 500_000_000
 
 _PLAIN_MODES = {"L", "LA", "RGB", "RGBA"}
 _WIDE_MODES = {"I;16", "I;16B", "RGB", "RGBA"}  # RGB and RGBA are how Pillow shows the upper 8 of 16 bits
-_CONVERSIONS = {"1": ("1-bit", "L"), "P": ("palette", "RGB"), "PA": ("palette", "RGBA"), "CMYK": ("CMYK", "RGB"),
-                "YCbCr": ("YCbCr", "RGB")}
+_CONVERSIONS = {
+    "1": ("1-bit", "L"),
+    "P": ("palette", "RGB"),
+    "PA": ("palette", "RGBA"),
+    "CMYK": ("CMYK", "RGB"),
+    "YCbCr": ("YCbCr", "RGB"),
+}
 
 # The errors that Pillow meets a damaged EXIF block with.
 _DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
@@ -43,7 +48,10 @@ _PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\x89PNG\r\n\x1a\n": PngImageFile,
     b"\xff\xd8\xff": JpegImageFile,
     b"RIFF": WebPImageFile,
-    b"II*\0": _LargeTiff, b"MM\0*": _LargeTiff, b"II+\0": _LargeTiff, b"MM\0+": _LargeTiff,
+    b"II*\0": _LargeTiff,
+    b"MM\0*": _LargeTiff,
+    b"II+\0": _LargeTiff,
+    b"MM\0+": _LargeTiff,
     b"BM": BmpImageFile,
 }
 
@@ -72,8 +80,10 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     except (PictureError, MemoryError):
         raise
     except Exception as error:  # decoders meet damaged files with errors of many kinds
-        raise PictureError(f"{path}: cannot be read as a picture ({error}); the file is damaged, truncated or of an "
-                           "unsupported kind: save it anew as an 8-bit or 16-bit PNG") from error
+        raise PictureError(
+            f"{path}: cannot be read as a picture ({error}); the file is damaged, truncated or of an "
+            "unsupported kind: save it anew as an 8-bit or 16-bit PNG"
+        ) from error
 
 
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
@@ -148,7 +158,11 @@ def _decode(path: Path, data: bytes) -> Picture:
     return Picture(
         pixels=np.array(samples[..., :colours], order="C"),
         alpha=np.array(samples[..., colours], order="C") if samples.shape[2] > colours else None,
-        format=str(image.format), exif=exif, icc_profile=profile or None, notes=tuple(notes), lossless=lossless,
+        format=str(image.format),
+        exif=exif,
+        icc_profile=profile or None,
+        notes=tuple(notes),
+        lossless=lossless,
         dpi=_resolution(image),
     )
 
@@ -156,12 +170,14 @@ def _decode(path: Path, data: bytes) -> Picture:
 def _open(path: Path, data: bytes) -> ImageFile.ImageFile:
     plugin = next((plugin for signature, plugin in _PLUGINS.items() if data.startswith(signature)), None)
     if plugin is None:
-        raise PictureError(f"{path}: is not a picture that can be read; expected PNG, JPEG, WebP, TIFF or BMP: "
-                           "convert it to one of them")
+        raise PictureError(
+            f"{path}: is not a picture that can be read; expected PNG, JPEG, WebP, TIFF or BMP: convert it to one of them"
+        )
     image = plugin(io.BytesIO(data))
     if image.width * image.height > MAX_PIXELS:
-        raise PictureError(f"{path}: has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}; scale it "
-                           "down or cut it into parts")
+        raise PictureError(
+            f"{path}: has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}; scale it down or cut it into parts"
+        )
     return image
 
 
@@ -175,8 +191,10 @@ def _previews(path: Path, image: ImageFile.ImageFile) -> int:
             previews += bool(image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 0b101)
         image.seek(0)
     if frames - previews > 1:
-        raise PictureError(f"{path}: holds {frames - previews} pictures (an animation or pages); expected one: save "
-                           "the one that is meant to a file of its own")
+        raise PictureError(
+            f"{path}: holds {frames - previews} pictures (an animation or pages); expected one: save "
+            "the one that is meant to a file of its own"
+        )
     return previews
 
 
@@ -189,8 +207,10 @@ def _bits_per_sample(image: ImageFile.ImageFile, data: bytes) -> int:
 def _check_kind(path: Path, mode: str, depth: int) -> None:
     wide = depth == 16 and mode in _WIDE_MODES
     if not wide and (depth > 8 or mode not in _PLAIN_MODES | _CONVERSIONS.keys()):
-        raise PictureError(f"{path}: its pixels are of an unsupported kind ({depth}-bit, mode {mode}); expected 8-bit "
-                           "integers, or 16-bit grey or RGB: convert it to a 16-bit PNG or TIFF")
+        raise PictureError(
+            f"{path}: its pixels are of an unsupported kind ({depth}-bit, mode {mode}); expected 8-bit "
+            "integers, or 16-bit grey or RGB: convert it to a 16-bit PNG or TIFF"
+        )
 
 
 def _is_lossless(image: ImageFile.ImageFile, data: bytes) -> bool:
@@ -261,8 +281,13 @@ def _cmyk_to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image
         return image.convert("RGB"), None
     try:
         converted = ImageCms.profileToProfile(
-            image, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB",
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC, flags=ImageCms.Flags.BLACKPOINTCOMPENSATION)
+            image,
+            io.BytesIO(profile),
+            ImageCms.createProfile("sRGB"),
+            outputMode="RGB",
+            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
+            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        )
     except (ImageCms.PyCMSError, OSError, ValueError):
         return image.convert("RGB"), "The CMYK colour profile could not be used: colours may have shifted."
     assert converted is not None  # only a conversion in place returns nothing
@@ -292,8 +317,10 @@ def _sixteen_bit_colour(path: Path, data: bytes, shown: np.ndarray) -> np.ndarra
         samples = decoded[..., [2, 1, 0, 3][:channels]]
         if np.array_equal(np.right_shift(samples, 8), shown):
             return samples
-    raise PictureError(f"{path}: its 16-bit pixels are stored in an unusual way (such as multiplied by the opacity) "
-                       "that cannot be decoded safely; save it anew as a 16-bit PNG")
+    raise PictureError(
+        f"{path}: its 16-bit pixels are stored in an unusual way (such as multiplied by the opacity) "
+        "that cannot be decoded safely; save it anew as a 16-bit PNG"
+    )
 
 
 def _upright(array: np.ndarray, orientation: int) -> np.ndarray:

@@ -40,8 +40,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
     path = Path(path)
     output_format = FORMATS.get(path.suffix.lower())
     if output_format is None:
-        raise PictureError(f"{path}: cannot write files with suffix {path.suffix!r}; choose one of "
-                           + ", ".join(sorted(FORMATS)))
+        raise PictureError(f"{path}: cannot write files with suffix {path.suffix!r}; choose one of " + ", ".join(sorted(FORMATS)))
     _check_arrays(path, picture)
     _check_capacity(path, picture, output_format)
     if not 1 <= quality <= 100:
@@ -51,19 +50,23 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
     try:
         _replace_file(path.resolve(), _encode(picture, output_format, quality))
     except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
-        raise PictureError(f"{path}: cannot be written ({error}); check the folder and the disk, or choose another "
-                           "file or format") from error
+        raise PictureError(
+            f"{path}: cannot be written ({error}); check the folder and the disk, or choose another file or format"
+        ) from error
 
 
 def _check_arrays(path: Path, picture: Picture) -> None:
     pixels, alpha = picture.pixels, picture.alpha
     shaped = pixels.ndim == 3 and pixels.shape[2] in (1, 3) and pixels.size > 0
     if not shaped or pixels.dtype not in (np.uint8, np.uint16):
-        raise PictureError(f"{path}: pixels are {list(pixels.shape)} {pixels.dtype}; expected [H, W, 3] or [H, W, 1] "
-                           "of uint8 or uint16")
+        raise PictureError(
+            f"{path}: pixels are {list(pixels.shape)} {pixels.dtype}; expected [H, W, 3] or [H, W, 1] of uint8 or uint16"
+        )
     if alpha is not None and (alpha.shape != pixels.shape[:2] or alpha.dtype != pixels.dtype):
-        raise PictureError(f"{path}: alpha is {list(alpha.shape)} {alpha.dtype}; expected {list(pixels.shape[:2])} "
-                           f"{pixels.dtype} as the pixels are")
+        raise PictureError(
+            f"{path}: alpha is {list(alpha.shape)} {alpha.dtype}; expected {list(pixels.shape[:2])} "
+            f"{pixels.dtype} as the pixels are"
+        )
 
 
 def _check_capacity(path: Path, picture: Picture, output_format: str) -> None:
@@ -73,8 +76,9 @@ def _check_capacity(path: Path, picture: Picture, output_format: str) -> None:
     if sixteen and transparent and output_format == "TIFF" and picture.pixels.shape[2] == 1:
         raise PictureError(f"{path}: 16-bit grey with opacity is not supported in TIFF; choose .png")
     if transparent and (output_format == "JPEG" or (output_format == "BMP" and picture.format != "BMP")):
-        raise PictureError(f"{path}: {output_format} cannot hold the picture's opacity (alpha channel); choose .png, "
-                           ".tif or .webp")
+        raise PictureError(
+            f"{path}: {output_format} cannot hold the picture's opacity (alpha channel); choose .png, .tif or .webp"
+        )
 
 
 def _replace_file(target: Path, content: bytes) -> None:
@@ -122,8 +126,8 @@ def _png16(picture: Picture, samples: np.ndarray) -> bytes:
     filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
     filtered[:, 0] = 1  # filter "Sub": each byte less the one a pixel before it
     step = 2 * channels
-    filtered[:, 1:step + 1] = rows[:, :step]
-    np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, step + 1:])
+    filtered[:, 1 : step + 1] = rows[:, :step]
+    np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, step + 1 :])
 
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, PNG_COLOUR_TYPES[channels], 0, 0, 0))]
     if picture.icc_profile:
@@ -133,11 +137,12 @@ def _png16(picture: Picture, samples: np.ndarray) -> bytes:
     if picture.exif:
         chunks.append((b"eXIf", picture.exif.removeprefix(b"Exif\0\0")))
     compressed, size = zlib.compress(filtered.data), 1 << 24
-    chunks += [(b"IDAT", compressed[start:start + size]) for start in range(0, len(compressed), size)]
+    chunks += [(b"IDAT", compressed[start : start + size]) for start in range(0, len(compressed), size)]
     chunks.append((b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in chunks)
+        for name, content in chunks
+    )
 
 
 def _tiff(picture: Picture, samples: np.ndarray) -> bytes:
@@ -146,7 +151,7 @@ def _tiff(picture: Picture, samples: np.ndarray) -> bytes:
     differences = np.diff(samples, axis=1, prepend=np.zeros_like(samples[:, :1]))
     differences = differences.astype(samples.dtype.newbyteorder("<"), copy=False)
     rows = max(1, (1 << 20) // differences[0].nbytes)
-    strips = [zlib.compress(differences[start:start + rows].tobytes()) for start in range(0, height, rows)]
+    strips = [zlib.compress(differences[start : start + rows].tobytes()) for start in range(0, height, rows)]
     sizes = [len(strip) for strip in strips]
 
     tags = _exif_directory(picture.exif)

@@ -145,8 +145,8 @@ def _batch_norm(state: State, prefix: str, x: Tensor, training: bool) -> Tensor:
         return x
     if training:
         state[f"{prefix}.num_batches_tracked"].add_(1)
-    names = ("running_mean", "running_var", "weight", "bias")
-    return F.batch_norm(x, *(state[f"{prefix}.{name}"] for name in names), training=training)
+    mean, var, weight, bias = (state[f"{prefix}.{name}"] for name in ("running_mean", "running_var", "weight", "bias"))
+    return F.batch_norm(x, mean, var, weight, bias, training=training)
 
 
 def _partial_maps(config: LBAMConfig, mask: Tensor) -> AttentionMaps:

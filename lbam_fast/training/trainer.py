@@ -6,6 +6,8 @@ import copy
 import dataclasses
 import json
 import math
+import pickle
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -66,6 +68,10 @@ class TrainConfig:
             raise TrainingError(f"amp is {self.amp!r}, expected fp32, bf16 or fp16")
         if min(self.steps, self.batch_size, self.log_every, self.checkpoint_every) < 1:
             raise TrainingError("steps, batch_size, log_every and checkpoint_every must be at least 1")
+        if not (self.learning_rate > 0 and self.final_learning_rate >= 0 and self.clip > 0 and 0 <= self.ema < 1):
+            raise TrainingError("learning_rate and clip must be above 0, final_learning_rate at least 0, and ema in [0, 1)")
+        if min(self.warmup, self.workers, self.seed) < 0:
+            raise TrainingError("warmup, workers and seed must be at least 0")
 
 
 _RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every")
@@ -87,17 +93,20 @@ class Trainer:
     def __init__(self, model: LBAM, photographs: Path, output: Path, config: TrainConfig) -> None:
         self.config, self.output = config, output
         self.device = torch.device(config.device)
-        self.model = model.to(self.device, memory_format=torch.channels_last).train()
+        self.model = model.to(self.device).train()
+        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
         self.data = PhotographCrops(photographs, config.crop, config.steps * config.batch_size, config.seed)
         self.step = 0
+        self._stopping = False
         self._forward: Callable[..., Tensor] = torch.compile(self.model) if config.compile else self.model
 
     def run(self, report: Callable[[dict[str, float]], None] = lambda row: None) -> None:
-        """Train from the present step to the last. ``report`` gets every row of the log."""
+        """Train from the present step to the last, or until ``stop``. ``report`` gets every row of the log."""
         self.output.mkdir(parents=True, exist_ok=True)
+        self._trim_log()
         sums, rows, started = torch.zeros(2, device=self.device), 0, time.perf_counter()
         for image, mask in self._batches():
             sums += self._train_step(image, mask)
@@ -108,11 +117,19 @@ class Trainer:
                     log.write(json.dumps(row) + "\n")
                 report(row)
                 sums, rows, started = torch.zeros_like(sums), 0, time.perf_counter()
-            if self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+            if self._stopping or self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
                 self.save()
+            if self._stopping:
+                return
+
+    def stop(self) -> None:
+        """Let ``run`` finish its present step, save, and return. May be called from a signal handler or another thread."""
+        self._stopping = True
 
     def save(self) -> None:
-        """Write the averaged weights and the whole state of the training."""
+        """Write the averaged weights and the whole state of the training. Raises TrainingError where they are not finite."""
+        if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
+            raise self._not_finite("the weights are")
         state = {
             "network": self.model.config.to_dict(),
             "settings": dataclasses.asdict(self.config),
@@ -138,7 +155,10 @@ class Trainer:
             raise TrainingError(f"nothing to resume: there is no {STATE_FILE} in {output}")
         if set(run_only) - set(_RUN_ONLY):
             raise TrainingError(f"a resumed run keeps its settings; only {', '.join(_RUN_ONLY)} may change")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            raise TrainingError(f"cannot read {path}: {error}; start again from weights.safetensors in another folder") from error
         config = TrainConfig(**{**state["settings"], **run_only})
         trainer = cls(LBAM(LBAMConfig.from_dict(state["network"])), photographs, output, config)
         trainer.model.load_state_dict(state["model"])
@@ -157,6 +177,7 @@ class Trainer:
             sampler=remaining,
             num_workers=config.workers,
             pin_memory=self.device.type == "cuda",
+            worker_init_fn=_leave_interrupts,
         )
         for image, mask in loader:
             yield (
@@ -174,7 +195,7 @@ class Trainer:
         hole, valid = reconstruction_loss(output, image, mask)
         loss = config.hole_weight * hole + config.valid_weight * valid
         self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()
+        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.scaler.step(self.optimizer)
@@ -202,10 +223,7 @@ class Trainer:
     def _row(self, losses: Tensor, steps: int, seconds: float) -> dict[str, float]:
         hole, valid = losses.tolist()
         if not math.isfinite(hole + valid):
-            raise TrainingError(
-                f"the loss is not finite at step {self.step}; the last checkpoint in {self.output} is intact: "
-                "resume from it, or start again with a lower learning rate or with fp32"
-            )
+            raise self._not_finite("the loss is")
         return {
             "step": self.step,
             "hole": hole,
@@ -214,6 +232,26 @@ class Trainer:
             "seconds_per_step": seconds / steps,
             "images_per_second": steps * self.config.batch_size / seconds,
         }
+
+    def _not_finite(self, what: str) -> TrainingError:
+        return TrainingError(
+            f"{what} not finite at step {self.step}; a checkpoint in {self.output} is intact: "
+            "resume from it, or start again with a lower learning rate or with fp32"
+        )
+
+    def _trim_log(self) -> None:
+        """Drop the rows of steps that will be done again, or that an earlier run left."""
+        path = self.output / LOG_FILE
+        if path.is_file():
+            rows = path.read_text("utf-8").splitlines(keepends=True)
+            kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= self.step]
+            with replacing(path) as temporary:
+                temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def _leave_interrupts(worker: int) -> None:
+    """Ctrl-C reaches workers too; they must go on until the training process has finished its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _parameters(model: Generator) -> list[Tensor]:

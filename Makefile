@@ -1,0 +1,47 @@
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
+BIN := .venv/bin
+endif
+INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
+
+.PHONY: help inpaint test lint format quality clean
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+inpaint: .venv/run  ## fill the hole in the example photograph: out/china.png and out/china_comparison.png
+	mkdir -p out
+	$(BIN)/lbam-fast inpaint docs/example/china.jpg docs/example/china_mask.png -o out/china.png --comparison out/china_comparison.png
+
+test: .venv/dev  ## run all tests
+	$(BIN)/python -m pytest
+
+lint: .venv/dev  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/dev  ## rewrite the code in the project's style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+quality: .venv/dev  ## print the quality table of the embedded network
+	$(BIN)/python benchmarks/quality.py
+
+clean:  ## remove what the other targets made
+	rm -rf .venv out build dist *.egg-info
+
+.venv/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11")'
+	$(PYTHON) -m venv .venv
+	touch $@
+
+.venv/run: .venv/python pyproject.toml setup.py constraints.txt
+	$(INSTALL) --editable .
+	touch $@
+
+.venv/dev: .venv/python pyproject.toml setup.py constraints.txt
+	$(INSTALL) --editable '.[dev]'
+	touch $@ .venv/run

@@ -1,0 +1,53 @@
+"""Gather the photographs that the embedded network was trained on from Debian packages.
+
+    apt-get download $(tail -n +2 docs/training-photographs.tsv | cut -f1 | sort -u)
+    for package in *.deb; do dpkg -x "$package" "unpacked/${package%%_*}"; done
+    python benchmarks/training_photographs.py unpacked photographs
+
+Each line of the list names a package, a file in it and, for pictures inside a Qt resource file, the offset they start at.
+"""
+
+import argparse
+import csv
+import io
+from pathlib import Path
+
+from PIL import Image
+
+LIST = Path(__file__).parent.parent / "docs" / "training-photographs.tsv"
+LONGEST_SIDE = 1280
+
+
+def picture_bytes(path: Path, offset: str) -> bytes:
+    data = path.read_bytes()
+    if not offset:
+        return data
+    picture = data[int(offset) :]
+    if picture[:4] == b"RIFF":
+        return picture[: int.from_bytes(picture[4:8], "little") + 8]
+    return picture
+
+
+def gather(unpacked: Path, output: Path) -> int:
+    """Write every listed photograph as a PNG of at most 1280 pixels a side; returns how many."""
+    output.mkdir(parents=True, exist_ok=True)
+    with LIST.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines, delimiter="\t"))
+    for number, row in enumerate(rows):
+        data = picture_bytes(unpacked / row["package"] / row["file"], row["offset"])
+        image = Image.open(io.BytesIO(data)).convert("RGB")
+        image.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.LANCZOS)
+        image.save(output / f"{number:03d}_{Path(row['file']).stem}.png")
+    return len(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("unpacked", type=Path, help="folder with one folder for each unpacked package")
+    parser.add_argument("output", type=Path, help="folder for the photographs")
+    options = parser.parse_args()
+    print(f"{gather(options.unpacked, options.output)} photographs in {options.output}")
+
+
+if __name__ == "__main__":
+    main()

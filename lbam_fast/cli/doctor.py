@@ -1,0 +1,91 @@
+"""``lbam-fast doctor``."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lbam_fast.cli.common import console, escaped
+
+ABSENT = "absent"
+_LIBRARIES = {"PyTorch": "torch", "Triton": "triton", "NumPy": "numpy", "Pillow": "PIL", "OpenCV": "cv2"}
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+    """Show versions, devices, weights, and which backend is active and why."""
+    findings = examine()
+    if as_json:
+        typer.echo(json.dumps(findings, indent=2))
+        return
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None)
+    for name, finding in findings.items():
+        table.add_row(f"[bold]{name}[/]", escaped(finding))
+    console.print(table)
+
+
+def examine() -> dict[str, str]:
+    """What is worth knowing when something is amiss, by name; what is missing is said to be absent, never an error."""
+    from lbam_fast import __version__
+
+    return {
+        "lbam_fast": __version__,
+        "Python": platform.python_version(),
+        **{name: _version(module) for name, module in _LIBRARIES.items()},
+        "platform": platform.platform(),
+        "CPU": _cpu(),
+        "GPU": _gpu(),
+        "backend": "reference: plain PyTorch, on CPU and GPU; this version has no other",
+        "weights": _weights(),
+    }
+
+
+def _version(module: str) -> str:
+    try:
+        return str(getattr(importlib.import_module(module), "__version__", "of unknown version"))
+    except ModuleNotFoundError:
+        return ABSENT
+    except Exception as error:  # a broken library is what this command is there to tell of
+        return f"broken: {type(error).__name__}: {error}"
+
+
+def _cpu() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    try:
+        import torch
+
+        threads = f"{torch.get_num_threads()} threads used by PyTorch"
+    except Exception:
+        threads = "threads of PyTorch unknown"
+    return f"{model}, {os.cpu_count()} cores, {threads}"
+
+
+def _gpu() -> str:
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            devices = (torch.cuda.get_device_properties(i) for i in range(torch.cuda.device_count()))
+            return "; ".join(f"{device.name}, {device.total_memory / 2**30:.0f} GiB" for device in devices)
+        built_for = torch.version.cuda or torch.version.hip
+        return f"none: PyTorch, built for {built_for}, finds no device" if built_for else "none: PyTorch is built for CPUs alone"
+    except Exception as error:
+        return f"unknown: {type(error).__name__}: {error}"
+
+
+def _weights() -> str:
+    import lbam_fast
+
+    files = sorted((Path(lbam_fast.__file__).parent / "weights").glob("*.safetensors"))
+    return "; ".join(f"{file}, {file.stat().st_size / 2**20:.1f} MiB" for file in files) or f"{ABSENT}: give --weights"

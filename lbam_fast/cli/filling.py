@@ -1,0 +1,112 @@
+"""Pictures and masks from files through the Inpainter into files."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbam_fast.cli.common import make_folder, print_note, print_warning, user_errors
+from lbam_fast.cli.pairing import Job
+from lbam_fast.inference import Inpainter, InpaintError
+from lbam_fast.inference.masks import Hole, find_hole
+from lbam_fast.pictures import Picture, PictureError, read_mask, read_picture, write_picture
+
+Mask = NDArray[np.float32]
+
+
+class Filler:
+    """Reads, fills and writes pictures. The last picture and mask are kept, as they may serve the next job too."""
+
+    def __init__(self, inpainter: Inpainter, quiet: bool = False, comparison: Path | None = None) -> None:
+        self.inpainter, self.quiet, self.comparison = inpainter, quiet, comparison
+        self.read_picture = functools.lru_cache(maxsize=1)(read_picture)
+        self.read_mask = functools.lru_cache(maxsize=1)(read_mask)
+
+    def fill(self, jobs: Sequence[Job], make_folders: bool = False) -> list[Exception]:
+        """Fill and write pictures that share a mask; those of its size go through the network together.
+
+        Gives the errors of the pictures that failed, which keep none of the others from being written.
+        """
+        failures: list[Exception] = []
+        ready: list[tuple[Job, Picture, Hole]] = []
+        for job in jobs:
+            with _collecting(failures):
+                picture = self.read_picture(job.image)
+                mask = self._mask(job, picture)
+                ready.append((job, picture, self._hole(job, mask)))
+        if not ready:
+            return failures
+        try:
+            with warnings.catch_warnings():
+                # _hole has said so already, with the file's name.
+                warnings.filterwarnings("ignore", "the whole picture is hole", UserWarning)
+                results = self.inpainter([picture.pixels for _, picture, _ in ready], mask)
+        except user_errors() as error:
+            return [*failures, *(InpaintError(f"{job.image}: {error}") for job, _, _ in ready)]
+        for (job, picture, hole), pixels in zip(ready, results, strict=True):
+            with _collecting(failures):
+                self._write(job, picture, hole, pixels, make_folders)
+        return failures
+
+    def _mask(self, job: Job, picture: Picture) -> Mask:
+        """The mask as the inpainter takes it; made from the picture's transparency, holes are white."""
+        height, width = picture.pixels.shape[:2]
+        if job.mask is not None:
+            mask = self.read_mask(job.mask)
+            if mask.shape != (height, width):
+                raise InpaintError(
+                    f"{job.mask}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels (width x height), but the picture "
+                    f"{job.image} is {width}x{height}: expected the same size, with {self._colour} = hole"
+                )
+            return mask
+        if picture.alpha is None:
+            raise PictureError(f"{job.image}: has no transparency (alpha channel) to take the hole from; give a MASK instead")
+        return 1 - picture.alpha.astype(np.float32) / np.float32(np.iinfo(picture.alpha.dtype).max)
+
+    def _hole(self, job: Job, mask: Mask) -> Hole:
+        hole = find_hole(mask, self.inpainter.options)
+        meaning = "transparent = hole" if job.mask is None else f"{self._colour} = hole"
+        if hole.filled.all():
+            print_warning(f"{job.image}: the whole picture is hole ({meaning}): all of it is made up, from nothing")
+        elif not hole.filled.any() and not self.quiet:
+            print_note(f"{job.image}: the mask has no hole ({meaning}): the picture is copied as it is")
+        return hole
+
+    def _write(self, job: Job, picture: Picture, hole: Hole, pixels: NDArray[Any], make_folders: bool) -> None:
+        alpha = picture.alpha
+        if job.mask is None and alpha is not None:
+            alpha = np.where(hole.filled, np.iinfo(alpha.dtype).max, alpha).astype(alpha.dtype)
+        if make_folders:
+            make_folder(job.output.parent)
+        write_picture(job.output, dataclasses.replace(picture, pixels=pixels, alpha=alpha))
+        if self.comparison is not None:
+            write_picture(self.comparison, dataclasses.replace(picture, pixels=_side_by_side(picture, hole, pixels), alpha=None))
+        for note in () if self.quiet else picture.notes:
+            print_note(f"{job.image}: {note}")
+
+    @property
+    def _colour(self) -> str:
+        return self.inpainter.options.hole
+
+
+def _side_by_side(picture: Picture, hole: Hole, filled: NDArray[Any]) -> NDArray[Any]:
+    """The picture as it was given, with its hole in grey, and filled, from left to right."""
+    grey = np.iinfo(filled.dtype).max // 2
+    emptied = np.where(hole.filled[..., None], grey, picture.pixels).astype(filled.dtype)
+    return np.concatenate([picture.pixels, emptied, filled], axis=1)
+
+
+@contextlib.contextmanager
+def _collecting(failures: list[Exception]) -> Iterator[None]:
+    try:
+        yield
+    except user_errors() as error:
+        failures.append(error)

@@ -1,0 +1,146 @@
+"""``lbam-fast inpaint``."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from lbam_fast.cli.common import (
+    BAD_INPUT,
+    SOME_FAILED,
+    ArgumentError,
+    HoleColour,
+    errors,
+    failing_with_message,
+    is_same_file,
+    print_error,
+    print_note,
+    print_warning,
+    set_threads,
+)
+
+if TYPE_CHECKING:
+    from lbam_fast.cli.filling import Filler
+    from lbam_fast.cli.pairing import Job
+
+
+def inpaint(
+    image: Annotated[Path, typer.Argument(help="Picture, or folder of pictures.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="File or folder for the result.")],
+    mask: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Mask of the picture's size, white = hole unless --hole black. With a folder of pictures: a folder of masks "
+            "named as they are (NAME.png or NAME_mask000.png), or one mask for all, or none where the masks lie beside them."
+        ),
+    ] = None,
+    hole: Annotated[HoleColour, typer.Option(help="Colour of the hole in masks.")] = "white",
+    mask_from: Annotated[
+        Literal["alpha"] | None, typer.Option(help="alpha: not from a mask, what is transparent is the hole.")
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(help="Mask values beyond it, towards the hole's colour, are hole; from 0 to 1.")
+    ] = 0.5,
+    grow: Annotated[int, typer.Option(metavar="PX", help="Widen the hole by so many pixels.")] = 0,
+    feather: Annotated[int, typer.Option(metavar="PX", help="Blend over so many pixels of what --grow added.")] = 0,
+    weights: Annotated[Path | None, typer.Option(help="Weights file; by default the network in the package.")] = None,
+    preset: Annotated[str | None, typer.Option(help="The network that they belong to, where several fit.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32",
+    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", help="Search subfolders too, and keep them.")] = False,
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Do not write results that exist.")] = False,
+    format: Annotated[str | None, typer.Option(help="Suffix of results in a folder; by default each picture's own.")] = None,
+    comparison: Annotated[
+        Path | None, typer.Option(help="Also write the picture as given, with its hole, and filled, side by side.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
+) -> None:
+    """Fill the hole of one picture, or of every picture in a folder. In masks, white is the hole, unless --hole black.
+
+    Pixels outside the hole stay the same to the bit where the output format is lossless; EXIF, colour profile and
+    transparency are kept. In a folder, a picture with several masks (NAME_mask000, NAME_mask001 ...) gives a result for
+    each, named as the mask. Exit code: 0 all well, 1 some pictures of a folder failed, 2 bad input.
+    """
+    with failing_with_message():
+        from lbam_fast.cli.pairing import Pairs, pair_file, pair_folder
+
+        if mask is not None and mask_from is not None:
+            raise ArgumentError("a MASK and --mask-from alpha were given: expected one of them")
+        suffix = f".{format.lower().removeprefix('.')}" if format is not None else None
+        folder = image.is_dir()
+        if comparison is not None and folder:
+            raise ArgumentError("--comparison goes with one picture, not with a folder")
+        for other in (image, mask, output):
+            if comparison is not None and other is not None and is_same_file(comparison, other):
+                raise ArgumentError(f"--comparison {comparison} is an input or the output: choose another file")
+        if folder:
+            pairs = pair_folder(image, mask, output, from_alpha=bool(mask_from), recursive=recursive, suffix=suffix)
+        elif mask is None and mask_from is None:
+            raise ArgumentError(
+                "no MASK was given: name a mask file (white = hole unless --hole black), or add --mask-from alpha"
+            )
+        else:
+            pairs = Pairs([pair_file(image, mask, output, suffix)])
+        for sentence in pairs.unused:
+            print_warning(sentence)
+        for sentence in pairs.problems:
+            print_error(sentence)
+
+        waiting = [job for job in pairs.jobs if not (skip_existing and job.output.exists())]
+        failed = 0
+        if waiting:
+            from lbam_fast.cli.filling import Filler
+            from lbam_fast.inference import Inpainter
+
+            set_threads(threads)
+            inpainter = Inpainter.from_pretrained(
+                weights,
+                preset=preset,
+                device=device,
+                dtype=dtype,
+                hole="white" if mask_from else hole,
+                threshold=threshold,
+                grow=grow,
+                feather=feather,
+            )
+            filler = Filler(inpainter, quiet, comparison)
+            if folder and mask is not None and mask.is_file():
+                filler.read_mask(mask)  # the one for all: if it is bad, say so once
+            failed = _run(filler, waiting, folder, quiet)
+        total, skipped = len(pairs.jobs) + len(pairs.problems), len(pairs.jobs) - len(waiting)
+        failed += len(pairs.problems)
+        if not quiet and folder:
+            print_note(f"{total - skipped - failed} filled, {skipped} skipped, {failed} failed: {output}")
+        elif not quiet:
+            print_note(f"{'exists already' if skipped else 'written'}: {pairs.jobs[0].output}")
+        if failed:
+            raise typer.Exit(BAD_INPUT if failed == total else SOME_FAILED)
+
+
+def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
+    """Do the jobs and return how many failed; outside a folder the error itself is raised."""
+    failed = 0
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, disable=quiet or not folder or not errors.is_terminal) as progress:
+        task = progress.add_task("inpainting", total=len(jobs))
+        for group in _sharing_masks(jobs, filler.inpainter.batch_size):
+            for error in filler.fill(group, make_folders=folder):
+                if not folder:
+                    raise error
+                print_error(str(error))
+                failed += 1
+            progress.advance(task, len(group))
+    return failed
+
+
+def _sharing_masks(jobs: Sequence[Job], most: int) -> Iterator[list[Job]]:
+    """The jobs in order, those in a row that share a mask together, up to ``most`` at once."""
+    for _, sharing in itertools.groupby(jobs, key=lambda job: job.mask or job.image):
+        while group := list(itertools.islice(sharing, most)):
+            yield group

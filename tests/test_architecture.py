@@ -1,0 +1,81 @@
+"""The arrows of import in docs/architecture.md, read off the code; and what importing the package must not pull in."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lbam_fast
+
+PACKAGE = Path(lbam_fast.__file__).parent
+MAY_IMPORT = {
+    "config": set(),
+    "reference": {"config"},
+    "model": {"config", "reference"},
+    "checkpoints": {"config", "model"},
+    "pictures": set(),
+    "data": {"pictures"},
+    "devices": {"config"},
+    "evaluation": {"data", "pictures"},
+    "inference": {"checkpoints", "devices", "model", "reference"},
+    "training": {"checkpoints", "config", "data", "model"},
+    "cli": {"checkpoints", "config", "data", "devices", "inference", "model", "pictures", "reference", "training"},
+}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_parts(source: str) -> set[str]:
+    parts = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "lbam_fast" else [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        parts |= {name.split(".")[1] for name in names if name.startswith("lbam_fast.")}
+    return parts & MAY_IMPORT.keys()
+
+
+def upward_imports(part: str, source: str) -> set[str]:
+    return imported_parts(source) - MAY_IMPORT[part] - {part}
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_imports_run_one_way(part):
+    files = [path for path in PACKAGE.rglob("*.py") if part_of(path) == part]
+    assert files
+    found = {path.name: upward for path in files if (upward := upward_imports(part, path.read_text(encoding="utf-8")))}
+    assert not found
+
+
+def test_every_part_has_its_place():
+    parts = {part_of(path) for path in PACKAGE.rglob("*.py")}
+    assert parts == MAY_IMPORT.keys() | {"__init__", "__main__"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "from lbam_fast.cli import app",
+        "from lbam_fast import inference",
+        "import lbam_fast.training",
+        "    from lbam_fast.data.masks import x",
+    ],
+)
+def test_an_upward_import_is_caught(line):
+    """Planted fault: the reference reaching up, also inside a function."""
+    source = f"def f():\n{line}\n" if line.startswith(" ") else line
+    assert upward_imports("reference", source)
+
+
+def test_importing_the_package_loads_neither_triton_nor_torch():
+    """The drop-in must import anywhere; names load what they need on first use."""
+    code = "import sys, lbam_fast; print([m for m in ('torch', 'triton', 'cv2', 'PIL') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"

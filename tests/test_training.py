@@ -1,0 +1,229 @@
+"""Training: deterministic, resumable to the bit, and stopped with a sentence where it cannot go on."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from lbam_fast import LBAM, LBAMConfig, load_checkpoint
+from lbam_fast.training import TrainConfig, Trainer, TrainingError, reconstruction_loss
+
+TINY = TrainConfig(steps=6, batch_size=2, warmup=2, checkpoint_every=100, log_every=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small are done sooner by one thread, and sums have one order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    slope = np.linspace(0, 200, 160)
+    for i in range(3):
+        noise = np.random.default_rng(i).uniform(0, 40, (160, 160, 3))
+        Image.fromarray((np.roll(slope, 50 * i)[:, None, None] + noise).astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def trainer(photographs: Path, output: Path, preset: str = "official", width: int = 4, **settings: object) -> Trainer:
+    torch.manual_seed(0)
+    network = LBAM(LBAMConfig.preset(preset, base_width=width))
+    return Trainer(network, photographs, output, dataclasses.replace(TINY, **settings))
+
+
+def state(output: Path) -> dict:
+    return torch.load(output / "training.pt", weights_only=True)
+
+
+def rows(output: Path) -> list[dict]:
+    return [json.loads(line) for line in (output / "log.jsonl").read_text("utf-8").splitlines()]
+
+
+def assert_same(one: object, other: object) -> None:
+    if isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for pair in zip(one, other, strict=True):
+            assert_same(*pair)
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize(
+    ("preset", "amp", "workers"),
+    [("official", "fp32", 1), ("paddle", "fp32", 0), ("official", "bf16", 0)],
+    ids=["worker process", "BatchNorm and learned alpha", "bf16"],
+)
+def test_a_resumed_run_ends_in_the_same_bits(photographs, tmp_path, preset, amp, workers):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    trainer(photographs, whole, preset, amp=amp).run()
+
+    first = trainer(photographs, parts, preset, amp=amp, log_every=1)
+    first.run(lambda row: first.stop() if row["step"] == 3 else None)
+    assert first.step == state(parts)["step"] == 3
+    torch.manual_seed(99)
+    resumed = Trainer.resume(photographs, parts, workers=workers, log_every=2)
+    resumed.run()
+
+    assert_same(load_file(parts / "weights.safetensors"), load_file(whole / "weights.safetensors"))
+    mine, theirs = state(parts), state(whole)
+    for part in ("step", "network", "model", "average", "optimizer", "scaler"):
+        assert_same(mine[part], theirs[part])
+
+
+def test_resuming_keeps_settings_and_takes_only_what_changes_no_result(photographs, tmp_path):
+    trainer(photographs, tmp_path, clip=0.5).save()
+    resumed = Trainer.resume(photographs, tmp_path, log_every=7)
+    assert resumed.config == dataclasses.replace(TINY, clip=0.5, log_every=7)
+    with pytest.raises(TrainingError, match="a resumed run keeps its settings"):
+        Trainer.resume(photographs, tmp_path, steps=12)
+
+
+def test_nothing_to_resume(photographs, tmp_path):
+    with pytest.raises(TrainingError, match=r"there is no training\.pt"):
+        Trainer.resume(photographs, tmp_path)
+    (tmp_path / "training.pt").write_text("damaged")
+    with pytest.raises(TrainingError, match="cannot read"):
+        Trainer.resume(photographs, tmp_path)
+
+
+def test_a_finished_run_stays_as_it_is(photographs, tmp_path):
+    trainer(photographs, tmp_path, steps=2).run()
+    before = (tmp_path / "weights.safetensors").read_bytes()
+    resumed = Trainer.resume(photographs, tmp_path)
+    resumed.run()
+    assert resumed.step == 2
+    assert (tmp_path / "weights.safetensors").read_bytes() == before
+    assert len(rows(tmp_path)) == 1
+
+
+def test_the_loss_falls_and_the_weights_load(photographs, tmp_path):
+    run = trainer(photographs, tmp_path, width=8, steps=60, learning_rate=3e-3, warmup=5, ema=0.9, log_every=10)
+    run.run()
+    holes = [row["hole"] for row in rows(tmp_path)]
+    assert holes[-1] < 0.6 * holes[0]
+    network = load_checkpoint(tmp_path / "weights.safetensors")
+    assert network.config == run.model.config
+    assert_same(dict(network.state_dict()), dict(run.average.state_dict()))
+
+
+def test_rows_of_the_log(photographs, tmp_path):
+    (tmp_path / "log.jsonl").write_text('{"step": 1, "of": "an earlier run"}\n')
+    reported: list[dict] = []
+    trainer(photographs, tmp_path, steps=5).run(reported.append)
+    assert rows(tmp_path) == reported
+    assert [row["step"] for row in reported] == [2, 4, 5]
+    assert reported[0].keys() == {"step", "hole", "valid", "learning_rate", "seconds_per_step", "images_per_second"}
+    assert all(value > 0 for row in reported for value in row.values())
+
+
+def test_steps_done_again_after_a_resume_are_logged_once(photographs, tmp_path):
+    run = trainer(photographs, tmp_path, log_every=1)
+    run.run(lambda row: run.stop() if row["step"] == 2 else None)
+    with (tmp_path / "log.jsonl").open("a") as log:
+        log.write('{"step": 3}\n{"ste')  # done, but not saved before the end came
+    Trainer.resume(photographs, tmp_path).run()
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert "hole" in rows(tmp_path)[2]
+
+
+def test_the_learning_rate_rises_and_falls_along_a_half_cosine(photographs, tmp_path):
+    run = trainer(photographs, tmp_path, steps=110, warmup=10, learning_rate=1e-2, final_learning_rate=1e-4)
+    for step, expected in {0: 1e-3, 4: 5e-3, 9: 1e-2, 10: 1e-2, 60: (1e-2 + 1e-4) / 2, 110: 1e-4}.items():
+        run.step = step
+        assert run._learning_rate() == pytest.approx(expected)
+
+
+def test_the_average_follows_the_weights(photographs, tmp_path):
+    run = trainer(photographs, tmp_path, preset="paddle", steps=1, ema=0.999)
+    before = [parameter.clone() for parameter in run.average.parameters()]
+    run.run()
+    share = 1 - 1 / 11  # the first steps forget the random start sooner than the decay would
+    for old, new, average in zip(before, run.model.parameters(), run.average.parameters(), strict=True):
+        torch.testing.assert_close(average, old + share * (new - old))
+    for own, other in zip(run.average.buffers(), run.model.buffers(), strict=True):
+        assert torch.equal(own, other)
+
+
+def test_without_averaging_the_last_weights_are_saved(photographs, tmp_path):
+    run = trainer(photographs, tmp_path, ema=0.0)
+    run.run()
+    assert_same(dict(run.average.state_dict()), dict(run.model.state_dict()))
+
+
+def test_scalars_stay_in_their_ranges(photographs, tmp_path):
+    run = trainer(photographs, tmp_path, preset="paddle", learning_rate=0.5, warmup=0)
+    run.run()
+    bounded = list(run.model._bounded())
+    assert len(bounded) == 4 * 13 + 11
+    assert all(low - 1e-6 <= value.item() <= high + 1e-6 for value, (low, high) in bounded)
+
+
+@pytest.mark.parametrize("amp", ["bf16", "fp16"])
+def test_low_precision_trains(photographs, tmp_path, amp):
+    run = trainer(photographs, tmp_path, amp=amp)
+    before = [parameter.clone() for parameter in run.model.parameters()]
+    run.run()
+    assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in run.model.parameters())
+    assert any(not torch.equal(old, new) for old, new in zip(before, run.model.parameters(), strict=True))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(photographs, tmp_path):
+    run = trainer(photographs, tmp_path, checkpoint_every=1, log_every=100)
+
+    def poison(*_: object) -> None:
+        if run.step == 3:
+            run.model.dc7.weight.data.fill_(float("nan"))
+
+    run.model.register_forward_pre_hook(poison)
+    with pytest.raises(TrainingError, match=r"not finite at step 4; a checkpoint in .* is intact"):
+        run.run()
+    assert state(tmp_path)["step"] == 3
+    assert all(tensor.isfinite().all() for tensor in load_file(tmp_path / "weights.safetensors").values())
+
+
+def test_the_log_row_of_a_loss_that_is_not_finite_is_an_error(photographs, tmp_path):
+    run = trainer(photographs, tmp_path)
+    run.model.dc7.weight.data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="the loss is not finite at step 2"):
+        run.run()
+
+
+def test_loss_counts_holes_and_known_pixels_apart():
+    image, output = torch.zeros(1, 3, 2, 2), torch.tensor([[0.5, 1.0], [0.0, 0.25]]).expand(1, 3, 2, 2)
+    mask = torch.tensor([[0.0, 1.0], [1.0, 1.0]])[None, None]
+    hole, valid = reconstruction_loss(output, image, mask)
+    assert (hole.item(), valid.item()) == (0.5 / 4, 1.25 / 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"crop": 100}, "the crop is 100, expected a multiple of 128"),
+        ({"amp": "int8"}, "amp is 'int8', expected fp32, bf16 or fp16"),
+        ({"steps": 0}, "must be at least 1"),
+        ({"batch_size": 0}, "must be at least 1"),
+        ({"learning_rate": 0}, "learning_rate and clip must be above 0"),
+        ({"clip": float("nan")}, "learning_rate and clip must be above 0"),
+        ({"ema": 1.0}, r"ema in \[0, 1\)"),
+        ({"workers": -1}, "warmup, workers and seed must be at least 0"),
+    ],
+)
+def test_settings_that_cannot_be(settings, message):
+    with pytest.raises(TrainingError, match=message):
+        TrainConfig(**settings)
