@@ -174,7 +174,9 @@ def test_misfits_name_the_keys(tmp_path, misfit, preset):
 @pytest.mark.parametrize(("name", "asked"), [("paper", "official"), ("official", "paddle"), ("pconv", "unlearned")])
 def test_misfits_name_the_preset_that_fits(tmp_path, name, asked):
     path = write(tmp_path / "other.pth", single(name).state_dict())
-    with pytest.raises(CheckpointError, match=rf"does not fit the preset '{asked}' at base width 4.*It fits the preset '{name}'"):
+    with pytest.raises(
+        CheckpointError, match=rf"does not fit the preset '{asked}' at base width 4.*It fits the preset '{name}'"
+    ):
         load_checkpoint(path, preset=asked)
 
 

@@ -145,7 +145,9 @@ def test_autocast_stays_close():
     assert (result.float() - expected).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("kinds", [("irregular",), ("irregular", "soft", "per_channel")], ids=["one mask", "a mask each"])
+@pytest.mark.parametrize(
+    "kinds", [("irregular",), ("irregular", "soft", "per_channel")], ids=["one mask", "a mask each"]
+)
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", PRESET_NAMES)
 def test_maps_stand_in_for_their_mask(name, channels, kinds):
@@ -196,7 +198,9 @@ def test_what_lies_in_a_hole_changes_no_bit(name, mask_channels, garbage, kind, 
 
 
 def test_a_multiplied_mask_would_let_garbage_through(monkeypatch):
-    monkeypatch.setattr(reference, "damaged_input", lambda image, mask, _: torch.cat([image * mask, mask[:, :1]], dim=1))
+    monkeypatch.setattr(
+        reference, "damaged_input", lambda image, mask, _: torch.cat([image * mask, mask[:, :1]], dim=1)
+    )
     image, mask = images(1), masks("box")
     assert network()(torch.where(mask == 0, math.nan, image), mask).isnan().any()
 

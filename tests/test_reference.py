@@ -48,7 +48,9 @@ FORMULAS = {
 @pytest.mark.parametrize("name", FORMULAS)
 def test_formula(name):
     function, formula = FORMULAS[name]
-    assert function(points(*POINTS)).tolist() == pytest.approx([formula(point) for point in POINTS], rel=1e-14, abs=1e-300)
+    assert function(points(*POINTS)).tolist() == pytest.approx(
+        [formula(point) for point in POINTS], rel=1e-14, abs=1e-300
+    )
 
 
 @pytest.mark.parametrize("name", FORMULAS)

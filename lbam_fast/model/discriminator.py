@@ -30,8 +30,8 @@ class Discriminator(nn.Module):
     """Real or filled in? The discriminator of Table 1 of the supplement to LBAM (Xie et al., ICCV 2019).
 
     One column reads ``image * M``, the other ``image * (1 - M)``: each six 4x4 convolutions of stride 2, padding 1,
-    with BatchNorm in all but the first, and LeakyReLU(0.2). A 4x4 convolution to one channel joins them, without padding
-    and with stride 1 (the table's "stride = 0" is read as no striding).
+    with BatchNorm in all but the first, and LeakyReLU(0.2). A 4x4 convolution to one channel joins them, without
+    padding and with stride 1 (the table's "stride = 0" is read as no striding).
 
     The table leaves biases and start values open. Chosen here: biases, starting at 0, in the first and the last
     convolution alone, since BatchNorm takes away any other; filters Kaiming normal for LeakyReLU(0.2), the last one for
