@@ -15,11 +15,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lbam_fast.config import PRESETS, ConfigError, LBAMConfig
+from lbam_fast.config import PRESETS, LBAMConfig
 from lbam_fast.model import LBAM, Generator
 
 CONFIG_KEY = "lbam_config"
 PTH_SUFFIXES = (".pth", ".pt", ".bin")
+_WRAPPERS = ("state_dict", "model", "generator")
+# The last layer of either chain updates no mask, so a learned exponent there has no use, but files may have it.
+_UNUSED = ("ec7.conv.updateMask.alpha", "reverseConv6.updateMask.alpha")
 
 
 class CheckpointError(ValueError):
@@ -43,6 +46,7 @@ def save_checkpoint(model: Generator, path: str | Path, dtype: torch.dtype | Non
     A .pth holds the bare state dict under the published keys, as the published code reads it. Raises CheckpointError.
     """
     path = Path(path)
+    suffix = path.suffix.lower()
     if not path.parent.is_dir():
         raise CheckpointError(f"cannot write {path}: there is no folder {path.parent}; create it or choose another one")
     state = {
@@ -51,21 +55,22 @@ def save_checkpoint(model: Generator, path: str | Path, dtype: torch.dtype | Non
     }
     try:
         with replacing(path) as temporary:
-            if path.suffix == ".safetensors":
+            if suffix == ".safetensors":
                 save_file(state, temporary, metadata={"format": "pt", CONFIG_KEY: json.dumps(model.config.to_dict())})
-            elif path.suffix in PTH_SUFFIXES:
+            elif suffix in PTH_SUFFIXES:
                 torch.save(state, temporary)
             else:
                 raise CheckpointError(f"cannot tell the format of {path}: expected .safetensors or .pth")
-    except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot write {path}: {error}") from error
 
 
 def load_checkpoint(path: str | Path, preset: str | None = None) -> LBAM:
     """The model in a weights file, on the CPU, in float32 and ``eval()``, its learned scalars within their ranges.
 
     Safetensors files of this project carry their configuration. For others it is recognised from the keys and shapes, unless
-    ``preset`` names it. Prefixes ``module.`` and wrappings ``{"state_dict": ...}`` are removed. Raises CheckpointError.
+    ``preset`` names it. Prefixes ``module.`` and wrappings ``{"state_dict": ...}`` are removed.
+    Raises CheckpointError, or ConfigError for an unknown preset.
     """
     path = Path(path)
     state, config = read_state(path)
@@ -87,29 +92,36 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], LBAMConfig | None]:
     if not path.is_file():
         raise CheckpointError(f"no weights file at {path}")
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix.lower() == ".safetensors":
             with safe_open(path, "pt") as file:
                 metadata = file.metadata() or {}
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+                state: object = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
             config = LBAMConfig.from_dict(json.loads(metadata[CONFIG_KEY])) if CONFIG_KEY in metadata else None
-            return unwrapped(state, path), config
-        return unwrapped(torch.load(path, map_location="cpu", weights_only=True), path), None
-    except (SafetensorError, ConfigError, OSError, RuntimeError, EOFError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"cannot read {path} as weights: {error}") from error
+        else:
+            state, config = torch.load(path, map_location="cpu", weights_only=True), None
     except UnpicklingError as error:
         raise CheckpointError(
             f"{path} holds more than tensors, or is no weights file; only plain state dicts are read: {error}"
         ) from error
+    except MemoryError:
+        raise
+    except Exception as error:  # the unpickler meets damaged files with errors of many kinds
+        raise CheckpointError(f"cannot read {path} as weights; it is damaged or of another kind: {error}") from error
+    return unwrapped(state, path), config
 
 
 def unwrapped(state: object, path: Path) -> dict[str, Tensor]:
-    """The state dict itself, without ``{"state_dict": ...}`` around it and ``module.`` before its keys."""
-    for key in ("state_dict", "model", "generator"):
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
+    """The state dict itself: without ``{"state_dict": ...}`` around it, prefixes of its keys, and exponents that nothing uses."""
+    while isinstance(state, Mapping) and (inner := next((state[key] for key in _WRAPPERS if _is_mapping(state.get(key))), None)):
+        state = inner
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} does not hold a state dict (a mapping of names to tensors)")
-    return {str(name).removeprefix("module."): tensor for name, tensor in state.items()}
+    named = {str(name).removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
+    return {name: tensor for name, tensor in named.items() if name not in _UNUSED}
+
+
+def _is_mapping(value: object) -> bool:
+    return isinstance(value, Mapping)
 
 
 def mismatches(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:

@@ -67,12 +67,23 @@ class LBAMConfig:
         kinds = Attention.__args__  # type: ignore[attr-defined]
         _check("attention", self.attention in kinds, self.attention, f"one of {', '.join(kinds)}")
         _check("mask_kernel_size", self.mask_kernel_size in (3, 4), self.mask_kernel_size, "3 or 4")
-        _check("alpha", 0 < self.alpha <= 1, self.alpha, "a number in (0, 1]")
         if self.attention == "partial":
             _check("reverse", not self.reverse, self.reverse, "False with partial convolutions, which have one chain")
-        for name in ("a_range", "mu_range", "gamma_range", "alpha_range"):
+            _check("input_channels", self.input_channels == 3, self.input_channels, "3 with partial convolutions")
+        if self.attention == "reciprocal":
+            _check("mask_kernel_size", self.mask_kernel_size == 4, self.mask_kernel_size, "4 with the mean filters of Eqn. 4")
+        for name in ("a_range", "mu_range", "gamma_range", *(["alpha_range"] if self.alpha_range is not None else [])):
             bounds = getattr(self, name)
-            _check(name, bounds is None or bounds[0] < bounds[1], bounds, "a pair (low, high) with low < high")
+            _check(name, _numbers(bounds, 2) and bounds[0] < bounds[1], bounds, "a pair (low, high) with low < high")
+        low, high = self.alpha_range or (0.0, 1.0)
+        in_range = _numbers((self.alpha,), 1) and 0 < self.alpha and low <= self.alpha <= high
+        _check("alpha", in_range, self.alpha, f"a number above 0, from {low} to {high}")
+        for name in ("forward_start", "reverse_start"):
+            start = getattr(self, name)
+            _check(name, _numbers(start, 4), start, "four numbers: a, mu, gamma_l, gamma_r")
+            for value, field in zip(start, ("a_range", "mu_range", "gamma_range", "gamma_range"), strict=True):
+                low, high = getattr(self, field)
+                _check(name, low <= value <= high, start, f"{value} within {field}, {low} to {high}")
 
     @property
     def channels(self) -> tuple[int, ...]:
@@ -80,7 +91,7 @@ class LBAMConfig:
         return tuple(self.base_width * factor for factor in (1, 2, 4, 8, 8, 8, 8))
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> LBAMConfig:
+    def preset(cls, name: str, /, **changes: Any) -> LBAMConfig:
         """The named preset with ``changes`` applied, e.g. ``LBAMConfig.preset("paper", base_width=16)``.
 
         Raises ConfigError for an unknown name or setting.
@@ -107,11 +118,16 @@ class LBAMConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> LBAMConfig:
         """The inverse of ``to_dict``. Raises ConfigError for unknown settings."""
+        if not isinstance(values, dict):
+            raise ConfigError(f"the configuration is {values!r}, expected a mapping of settings to values")
         tuples = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-        for name in ("forward_start", "reverse_start"):
-            if name in tuples:
-                tuples[name] = GaussianStart(*tuples[name])
-        return cls.preset("official", **tuples)
+        config = cls.preset("official", **tuples)
+        forward, reverse = (GaussianStart(*start) for start in (config.forward_start, config.reverse_start))
+        return dataclasses.replace(config, forward_start=forward, reverse_start=reverse)
+
+
+def _numbers(values: object, count: int) -> bool:
+    return isinstance(values, tuple) and len(values) == count and all(isinstance(value, (int, float)) for value in values)
 
 
 def _check(name: str, holds: bool, value: object, expected: str) -> None:

@@ -46,9 +46,7 @@ def images(n: int, height: int = 128, width: int = 128, seed: int = 0, dtype: to
     return torch.from_numpy(np.stack([recipe.image(seed + i, height, width) for i in range(n)])).to(dtype)
 
 
-def masks(
-    *kinds: str, height: int = 128, width: int = 128, seed: int = 0, dtype: torch.dtype = torch.float64
-) -> Tensor:
+def masks(*kinds: str, height: int = 128, width: int = 128, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
     """[len(kinds), 3, height, width], of the kinds that the golden recipe knows."""
     each = [recipe.mask(seed + i, height, width, kind) for i, kind in enumerate(kinds)]
     return torch.from_numpy(np.stack(each)).to(dtype)

@@ -24,9 +24,7 @@ def test_table_1():
         convolutions = [layer for layer in column if isinstance(layer, torch.nn.Conv2d)]
         assert [layer.out_channels for layer in convolutions] == list(WIDTHS)
         assert [layer.in_channels for layer in convolutions] == [3, *WIDTHS[:-1]]
-        assert {(layer.kernel_size, layer.stride, layer.padding) for layer in convolutions} == {
-            ((4, 4), (2, 2), (1, 1))
-        }
+        assert {(layer.kernel_size, layer.stride, layer.padding) for layer in convolutions} == {((4, 4), (2, 2), (1, 1))}
         assert [layer.num_features for layer in column if isinstance(layer, torch.nn.BatchNorm2d)] == list(WIDTHS[1:])
         assert [layer.negative_slope for layer in column if isinstance(layer, torch.nn.LeakyReLU)] == [0.2] * 6
     merge = model.merge
@@ -44,8 +42,7 @@ def literal(model, image, mask):
             if i > 0:
                 layer = f"{name}.{int(key.split('.')[1]) + 1}"
                 mean, var, weight, shift = (
-                    state[f"{layer}.{part}"][:, None, None]
-                    for part in ("running_mean", "running_var", "weight", "bias")
+                    state[f"{layer}.{part}"][:, None, None] for part in ("running_mean", "running_var", "weight", "bias")
                 )
                 x = (x - mean) / (var + 1e-5).sqrt() * weight + shift
             x = torch.where(x > 0, x, 0.2 * x)

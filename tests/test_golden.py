@@ -167,9 +167,7 @@ def test_gradients(step):
         if norm == 0:
             assert not grad.any(), name
             continue
-        probe = torch.from_numpy(
-            np.asarray(recipe.rng(step.case.seed, f"probe-{name}").normal(0, 1, tuple(grad.shape)))
-        )
+        probe = torch.from_numpy(np.asarray(recipe.rng(step.case.seed, f"probe-{name}").normal(0, 1, tuple(grad.shape))))
         assert grad.norm().item() == pytest.approx(norm, rel=1e-6), name
         assert (grad * probe).sum().item() == pytest.approx(probed, abs=1e-6 * norm), name
 

@@ -350,7 +350,6 @@ def test_the_drop_in_has_three_output_channels():
         LBAMModel(4, 4)
 
 
-@pytest.mark.xfail(strict=True, reason="accepted or refused with another exception")
 @pytest.mark.parametrize(
     "settings",
     [

@@ -132,6 +132,10 @@ class Generator(nn.Module):
         for parameter, (low, high) in self._bounded():
             parameter.clamp_(low, high)
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return self.dc7.weight.dtype
+
     def _state(self) -> dict[str, Tensor]:
         return dict(itertools.chain(self.named_parameters(), self.named_buffers()))
 
@@ -139,9 +143,10 @@ class Generator(nn.Module):
         """Both chains' maps of a mask [N, 1 or 3, H, W], 1 = known, soft values allowed; for ``model(image, maps=maps)``.
 
         Maps depend on the mask alone. Those of a batch of 1 serve any batch. The mask is taken in the model's dtype.
+        Maps made under ``torch.inference_mode`` cannot be trained with. Raises ValueError for other shapes.
         """
         _check_shape("mask", mask, (1, 3))
-        return reference.attention_maps(self._state(), self.config, mask.to(self.dc7.weight.dtype))
+        return reference.attention_maps(self._state(), self.config, mask.to(self._dtype))
 
     def _generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
         return reference.generate(self._state(), self.config, x, maps, self.training)
@@ -166,6 +171,7 @@ class LBAM(Generator):
         Raises ValueError for other shapes, or unless exactly one of mask and maps is given.
         """
         _check_shape("image", image, (3,))
+        _check_floating("image", image)
         if maps is None:
             if mask is None:
                 raise ValueError("neither mask nor maps: give one of them")
@@ -173,7 +179,7 @@ class LBAM(Generator):
         elif mask is not None:
             raise ValueError("both mask and maps: give one of them, maps carry their mask")
         _check_same("mask", maps.mask, image)
-        return self._generate(reference.damaged_input(image, maps.mask, self.config.input_channels), maps)
+        return self._generate(reference.damaged_input(image.to(self._dtype), maps.mask, self.config.input_channels), maps)
 
 
 class LBAMModel(Generator):
@@ -202,9 +208,10 @@ class LBAMModel(Generator):
         zero already. H, W: multiples of 128. Raises ValueError for other shapes.
         """
         _check_shape("input_images", input_images, (self.config.input_channels,))
+        _check_floating("input_images", input_images)
         _check_shape("masks", masks, (3,))
         _check_same("masks", masks, input_images)
-        return self._generate(input_images, self.attention_maps(masks))
+        return self._generate(input_images.to(self._dtype), self.attention_maps(masks))
 
 
 def _check_shape(name: str, tensor: Tensor, channels: tuple[int, ...]) -> None:
@@ -217,6 +224,11 @@ def _check_shape(name: str, tensor: Tensor, channels: tuple[int, ...]) -> None:
             f"{name} is {height}x{width} (height x width), expected multiples of {MULTIPLE}: "
             "pad it, or use lbam_fast.Inpainter, which does"
         )
+
+
+def _check_floating(name: str, image: Tensor) -> None:
+    if not image.is_floating_point():
+        raise ValueError(f"{name} has the dtype {image.dtype}, expected a floating one with values in [0, 1]: divide by 255")
 
 
 def _check_same(name: str, mask: Tensor, image: Tensor) -> None:

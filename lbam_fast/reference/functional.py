@@ -23,10 +23,11 @@ def attention_map(m: Tensor, a: Tensor, mu: Tensor, gamma_l: Tensor, gamma_r: Te
     """g_A, the asymmetric Gaussian of Eqn. 9. The four parameters are scalars; the result has the shape of ``m``.
 
     ``a * exp(-gamma_l * (m - mu)^2)`` where ``m < mu``, ``1 + (a - 1) * exp(-gamma_r * (m - mu)^2)`` elsewhere:
-    continuous at ``mu`` with the value ``a``, near 0 far below it and near 1 far above it.
+    continuous at ``mu`` with the value ``a``, near 0 far below it and near 1 far above it. Half precision is computed in float32.
     """
-    square = (m - mu).square()
-    return torch.where(m < mu, a * torch.exp(-gamma_l * square), 1 + (a - 1) * torch.exp(-gamma_r * square))
+    wide = m.float() if m.dtype in (torch.float16, torch.bfloat16) else m
+    square = (wide - mu).square()
+    return torch.where(wide < mu, a * torch.exp(-gamma_l * square), 1 + (a - 1) * torch.exp(-gamma_r * square)).to(m.dtype)
 
 
 def mask_update(m: Tensor, alpha: float | Tensor) -> Tensor:
@@ -38,7 +39,7 @@ def mask_update(m: Tensor, alpha: float | Tensor) -> Tensor:
 def reciprocal_attention(m: Tensor) -> Tensor:
     """The unlearned attention of Eqn. 4: ``1 / m`` where ``m > 0``, else 0."""
     positive = m > 0
-    return torch.where(positive, torch.where(positive, m, 1).reciprocal(), 0)
+    return torch.where(positive, torch.where(positive, m, 1).clamp(min=torch.finfo(m.dtype).tiny).reciprocal(), 0)
 
 
 def step_update(m: Tensor) -> Tensor:
@@ -91,7 +92,8 @@ def partial_ratio(masks: list[tuple[Tensor, int]], kernel_size: int, stride: int
         total = total + F.conv2d(mask, kernel, stride=stride, padding=1)
     window = kernel_size * kernel_size * sum(channels for _, channels in masks)
     new = total.clamp(0, 1)
-    return new * window / (total + PARTIAL_EPSILON), new
+    known = total > 0
+    return torch.where(known, new * window / torch.where(known, total + PARTIAL_EPSILON, 1), 0), new
 
 
 def upsample(x: Tensor) -> Tensor:

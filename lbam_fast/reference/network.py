@@ -173,18 +173,17 @@ def _generate_partial(state: State, config: LBAMConfig, x: Tensor, maps: Attenti
     The encoder has 4x4 filters of stride 2, as LBAM's; the decoder is as its authors published it: nearest-neighbour upsampling,
     concatenation with the skip, a 3x3 partial convolution; its last layer sees the input image as skip. No biases, as in LBAM.
     """
-    masks = (maps.mask, *maps.known)
-    features = [x]
-    for i, ratio in enumerate(maps.forward, start=1):
-        product = convolution(features[-1] * masks[i - 1], state[f"ec{i}.conv.conv.weight"]) * ratio
-        features.append(activation(_batch_norm(state, f"ec{i}.bn", product, training)))
-    y = features[-1]
+    masked = [x]  # image * M already
+    for i, (ratio, known) in enumerate(zip(maps.forward, maps.known, strict=False), start=1):
+        product = convolution(masked[-1], state[f"ec{i}.conv.conv.weight"]) * ratio
+        masked.append(activation(_batch_norm(state, f"ec{i}.bn", product, training)) * known)
+    y = masked[-1]
     for i, ratio in enumerate(maps.reverse, start=1):
         level = LEVELS - i
-        halves = (features[level] * masks[level], upsample(y) * upsample(masks[LEVELS + i - 1]))
-        name = "dc7.weight" if level == 0 else f"dc{i}.conv.weight"
+        halves = (masked[level], upsample(y))
+        name = f"dc{i}.conv.weight" if level else "dc7.weight"
         joined = torch.cat(halves if config.skip_first else halves[::-1], dim=1)
         y = F.conv2d(joined, state[name], padding=1) * ratio
         if level:
-            y = activation(_batch_norm(state, f"dc{i}.bn", y, training))
+            y = activation(_batch_norm(state, f"dc{i}.bn", y, training)) * maps.known[LEVELS + i - 1]
     return output_form(y, config.output)
