@@ -76,7 +76,7 @@ class LBAMConfig:
             bounds = getattr(self, name)
             _check(name, _numbers(bounds, 2) and bounds[0] < bounds[1], bounds, "a pair (low, high) with low < high")
         low, high = self.alpha_range or (0.0, 1.0)
-        in_range = _numbers((self.alpha,), 1) and 0 < self.alpha and low <= self.alpha <= high
+        in_range = _numbers((self.alpha,), 1) and self.alpha > 0 and low <= self.alpha <= high
         _check("alpha", in_range, self.alpha, f"a number above 0, from {low} to {high}")
         for name in ("forward_start", "reverse_start"):
             start = getattr(self, name)
