@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +13,7 @@ from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialised
 from torch import Tensor
 
 from lbam_fast.config import PRESETS, LBAMConfig
@@ -20,7 +21,8 @@ from lbam_fast.model import LBAM, Generator
 
 CONFIG_KEY = "lbam_config"
 PTH_SUFFIXES = (".pth", ".pt", ".bin")
-_WRAPPERS = ("state_dict", "model", "generator")
+_WRAPPERS = ("state_dict", "average", "model", "generator")
+_PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")
 # The last layer of either chain updates no mask, so a learned exponent there has no use, but files may have it.
 _UNUSED = ("ec7.conv.updateMask.alpha", "reverseConv6.updateMask.alpha")
 
@@ -56,7 +58,8 @@ def save_checkpoint(model: Generator, path: str | Path, dtype: torch.dtype | Non
     try:
         with replacing(path) as temporary:
             if suffix == ".safetensors":
-                save_file(state, temporary, metadata={"format": "pt", CONFIG_KEY: json.dumps(model.config.to_dict())})
+                metadata = {"format": "pt", CONFIG_KEY: json.dumps(model.config.to_dict())}
+                temporary.write_bytes(serialised(state, metadata))  # save_file would let no other user read it
             elif suffix in PTH_SUFFIXES:
                 torch.save(state, temporary)
             else:
@@ -101,7 +104,8 @@ def read_state(path: Path) -> tuple[dict[str, Tensor], LBAMConfig | None]:
             state, config = torch.load(path, map_location="cpu", weights_only=True), None
     except UnpicklingError as error:
         raise CheckpointError(
-            f"{path} holds more than tensors, or is no weights file; only plain state dicts are read: {error}"
+            f"{path} holds more than tensors, or is no weights file; expected a state dict: "
+            "save model.state_dict(), not the model, with torch.save"
         ) from error
     except MemoryError:
         raise
@@ -116,7 +120,7 @@ def unwrapped(state: object, path: Path) -> dict[str, Tensor]:
         state = inner
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise CheckpointError(f"{path} does not hold a state dict (a mapping of names to tensors)")
-    named = {str(name).removeprefix("module.").removeprefix("_orig_mod."): tensor for name, tensor in state.items()}
+    named = {_PREFIXES.sub("", str(name)): tensor for name, tensor in state.items()}
     return {name: tensor for name, tensor in named.items() if name not in _UNUSED}
 
 

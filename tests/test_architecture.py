@@ -12,16 +12,19 @@ import lbam_fast
 PACKAGE = Path(lbam_fast.__file__).parent
 MAY_IMPORT = {
     "config": set(),
+    "records": set(),
+    "accounting": {"config"},
     "reference": {"config"},
     "model": {"config", "reference"},
     "checkpoints": {"config", "model"},
+    "export": {"checkpoints", "config", "model", "reference"},
     "pictures": set(),
     "data": {"pictures"},
     "devices": {"config"},
     "evaluation": {"data", "pictures"},
     "inference": {"checkpoints", "devices", "model", "reference"},
     "training": {"checkpoints", "config", "data", "model"},
-    "cli": {"checkpoints", "config", "data", "devices", "inference", "model", "pictures", "reference", "training"},
+    "cli": {"checkpoints", "config", "data", "devices", "export", "inference", "model", "pictures", "reference", "training"},
 }
 
 

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from lbam_fast import LBAM, LBAMConfig, LBAMModel, checkpoints
+from lbam_fast import LBAM, LBAMConfig, LBAMModel
 from lbam_fast.checkpoints import CONFIG_KEY, CheckpointError, load_checkpoint, save_checkpoint
 
 SUFFIXES = (".safetensors", ".pth")
@@ -308,11 +308,13 @@ def test_a_fault_while_saving_leaves_the_old_file(tmp_path, monkeypatch, suffix)
     save_checkpoint(single(seed=1), path)
     before = path.read_bytes()
 
-    def failing(state, target, *args, **kwargs):
-        Path(target).write_bytes(b"half of the fi")
+    def failing(*arguments):
+        target = next(Path(argument) for argument in arguments if isinstance(argument, Path))
+        with target.open("wb") as file:
+            file.write(b"half of the fi")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(*((checkpoints, "save_file") if suffix == ".safetensors" else (torch, "save")), failing)
+    monkeypatch.setattr(*((Path, "write_bytes") if suffix == ".safetensors" else (torch, "save")), failing)
     with pytest.raises(CheckpointError, match=r"cannot write .*weights.*No space left"):
         save_checkpoint(single(seed=2), path)
     assert path.read_bytes() == before

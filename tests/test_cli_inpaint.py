@@ -1,10 +1,12 @@
 """``lbam-fast inpaint``: pictures in, pictures out, and a sentence with exit code 2 for everything that cannot work."""
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from typer.testing import CliRunner, Result
 
 from lbam_fast import LBAM, Inpainter, LBAMConfig, save_checkpoint
@@ -128,6 +131,35 @@ def test_comparison_shows_given_emptied_and_filled(inpaint, picture, mask, tmp_p
     assert (emptied[BOX] == 127).all()
 
 
+def test_a_mask_of_zeros_and_ones(inpaint, picture, tmp_path):
+    ones = np.zeros((HEIGHT, WIDTH), np.uint8)
+    ones[BOX] = 1
+    assert inpaint(picture, save(tmp_path / "ones.png", ones), "-o", tmp_path / "out.png").exit_code == 0
+    assert_filled(load(picture), load(tmp_path / "out.png"))
+
+
+def test_a_mask_that_only_seems_to_have_a_hole_is_warned_of(inpaint, picture, tmp_path):
+    dim = np.zeros((HEIGHT, WIDTH), np.uint8)
+    dim[BOX] = 38
+    result = inpaint(picture, save(tmp_path / "dim.png", dim), "-o", tmp_path / "out.png", "--quiet")
+    assert result.exit_code == 0
+    assert "the mask has no hole (white = hole): its values reach 15% of the way" in " ".join(result.stderr.split())
+
+
+def test_without_a_hole_the_file_is_copied(inpaint, tmp_path):
+    picture = save(tmp_path / "in" / "photo.jpg", pixels(), quality=80)
+    none = save(tmp_path / "in" / "none.png", np.zeros((HEIGHT, WIDTH), np.uint8))
+    result = inpaint(picture, none, "-o", tmp_path / "out.jpg")
+    assert "no hole" in result.stdout
+    assert (tmp_path / "out.jpg").read_bytes() == picture.read_bytes()
+
+
+def test_feather_beyond_grow_is_warned_of(inpaint, picture, mask, tmp_path):
+    result = inpaint(picture, mask, "-o", tmp_path / "out.png", "--feather", 3)
+    assert result.exit_code == 0
+    assert result.stderr.startswith("warning: feather is 3 but grow is 0")
+
+
 def test_orientation_exif_and_profile_are_kept(inpaint, mask, tmp_path):
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = 6
@@ -186,6 +218,17 @@ def test_notes_are_printed_unless_quiet(inpaint, mask, tmp_path):
 # Bad input
 
 
+def five_channels() -> bytes:
+    """A TIFF file with five samples a pixel."""
+    tags = ImageFileDirectory_v2()
+    shape = {256: WIDTH, 257: HEIGHT, 258: (8,) * 5, 259: 1, 262: 2, 277: 5, 278: HEIGHT, 338: (0, 0)}
+    for tag, value in {**shape, 273: 0, 279: HEIGHT * WIDTH * 5}.items():
+        tags[tag] = value
+    buffer = io.BytesIO()
+    tags.save(buffer)
+    return buffer.getvalue() + bytes(HEIGHT * WIDTH * 5)
+
+
 @pytest.fixture
 def bad(tmp_path: Path, picture: Path, mask: Path) -> dict[str, Path]:
     """Arguments by name, good and bad ones."""
@@ -197,10 +240,17 @@ def bad(tmp_path: Path, picture: Path, mask: Path) -> dict[str, Path]:
     (tmp_path / "nothing").mkdir()
     save_mask(folder / "small.png", height=30, width=50)
     Image.fromarray(pixels()[..., 0].astype(np.uint16) * 257).save(folder / "deep.png")
+    zero = bytearray(picture.read_bytes())
+    zero[16:20] = bytes(4)  # the width
+    zero[29:33] = zlib.crc32(zero[12:29]).to_bytes(4, "big")
+    (folder / "zero.png").write_bytes(zero)
+    Image.fromarray(np.full((HEIGHT, WIDTH), np.nan, np.float32)).save(folder / "notnumbers.tif")
+    (folder / "fivechannels.tif").write_bytes(five_channels())
     (folder / "weights.pth").write_text("no weights")
     torch.save({"conv.weight": torch.zeros(3)}, folder / "other.pth")
-    names = ("missing", "text", "truncated", "empty", "small", "deep")
+    names = ("missing", "text", "truncated", "empty", "small", "deep", "zero")
     paths = {name: folder / f"{name}.png" for name in names} | {"photo": picture, "mask": mask, "in": folder}
+    paths |= {name: folder / f"{name}.tif" for name in ("notnumbers", "fivechannels")}
     paths |= {name: tmp_path / name for name in ("out.png", "out.jpg", "out.xyz", "taken", "nothing")}
     return paths | {
         "noweights": folder / "weights.pth",
@@ -250,6 +300,12 @@ def bad(tmp_path: Path, picture: Path, mask: Path) -> dict[str, Path]:
         ("in mask -o in", "holds the inputs"),
         ("in text -o taken", "is not a picture that can be read"),
         ("in mask -o taken --comparison out.png", "--comparison goes with one picture"),
+        ("deep mask -o out.png --comparison out.jpg", "JPEG cannot hold the picture's 16 bits"),
+        ("photo mask -o out.png --comparison nodir", "there is no folder"),
+        ("photo empty -o out.png", "the file is empty"),
+        ("photo zero -o out.png", "cannot be read as a picture"),
+        ("notnumbers mask -o out.png", "its pixels are of an unsupported kind (32-bit, mode F)"),
+        ("fivechannels mask -o out.png", "has 5 channels; expected grey or RGB"),
     ],
 )
 def test_bad_input_writes_nothing_and_exits_with_2(inpaint, bad, tmp_path, arguments, message):
@@ -348,7 +404,7 @@ def test_masks_beside_pictures_and_several_for_one(inpaint, tmp_path):
     assert result.exit_code == 0, result.output
     assert files(out) == {"a_mask000.png", "a_mask001.png", "b.png"}
     assert_filled(pixels(), load(out / "a_mask001.png"), other)
-    assert "lost_mask000.png: this mask has no picture" in " ".join(result.stderr.split())
+    assert "lost_mask000.png: this mask (white = hole unless --hole black) has no picture" in " ".join(result.stderr.split())
 
 
 def test_transparent_parts_of_a_folder(inpaint, tmp_path):

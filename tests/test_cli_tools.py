@@ -20,7 +20,7 @@ import lbam_fast
 from lbam_fast import LBAM, LBAMConfig, load_checkpoint, save_checkpoint
 from lbam_fast.cli import app
 
-COMMANDS = ("inpaint", "masks", "train", "convert", "doctor")
+COMMANDS = ("inpaint", "masks", "train", "convert", "export", "doctor")
 
 
 def run(*arguments: object) -> Result:
@@ -107,7 +107,7 @@ def drawn(folder: Path) -> np.ndarray:
 
 
 def test_masks_are_white_where_the_hole_is(tmp_path):
-    result = run("masks", "-o", tmp_path / "white", "--count", 3, "--size", "96x130", "--ratio", "0.1-0.2")
+    result = run("masks", "-o", tmp_path / "white", "--count", 3, "--size", "130x96", "--ratio", "0.1-0.2")
     assert result.exit_code == 0, result.output
     assert sorted(path.name for path in (tmp_path / "white").iterdir()) == [f"mask_0000{i}.png" for i in range(3)]
     white = drawn(tmp_path / "white")
@@ -119,7 +119,7 @@ def test_masks_are_white_where_the_hole_is(tmp_path):
 
     assert (
         run(
-            "masks", "-o", tmp_path / "black", "--count", 3, "--size", "96x130", "--ratio", "0.1-0.2", "--hole", "black"
+            "masks", "-o", tmp_path / "black", "--count", 3, "--size", "130x96", "--ratio", "0.1-0.2", "--hole", "black"
         ).exit_code
         == 0
     )
@@ -149,8 +149,8 @@ def test_masks_replace_nothing_unless_told_to(tmp_path):
 @pytest.mark.parametrize(
     ("option", "value", "message"),
     [
-        ("--size", "256", "--size is '256', expected HEIGHTxWIDTH"),
-        ("--size", "0x256", "expected HEIGHTxWIDTH"),
+        ("--size", "256", "--size is '256', expected WIDTHxHEIGHT"),
+        ("--size", "0x256", "expected WIDTHxHEIGHT"),
         ("--ratio", "0.5", "--ratio is '0.5', expected LOW-HIGH"),
         ("--ratio", "0.5-0.1", "hole ratio range is 0.5 to 0.1"),
         ("--cells", "0", "--cells is 0.0, expected a number above 0"),

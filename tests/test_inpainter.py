@@ -1,6 +1,7 @@
 """Images in, images out: known pixels to the bit, holes without influence, every form of picture, every refusal."""
 
 import copy
+import io
 import threading
 import warnings
 
@@ -9,12 +10,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageCms
 
 from lbam_fast import LBAM, ConfigError, Inpainter, InpaintError, LBAMConfig, reference
-from lbam_fast.inference.inpainter import _reflected, memory_needed, paste
+from lbam_fast.inference.inpainter import _reflected, paste
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
+from lbam_fast.inference.memory import memory_needed
 
+SRGB = ImageCms.createProfile("sRGB")
 KNOWN_DTYPES = (np.uint8, np.uint16, np.float16, np.float32, np.float64)
 
 
@@ -156,13 +159,14 @@ def test_what_lies_in_the_hole_changes_no_bit(model, value, seed, grow, feather)
 
 
 def test_the_hole_test_can_fail(model, monkeypatch):
-    """Planted fault: holes multiplied instead of selected let NaN through."""
+    """Planted fault: holes multiplied instead of selected let NaN through, as far as the last check of the output."""
     image, mask = picture(33, 41, dtype=np.float32), box_mask(33, 41)
     image[mask == 255] = np.nan
     inpainter = Inpainter(model)
     monkeypatch.setattr(np, "where", lambda hole, zero, pixels: pixels * ~hole)
     monkeypatch.setattr(reference, "damaged_input", lambda image, mask, channels: torch.cat([image * mask, mask], dim=1))
-    assert np.isnan(inpainter(image, mask)).any()
+    with pytest.raises(InpaintError, match="values that are no numbers"):
+        inpainter(image, mask)
 
 
 @pytest.mark.parametrize("hole", ["white", "black"])
@@ -220,6 +224,55 @@ def test_padding_is_numpys_repeated_reflection(inpainter):
     expected = np.pad(batch, ((0, 0), (0, 0), (0, 123), (0, 125)), mode="reflect")
     assert np.array_equal(inpainter._padded(batch).numpy(), expected)
     assert len(_reflected(129)) == 256
+
+
+@pytest.mark.parametrize("value", [np.nan, 1e9])
+def test_feathering_refuses_what_it_cannot_blend(model, value):
+    """The band that grows around the hole is blended, so its pixels count as known."""
+    image, mask = picture(40, 50, dtype=np.float32), box_mask(40, 50)
+    image[11, 20:24] = value  # two rows above the box
+    assert np.isfinite(Inpainter(model, grow=4)(image, mask)).all()
+    with pytest.raises(InpaintError, match="known pixels"):
+        Inpainter(model, grow=4, feather=3)(image, mask)
+
+
+def oriented(values, orientation):
+    image = Image.fromarray(values)
+    image.getexif()[0x0112] = orientation
+    stored = io.BytesIO()
+    image.save(stored, "PNG", exif=image.getexif(), dpi=(300, 300), icc_profile=ImageCms.ImageCmsProfile(SRGB).tobytes())
+    return Image.open(stored)
+
+
+def test_pil_images_are_turned_as_their_exif_says_and_keep_their_profile(inpainter):
+    values, mask = picture(40, 50), box_mask(50, 40)
+    filled = inpainter(oriented(values, 6), Image.fromarray(mask))
+    upright = np.rot90(values, -1)
+    assert filled.size == (40, 50)
+    assert np.array_equal(np.asarray(filled)[mask == 0], upright[mask == 0])
+    assert not np.array_equal(np.asarray(filled)[mask > 0], upright[mask > 0])
+    assert filled.info["icc_profile"] == ImageCms.ImageCmsProfile(SRGB).tobytes()
+    assert filled.info["dpi"] == pytest.approx((300, 300), abs=0.1)
+    assert filled.getexif().get(0x0112, 1) == 1
+    as_array = inpainter(np.ascontiguousarray(upright), oriented(np.ascontiguousarray(np.rot90(mask)), 6))
+    assert np.array_equal(np.asarray(filled), as_array)
+
+
+def test_large_pictures_run_one_by_one(model, monkeypatch):
+    sizes = []
+    inpainter = Inpainter(model, batch_size=4)
+    monkeypatch.setattr(
+        inpainter, "_run", lambda canvases, holes, run=inpainter._run: sizes.append(len(canvases)) or run(canvases, holes)
+    )
+    monkeypatch.setattr("lbam_fast.inference.inpainter.PIXELS_AT_ONCE", 2 * 128 * 128)
+    inpainter([picture(40, 50, seed=i) for i in range(5)] + [picture(130, 20)], [box_mask(40, 50)] * 5 + [box_mask(130, 20)])
+    assert sizes == [2, 2, 1, 1]
+
+
+def test_a_cpu_with_too_little_memory_is_not_asked(model, monkeypatch):
+    monkeypatch.setattr("lbam_fast.inference.memory._available", lambda: 1e6)
+    with pytest.raises(InpaintError, match=r"50x40 need about .* GiB are free"):
+        Inpainter(model, device="cpu")(picture(40, 50), box_mask(40, 50))
 
 
 def test_no_hole_copies_and_no_known_pixel_warns(inpainter):
@@ -308,7 +361,7 @@ def test_out_of_memory_names_the_size_and_what_to_try(model, monkeypatch, error)
         raise error
 
     monkeypatch.setattr(model, "attention_maps", fail)
-    with pytest.raises(InpaintError, match=r"50x40 need about 0\.0 GiB. Try a smaller batch_size"):
+    with pytest.raises(InpaintError, match=r"50x40 need about 0\.0 GiB. Try smaller pictures"):
         Inpainter(model)(picture(40, 50), box_mask(40, 50))
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lbam_fast import LBAM, LBAMConfig, load_checkpoint
-from lbam_fast.training import TrainConfig, Trainer, TrainingError, reconstruction_loss
+from lbam_fast.training import TrainConfig, Trainer, TrainingError, log_squared_error, reconstruction_loss
 
 TINY = TrainConfig(steps=6, batch_size=2, warmup=2, checkpoint_every=100, log_every=2)
 
@@ -202,6 +203,17 @@ def test_the_log_row_of_a_loss_that_is_not_finite_is_an_error(photographs, tmp_p
     run.model.dc7.weight.data.fill_(float("nan"))
     with pytest.raises(TrainingError, match="the loss is not finite at step 2"):
         run.run()
+
+
+def test_log_squared_error_falls_by_a_tenth_of_ln_10_per_db():
+    torch.manual_seed(0)
+    image, mask = torch.rand(3, 3, 8, 8), (torch.rand(3, 1, 8, 8) > 0.5).float()
+    mask[2] = 1  # no hole: counts nothing
+    error = torch.randn(3, 3, 8, 8)
+    far, near = (log_squared_error(image + scale * error, image, mask) for scale in (0.1, 0.1 * 10 ** (-1 / 20)))
+    assert (far - near).item() == pytest.approx(2 / 3 * math.log(10) / 10, abs=1e-4)
+    holes = [(error[i] * 0.1)[:, mask[i, 0] == 0].square().mean().log() for i in range(2)]
+    assert far.item() == pytest.approx(sum(holes).item() / 3, abs=1e-4)
 
 
 def test_loss_counts_holes_and_known_pixels_apart():

@@ -26,6 +26,8 @@ def failing_with_message() -> Iterator[None]:
     """Turn the package's own errors into a line on stderr and exit code 2; other errors are bugs and keep their traceback."""
     try:
         yield
+    except typer.Exit:
+        raise
     except user_errors() as error:
         print_error(str(error))
         raise typer.Exit(BAD_INPUT) from None
@@ -47,11 +49,12 @@ def user_errors() -> tuple[type[Exception], ...]:
     """The errors whose message is meant for the user."""
     from lbam_fast.checkpoints import CheckpointError
     from lbam_fast.config import ConfigError
+    from lbam_fast.export import ExportError
     from lbam_fast.inference import InpaintError
     from lbam_fast.pictures import PictureError
     from lbam_fast.training import TrainingError
 
-    return (ArgumentError, CheckpointError, ConfigError, InpaintError, PictureError, TrainingError)
+    return (ArgumentError, CheckpointError, ConfigError, ExportError, InpaintError, PictureError, TrainingError)
 
 
 def escaped(text: str) -> str:

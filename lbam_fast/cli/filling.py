@@ -17,7 +17,7 @@ from lbam_fast.cli.common import make_folder, print_note, print_warning, user_er
 from lbam_fast.cli.pairing import Job
 from lbam_fast.inference import Inpainter, InpaintError
 from lbam_fast.inference.masks import Hole, find_hole
-from lbam_fast.pictures import Picture, PictureError, read_mask, read_picture, write_picture
+from lbam_fast.pictures import Picture, PictureError, check_output, copy_picture, read_mask, read_picture, write_picture
 
 Mask = NDArray[np.float32]
 
@@ -37,11 +37,14 @@ class Filler:
         """
         failures: list[Exception] = []
         ready: list[tuple[Job, Picture, Hole]] = []
+        mask: Mask | None = None
         for job in jobs:
             with _collecting(failures):
                 picture = self.read_picture(job.image)
                 mask = self._mask(job, picture)
-                ready.append((job, picture, self._hole(job, mask)))
+                hole = self._hole(job, mask)
+                self._check_outputs(job, picture, make_folders)
+                ready.append((job, picture, hole))
         if not ready:
             return failures
         try:
@@ -53,8 +56,16 @@ class Filler:
             return [*failures, *(InpaintError(f"{job.image}: {error}") for job, _, _ in ready)]
         for (job, picture, hole), pixels in zip(ready, results, strict=True):
             with _collecting(failures):
-                self._write(job, picture, hole, pixels, make_folders)
+                self._write(job, picture, hole, pixels)
         return failures
+
+    def _check_outputs(self, job: Job, picture: Picture, make_folders: bool) -> None:
+        """Find out before the work, not after it, what cannot be written."""
+        if make_folders:
+            make_folder(job.output.parent)
+        check_output(job.output, picture)
+        if self.comparison is not None:
+            check_output(self.comparison, dataclasses.replace(picture, alpha=None))
 
     def _mask(self, job: Job, picture: Picture) -> Mask:
         """The mask as the inpainter takes it; made from the picture's transparency, holes are white."""
@@ -76,17 +87,25 @@ class Filler:
         meaning = "transparent = hole" if job.mask is None else f"{self._colour} = hole"
         if hole.filled.all():
             print_warning(f"{job.image}: the whole picture is hole ({meaning}): all of it is made up, from nothing")
-        elif not hole.filled.any() and not self.quiet:
-            print_note(f"{job.image}: the mask has no hole ({meaning}): the picture is copied as it is")
+        elif not hole.filled.any():
+            holes = mask if meaning != "black = hole" else 1 - mask
+            if holes.max() > 0:
+                print_warning(
+                    f"{job.image}: the mask has no hole ({meaning}): its values reach {holes.max():.0%} of the way, and only "
+                    "what is beyond --threshold counts; the picture is copied as it is"
+                )
+            elif not self.quiet:
+                print_note(f"{job.image}: the mask has no hole ({meaning}): the picture is copied as it is")
         return hole
 
-    def _write(self, job: Job, picture: Picture, hole: Hole, pixels: NDArray[Any], make_folders: bool) -> None:
+    def _write(self, job: Job, picture: Picture, hole: Hole, pixels: NDArray[Any]) -> None:
         alpha = picture.alpha
         if job.mask is None and alpha is not None:
             alpha = np.where(hole.filled, np.iinfo(alpha.dtype).max, alpha).astype(alpha.dtype)
-        if make_folders:
-            make_folder(job.output.parent)
-        write_picture(job.output, dataclasses.replace(picture, pixels=pixels, alpha=alpha))
+        if not hole.filled.any() and check_output(job.output, picture) == picture.format:
+            copy_picture(job.image, job.output)
+        else:
+            write_picture(job.output, dataclasses.replace(picture, pixels=pixels, alpha=alpha))
         if self.comparison is not None:
             write_picture(self.comparison, dataclasses.replace(picture, pixels=_side_by_side(picture, hole, pixels), alpha=None))
         for note in () if self.quiet else picture.notes:

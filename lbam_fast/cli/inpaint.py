@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -41,7 +42,8 @@ def inpaint(
     ] = None,
     hole: Annotated[HoleColour, typer.Option(help="Colour of the hole in masks.")] = "white",
     mask_from: Annotated[
-        Literal["alpha"] | None, typer.Option(help="alpha: not from a mask, what is transparent is the hole.")
+        Literal["alpha"] | None,
+        typer.Option(help="alpha: not from a mask; what is transparent is the hole, whatever --hole says."),
     ] = None,
     threshold: Annotated[
         float, typer.Option(help="Mask values beyond it, towards the hole's colour, are hole; from 0 to 1.")
@@ -99,16 +101,20 @@ def inpaint(
             from lbam_fast.inference import Inpainter
 
             set_threads(threads)
-            inpainter = Inpainter.from_pretrained(
-                weights,
-                preset=preset,
-                device=device,
-                dtype=dtype,
-                hole="white" if mask_from else hole,
-                threshold=threshold,
-                grow=grow,
-                feather=feather,
-            )
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always", UserWarning)
+                inpainter = Inpainter.from_pretrained(
+                    weights,
+                    preset=preset,
+                    device=device,
+                    dtype=dtype,
+                    hole="white" if mask_from else hole,
+                    threshold=threshold,
+                    grow=grow,
+                    feather=feather,
+                )
+            for warning in caught:
+                print_warning(str(warning.message))
             filler = Filler(inpainter, quiet, comparison)
             if folder and mask is not None and mask.is_file():
                 filler.read_mask(mask)  # the one for all: if it is bad, say so once

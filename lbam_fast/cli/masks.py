@@ -16,7 +16,7 @@ Kind = Literal["noise", "thin", "medium", "thick"]
 def masks(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for mask_00000.png, mask_00001.png ...")],
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
-    size: Annotated[str, typer.Option(metavar="HxW", help="Height and width in pixels.")] = "256x256",
+    size: Annotated[str, typer.Option(metavar="WxH", help="Width and height in pixels.")] = "256x256",
     kind: Annotated[Kind, typer.Option(help="noise: blobs, as in LBAM; thin, medium, thick: strokes, as in LaMa.")] = "noise",
     ratio: Annotated[str, typer.Option(metavar="LOW-HIGH", help="Range of the hole's share of the mask.")] = "0.1-0.5",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files, however many.")] = 0,
@@ -31,7 +31,7 @@ def masks(
         from lbam_fast.data import random_mask
         from lbam_fast.pictures import Picture, write_picture
 
-        height, width = map(int, _parsed("--size", size, r"([1-9]\d*)x([1-9]\d*)", "HEIGHTxWIDTH, such as 256x256"))
+        width, height = map(int, _parsed("--size", size, r"([1-9]\d*)x([1-9]\d*)", "WIDTHxHEIGHT, such as 640x480"))
         low, high = map(float, _parsed("--ratio", ratio, r"(\d*\.?\d+)-(\d*\.?\d+)", "LOW-HIGH, such as 0.1-0.5"))
         if not cells > 0:
             raise ArgumentError(f"--cells is {cells}, expected a number above 0")

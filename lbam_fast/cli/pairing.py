@@ -10,6 +10,7 @@ from pathlib import Path
 from lbam_fast.cli.common import ArgumentError, is_same_file
 from lbam_fast.pictures import output_suffixes, readable_suffixes
 
+CONVENTION = "white = hole unless --hole black"
 _MASK_STEM = re.compile(r"(?P<name>.+)_mask\d*")
 
 
@@ -88,9 +89,10 @@ def pair_folder(
             stem = mask.stem if mask is not None and len(own) > 1 else name.stem
             pairs.jobs.append(Job(image, mask, output / name.with_name(stem + (suffix or image.suffix))))
         if not own:
-            pairs.problems.append(f"{image}: there is no mask {image.stem}.* or {image.stem}_mask000.* in {masks or images}")
+            names = f"{image.stem}.* or {image.stem}_mask000.*"
+            pairs.problems.append(f"{image}: there is no mask {names} in {masks or images} ({CONVENTION})")
     unused = {mask for several in found.values() for mask in several} - taken
-    pairs.unused = [f"{path}: this mask has no picture" for path in sorted(unused)]
+    pairs.unused = [f"{path}: this mask ({CONVENTION}) has no picture" for path in sorted(unused)]
     _drop_collisions(pairs)
     if not pairs.jobs and not pairs.problems:
         endings = ", ".join(sorted(readable_suffixes()))
@@ -102,7 +104,7 @@ def pair_folder(
 
 def _check_folders(images: Path, masks: Path | None, output: Path, suffix: str | None) -> None:
     if masks is not None and not masks.exists():
-        raise ArgumentError(f"{masks}: there is no such mask or folder of masks; check the path")
+        raise ArgumentError(f"{masks}: there is no such mask or folder of masks ({CONVENTION}); check the path")
     if output.exists() and not output.is_dir():
         raise ArgumentError(f"the output {output} is a file, but {images} a folder: name a folder for the results")
     for folder in (images, masks):

@@ -42,6 +42,9 @@ def train(
     final_learning_rate: Annotated[float, typer.Option(help="And at the end, along a half cosine.")] = 1e-5,
     hole_weight: Annotated[float, typer.Option(help="Weight of the mean absolute error in holes.")] = 6.0,
     valid_weight: Annotated[float, typer.Option(help="Weight of the mean absolute error on known pixels.")] = 1.0,
+    hole_loss: Annotated[
+        Literal["l1", "psnr"], typer.Option(help="Error in holes: absolute, or the logarithm of the squared, as PSNR has it.")
+    ] = "l1",
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 1.0,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are the ones saved.")] = 0.999,
     amp: Annotated[Literal["fp32", "bf16", "fp16"], typer.Option(help="Precision.")] = "fp32",
@@ -86,6 +89,7 @@ def train(
                 final_learning_rate=final_learning_rate,
                 hole_weight=hole_weight,
                 valid_weight=valid_weight,
+                hole_loss=hole_loss,
                 clip=clip,
                 ema=ema,
                 amp=amp,

@@ -19,7 +19,7 @@ from lbam_fast.pictures import PictureError, read_picture, readable_suffixes
 
 def picture_files(folder: Path) -> list[Path]:
     """Every picture below ``folder``, sorted. Raises PictureError where there is none."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in readable_suffixes())
+    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in readable_suffixes() and not p.name.startswith("."))
     if not files:
         raise PictureError(f"no pictures in {folder}: expected files ending in {', '.join(sorted(readable_suffixes()))}")
     return files

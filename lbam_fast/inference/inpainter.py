@@ -17,14 +17,15 @@ from torch import Tensor
 from lbam_fast.checkpoints import load_checkpoint
 from lbam_fast.devices import resolve_device
 from lbam_fast.inference.errors import InpaintError
-from lbam_fast.inference.layouts import Array, Canvas, from_unit, read_image, read_mask, to_unit
+from lbam_fast.inference.layouts import Array, Canvas, emptied, from_unit, read_image, read_mask, to_unit
 from lbam_fast.inference.masks import Hole, HoleColour, MaskOptions, find_hole
+from lbam_fast.inference.memory import explaining_lack_of_memory, padded_pixels
 from lbam_fast.model import LBAM
 from lbam_fast.reference import MULTIPLE
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDED = "lbam_narrow.safetensors"
-BYTES_PER_PIXEL_AND_CHANNEL, BYTES_PER_PIXEL = 13, 80
+PIXELS_AT_ONCE = 4 * 1024 * 1024
 
 
 class Inpainter:
@@ -52,7 +53,7 @@ class Inpainter:
         """``model`` is moved to ``device`` ("auto": the GPU if there is one) and put into ``eval()``.
 
         dtype float32 and float64 convert the weights; bfloat16 and float16 run under autocast. hole, threshold, grow and
-        feather: see MaskOptions. batch_size: how many pictures of equal size run at once.
+        feather: see MaskOptions. batch_size: how many pictures of equal size run at most at once, fewer if large.
         Raises InpaintError, or ConfigError for the device.
         """
         self.options = MaskOptions(hole, threshold, grow, feather)
@@ -96,41 +97,35 @@ class Inpainter:
         holes = []
         for i, canvas in enumerate(canvases):
             hole = shared or find_hole(read_mask(masks[i]), self.options)
-            _check(canvas, hole)
+            _check(canvas, hole, self.options.hole)
             holes.append(hole)
         return holes
 
     def _batches(self, canvases: list[Canvas], holes: list[Hole]) -> list[list[int]]:
-        """Indices of the pictures that have something to fill, those of equal size together."""
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        """Indices of the pictures that have something to fill, those of equal size together, as far as they are small."""
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, (canvas, hole) in enumerate(zip(canvases, holes, strict=True)):
             if hole.filled.any():
-                groups[canvas.pixels.shape[:2]].append(i)
-        size = self.batch_size
-        return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+                height, width = canvas.pixels.shape[:2]
+                groups[height, width].append(i)
+        batches = []
+        for (height, width), group in groups.items():
+            size = max(1, min(self.batch_size, PIXELS_AT_ONCE // padded_pixels(height, width)))
+            batches += [group[start : start + size] for start in range(0, len(group), size)]
+        return batches
 
     def _run(self, canvases: list[Canvas], holes: list[Hole]) -> NDArray[np.float32]:
         """The network's raw output [N, H, W, 3] in [0, 1] for pictures of one size."""
         height, width = canvases[0].pixels.shape[:2]
         shared = all(hole is holes[0] for hole in holes)
-        known = np.stack([~hole.filled for hole in (holes[:1] if shared else holes)])
-        images = np.stack(
-            [np.where(hole.filled[..., None], 0, to_unit(c.pixels)) for c, hole in zip(canvases, holes, strict=True)]
-        )
-        try:
+        with explaining_lack_of_memory(self.model, self.device, len(canvases), height, width):
+            known = np.stack([~hole.filled for hole in (holes[:1] if shared else holes)])
+            images = np.stack([emptied(c.pixels, hole.filled) for c, hole in zip(canvases, holes, strict=True)])
             with torch.inference_mode(), self._autocast():
                 maps = self.model.attention_maps(self._padded(known[:, None]))
                 output = self.model(self._padded(np.moveaxis(images, -1, 1)), maps=maps)
                 cropped: Array = output[..., :height, :width].permute(0, 2, 3, 1).float().cpu().numpy()
-                return cropped
-        except (MemoryError, torch.OutOfMemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError) and "allocate" not in str(error):
-                raise
-            needed = memory_needed(self.model, len(images), height, width) / 2**30
-            raise InpaintError(
-                f"out of memory on {self.device}: {len(images)} picture(s) of {width}x{height} need about {needed:.1f} GiB. "
-                "Try a smaller batch_size, smaller pictures, dtype bfloat16, or a device with more memory"
-            ) from error
+            return cropped
 
     def _padded(self, batch: Array) -> Tensor:
         """[N, C, H, W], padded below and on the right to multiples of 128 by repeated reflection, as ``numpy.pad`` does it."""
@@ -145,7 +140,12 @@ class Inpainter:
 
 
 def paste(pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
-    """``pixels`` [H, W, 1 or 3] with the network's ``output`` [H, W, 3] in its hole; all other pixels are the very same."""
+    """``pixels`` [H, W, 1 or 3] with the network's ``output`` [H, W, 3] in its hole; all other pixels are the very same.
+
+    Raises InpaintError for an output that is no numbers.
+    """
+    if not np.isfinite(output[hole.filled]).all():
+        raise InpaintError("the network gave values that are no numbers: try dtype float32, or other weights")
     result = pixels.copy()
     blended = hole.filled & (hole.weight < 1)
     weight = hole.weight[blended][:, None]
@@ -158,16 +158,6 @@ def paste(pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
 def embedded_weights() -> Path:
     """The file of the narrow network that ships in the package."""
     return Path(str(resources.files("lbam_fast") / "weights" / EMBEDDED))
-
-
-def memory_needed(model: LBAM, count: int, height: int, width: int) -> float:
-    """Bytes that a forward pass takes at its highest, roughly: weights, and the tensors alive in the decoder's last level.
-
-    Fitted to the measured peak of the plain PyTorch path in float32; see docs/architecture.md.
-    """
-    padded = count * len(_reflected(height)) * len(_reflected(width))
-    weights = sum(p.numel() * p.element_size() for p in model.parameters())
-    return weights + padded * (BYTES_PER_PIXEL_AND_CHANNEL * model.config.base_width + BYTES_PER_PIXEL)
 
 
 def _reflected(size: int) -> NDArray[np.intp]:
@@ -192,15 +182,16 @@ def _as_lists(image: Any, mask: Any) -> tuple[list[Any], list[Any], Any]:
     return images, masks, join
 
 
-def _check(canvas: Canvas, hole: Hole) -> None:
+def _check(canvas: Canvas, hole: Hole, colour: HoleColour) -> None:
     height, width = canvas.pixels.shape[:2]
     if hole.filled.shape != (height, width):
         mask_height, mask_width = hole.filled.shape
         raise InpaintError(
-            f"the mask is {mask_width}x{mask_height} (width x height), the image {width}x{height}: expected the same size"
+            f"the mask is {mask_width}x{mask_height} (width x height), the image {width}x{height}: "
+            f"expected the same size, with {colour} = hole"
         )
     if np.issubdtype(canvas.pixels.dtype, np.floating):
-        known = canvas.pixels[~hole.filled]
+        known = canvas.pixels[hole.weight < 1]  # with the band that feathering blends
         if not np.isfinite(known).all():
             raise InpaintError("known pixels hold NaN or infinity: expected numbers in [0, 1]; mark such pixels as holes")
         if known.size and (known.min() < 0 or known.max() > 1):
@@ -209,7 +200,7 @@ def _check(canvas: Canvas, hole: Hole) -> None:
                 "divide 8-bit values by 255, or pass uint8"
             )
     if hole.filled.all():
-        warnings.warn("the whole picture is hole: there is nothing to go by, and all of it is made up", stacklevel=3)
+        warnings.warn(f"the whole picture is hole ({colour} = hole): all of it is made up, from nothing", stacklevel=4)
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from lbam_fast.inference.errors import InpaintError
@@ -46,10 +46,11 @@ def read_mask(mask: Any) -> NDArray[np.float32]:
     """A mask as [H, W] float32 in [0, 1]: a PIL image, an array [H, W] or [H, W, 1 to 4], or a tensor [H, W] or [C, H, W].
 
     Values are scaled by their dtype's range (bool and float: 1), but integer masks of zeros and ones count as 0 and 1.
-    Colours become luminance, their alpha is ignored. Raises InpaintError.
+    Colours become luminance; transparent parts count as black. A PIL image is turned as its EXIF orientation says.
+    Raises InpaintError.
     """
     if isinstance(mask, Image.Image):
-        mask = np.asarray(mask.convert("L") if mask.mode not in ("1", "L", "I", "I;16", "F") else mask)
+        mask = _pil_mask(ImageOps.exif_transpose(mask))
     elif isinstance(mask, Tensor):
         mask = mask.detach().cpu()
         mask = (mask.float() if mask.is_floating_point() else mask).numpy()
@@ -59,7 +60,9 @@ def read_mask(mask: Any) -> NDArray[np.float32]:
     _check_array("mask", mask, also=(bool, np.int32, np.int64))
     values = mask.astype(np.float32) if mask.max() <= 1 else _unit_range(mask)
     if values.ndim == 3:
-        values = values[..., :3] @ _LUMINANCE if values.shape[-1] >= 3 else values[..., 0]
+        channels = values.shape[-1]
+        opacity = values[..., -1] if channels in (2, 4) else np.float32(1)
+        values = opacity * (values[..., :3] @ _LUMINANCE if channels >= 3 else values[..., 0])
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1 + 1e-6:
         raise InpaintError("the mask has values outside [0, 1] or that are not numbers: expected 0 to 1, or 0 to 255 as uint8")
     return np.clip(values, 0, 1).astype(np.float32, copy=False)
@@ -68,6 +71,11 @@ def read_mask(mask: Any) -> NDArray[np.float32]:
 def to_unit(pixels: Array) -> NDArray[np.float32]:
     """Pixels of any accepted dtype as float32 in [0, 1], three channels [H, W, 3]."""
     return np.broadcast_to(_unit_range(pixels), (*pixels.shape[:2], 3))
+
+
+def emptied(pixels: Array, filled: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """``to_unit`` with zeros where ``filled`` [H, W]: what lies there is not even converted."""
+    return to_unit(np.where(filled[..., None], pixels.dtype.type(0), pixels))
 
 
 def from_unit(values: NDArray[np.float32], like: Array) -> Array:
@@ -105,7 +113,20 @@ def _read_array(image: Array) -> Canvas:
     return Canvas(stacked[..., :colours], restore)
 
 
+def _pil_mask(mask: Image.Image) -> Array:
+    if mask.mode == "I":  # how some files of 16 bits are opened
+        return np.asarray(mask).clip(0, 65535).astype(np.uint16)
+    if mask.mode in ("1", "L", "LA", "I;16", "F", "RGB", "RGBA"):
+        return np.asarray(mask)
+    return np.asarray(mask.convert("RGBA" if mask.has_transparency_data else "L"))
+
+
 def _read_pil(image: Image.Image) -> Canvas:
+    image = ImageOps.exif_transpose(image)
+    kept: dict[str | tuple[int, int], Any] = {key: image.info[key] for key in ("icc_profile", "dpi") if key in image.info}
+    exif = image.getexif()
+    if image.mode == "CMYK":
+        kept.pop("icc_profile", None)
     if image.mode in ("1", "P", "PA", "CMYK", "YCbCr", "LAB", "HSV", "RGBX"):
         # These have no place for every filled colour, or none that the network knows: they come back as RGB(A) or grey.
         image = image.convert("L" if image.mode == "1" else "RGBA" if image.has_transparency_data else "RGB")
@@ -114,7 +135,16 @@ def _read_pil(image: Image.Image) -> Canvas:
     if 0 in image.size:
         raise InpaintError(f"the image is empty: its size is {image.size}, expected at least 1x1")
     canvas = _read_array(np.asarray(image))
-    return Canvas(canvas.pixels, lambda pixels: Image.fromarray(canvas.restore(pixels)))
+
+    def restore(pixels: Array) -> Image.Image:
+        result = Image.fromarray(canvas.restore(pixels))
+        result.info.update(kept)
+        result.getexif().update(exif)
+        if exif:
+            result.info["exif"] = exif.tobytes()
+        return result
+
+    return Canvas(canvas.pixels, restore)
 
 
 def _read_tensor(image: Tensor) -> Canvas:

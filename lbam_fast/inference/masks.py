@@ -41,7 +41,7 @@ class MaskOptions:
         if self.feather > self.grow:
             warnings.warn(
                 f"feather is {self.feather} but grow is {self.grow}: only the grown band is blended; raise grow as far",
-                stacklevel=2,
+                stacklevel=4,
             )
 
 

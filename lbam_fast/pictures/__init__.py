@@ -12,12 +12,14 @@ Pillow's own limit is; only for WebP does Pillow's limit (178 million pixels unl
 
 from lbam_fast.pictures.picture import Picture, PictureError, output_suffixes, readable_suffixes
 from lbam_fast.pictures.reading import MAX_PIXELS, read_mask, read_picture
-from lbam_fast.pictures.writing import write_picture
+from lbam_fast.pictures.writing import check_output, copy_picture, write_picture
 
 __all__ = [
     "MAX_PIXELS",
     "Picture",
     "PictureError",
+    "check_output",
+    "copy_picture",
     "output_suffixes",
     "read_mask",
     "read_picture",

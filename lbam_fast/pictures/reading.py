@@ -89,6 +89,8 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
 def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     """Read a mask as the luminance of a picture file.
 
+    Lossless files that hold zeros and ones alone, as tools for segmentation write them, are read as black and white.
+
     Transparent parts count as black, partly transparent ones as that much darker: what is painted white on a
     transparent layer is white in the mask, whatever colour lies hidden under the transparent pixels.
 
@@ -104,10 +106,11 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     picture = read_picture(path)
     full = np.iinfo(picture.pixels.dtype).max
     pixels = picture.pixels.astype(np.uint32)
+    white = 1 if picture.lossless and pixels.max() <= 1 else full
     if pixels.shape[2] == 3:  # whole numbers keep white at exactly 1
-        luminance = (pixels @ np.array([299, 587, 114], np.uint32)).astype(np.float32) / np.float32(1000 * full)
+        luminance = (pixels @ np.array([299, 587, 114], np.uint32)).astype(np.float32) / np.float32(1000 * white)
     else:
-        luminance = pixels[..., 0].astype(np.float32) / np.float32(full)
+        luminance = pixels[..., 0].astype(np.float32) / np.float32(white)
     return luminance if picture.alpha is None else luminance * (picture.alpha.astype(np.float32) / np.float32(full))
 
 
@@ -131,6 +134,11 @@ def _decode(path: Path, data: bytes) -> Picture:
     depth = _bits_per_sample(image, data)
     _check_kind(path, image.mode, depth)
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    if len(tags.get(ExifTags.Base.ExtraSamples, ())) > ("A" in image.getbands()):
+        raise PictureError(
+            f"{path}: has {tags[ExifTags.Base.SamplesPerPixel]} channels; expected grey or RGB, with or without opacity: "
+            "save it without the others"
+        )
     lossless = _is_lossless(image, data)
     image.load()
     orientation, exif, notes = _exif(image)
@@ -263,8 +271,6 @@ def _loss_notes(image: ImageFile.ImageFile, tags: Any) -> Iterable[str]:
     extra = tags.get(ExifTags.Base.ExtraSamples, ())
     if 1 in extra:
         yield "The colours were stored multiplied by the opacity; written back unmultiplied."
-    if len(extra) > ("A" in image.getbands()):
-        yield "The channels besides colour and opacity are not kept."
 
 
 def _plain(image: Image.Image) -> Image.Image:

@@ -38,21 +38,42 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
             with 16-bit grey); arrays or quality are not as described; or the file cannot be written.
     """
     path = Path(path)
-    output_format = FORMATS.get(path.suffix.lower())
-    if output_format is None:
-        raise PictureError(f"{path}: cannot write files with suffix {path.suffix!r}; choose one of " + ", ".join(sorted(FORMATS)))
-    _check_arrays(path, picture)
-    _check_capacity(path, picture, output_format)
     if not 1 <= quality <= 100:
         raise PictureError(f"{path}: quality is {quality}; choose 1 to 100")
-    if not path.parent.is_dir():
-        raise PictureError(f"{path}: there is no folder {path.parent}; create it or choose another one")
+    output_format = check_output(path, picture)
     try:
         _replace_file(path.resolve(), _encode(picture, output_format, quality))
     except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
         raise PictureError(
             f"{path}: cannot be written ({error}); check the folder and the disk, or choose another file or format"
         ) from error
+
+
+def check_output(path: str | os.PathLike[str], picture: Picture) -> str:
+    """The format in which ``write_picture`` will write a picture to ``path``; nothing is written.
+
+    Raises:
+        PictureError: as ``write_picture`` does, as far as that can be told without writing.
+    """
+    path = Path(path)
+    output_format = FORMATS.get(path.suffix.lower())
+    if output_format is None:
+        raise PictureError(f"{path}: cannot write files with suffix {path.suffix!r}; choose one of " + ", ".join(sorted(FORMATS)))
+    if not path.parent.is_dir():
+        raise PictureError(f"{path}: there is no folder {path.parent}; create it or choose another one")
+    if path.is_dir():
+        raise PictureError(f"{path}: cannot be written, as it is a folder; name a file in it")
+    _check_arrays(path, picture)
+    _check_capacity(path, picture, output_format)
+    return output_format
+
+
+def copy_picture(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
+    """Copy a picture's file as it is, byte by byte: completely, or not at all. Raises PictureError."""
+    try:
+        _replace_file(Path(target).resolve(), Path(source).read_bytes())
+    except OSError as error:
+        raise PictureError(f"{target}: cannot be written ({error}); check the folder and the disk") from error
 
 
 def _check_arrays(path: Path, picture: Picture) -> None:

@@ -52,7 +52,7 @@ def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
 
     image is [N, 3, H, W], mask [N or 1, 1 or 3, H, W]. Holes are selected, not multiplied away: NaN and infinity there vanish.
     """
-    known = torch.where(mask > 0, image * mask, 0)
+    known = torch.where(mask > 0, image, 0) * mask
     if channels == 3:
         return known
     return torch.cat([known, mask[:, :1].expand(len(known), -1, -1, -1)], dim=1)

@@ -35,8 +35,10 @@ class TrainConfig:
     """Settings of one run. All but the last five decide its result, and are kept to when it is resumed.
 
     steps, batch_size, crop   optimiser steps, crops per step, and their side in pixels (a multiple of 128)
-    learning_rate             Adam's, after ``warmup`` steps; falls along a half cosine to ``final_learning_rate``
-    hole_weight, valid_weight of the mean absolute error over holes and over known pixels, both per pixel of the whole crop
+    learning_rate             Adam's, after ``warmup`` (200) steps; falls along a half cosine to ``final_learning_rate``
+    hole_weight, valid_weight of the errors in holes and on known pixels: mean absolute errors per pixel of the whole crop
+    hole_loss                 "l1": as said; "psnr": in place of the hole's absolute error the logarithm of each picture's
+                              mean squared error in its hole, which PSNR measures, to end a training with
     clip                      largest norm of the gradient
     ema                       decay of the running average of the weights, which is what is saved; 0 saves the last weights
     amp                       "fp32", "bf16", or "fp16" (with loss scaling, on a GPU)
@@ -51,6 +53,7 @@ class TrainConfig:
     warmup: int = 200
     hole_weight: float = 6.0
     valid_weight: float = 1.0
+    hole_loss: Literal["l1", "psnr"] = "l1"
     clip: float = 1.0
     ema: float = 0.999
     amp: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -66,6 +69,8 @@ class TrainConfig:
             raise TrainingError(f"the crop is {self.crop}, expected a multiple of 128")
         if self.amp not in ("fp32", "bf16", "fp16"):
             raise TrainingError(f"amp is {self.amp!r}, expected fp32, bf16 or fp16")
+        if self.hole_loss not in ("l1", "psnr"):
+            raise TrainingError(f"hole_loss is {self.hole_loss!r}, expected l1 or psnr")
         if min(self.steps, self.batch_size, self.log_every, self.checkpoint_every) < 1:
             raise TrainingError("steps, batch_size, log_every and checkpoint_every must be at least 1")
         if not (self.learning_rate > 0 and self.final_learning_rate >= 0 and self.clip > 0 and 0 <= self.ema < 1):
@@ -81,6 +86,17 @@ def reconstruction_loss(output: Tensor, image: Tensor, mask: Tensor) -> tuple[Te
     """(hole, valid): mean absolute error over [N, 3, H, W], counted where the mask [N, 1, H, W] is 0 and where it is 1."""
     error = (output.float() - image).abs()
     return (error * (1 - mask)).mean(), (error * mask).mean()
+
+
+def log_squared_error(output: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """Mean over the pictures of the natural logarithm of their mean squared error in the hole, shapes as above.
+
+    It falls by ln(10) / 10 for each dB of PSNR. A picture without a hole counts nothing.
+    """
+    hole = 1 - mask
+    squares = ((output.float() - image).square() * hole).sum(dim=(1, 2, 3))
+    pixels = 3 * hole.sum(dim=(1, 2, 3))
+    return torch.where(pixels > 0, (squares / pixels.clamp(min=1) + 1e-8).log(), 0).mean()
 
 
 class Trainer:
@@ -105,7 +121,10 @@ class Trainer:
 
     def run(self, report: Callable[[dict[str, float]], None] = lambda row: None) -> None:
         """Train from the present step to the last, or until ``stop``. ``report`` gets every row of the log."""
-        self.output.mkdir(parents=True, exist_ok=True)
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"the folder {self.output} cannot be made ({error.strerror}); choose another one") from error
         self._trim_log()
         sums, rows, started = torch.zeros(2, device=self.device), 0, time.perf_counter()
         for image, mask in self._batches():
@@ -139,8 +158,11 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        with replacing(self.output / STATE_FILE) as temporary:
-            torch.save(state, temporary)
+        try:
+            with replacing(self.output / STATE_FILE) as temporary:
+                torch.save(state, temporary)
+        except (OSError, RuntimeError) as error:
+            raise TrainingError(f"cannot write to {self.output} ({error}); free some space, then resume") from error
         save_checkpoint(self.average, self.output / WEIGHTS_FILE)
 
     @classmethod
@@ -193,7 +215,8 @@ class Trainer:
         with torch.autocast(self.device.type, amp, enabled=amp is not None):
             output = self._forward(image, mask)
         hole, valid = reconstruction_loss(output, image, mask)
-        loss = config.hole_weight * hole + config.valid_weight * valid
+        fidelity = hole if config.hole_loss == "l1" else log_squared_error(output, image, mask)
+        loss = config.hole_weight * fidelity + config.valid_weight * valid
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)

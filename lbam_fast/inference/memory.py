@@ -1,0 +1,62 @@
+"""How much memory a forward pass takes, and what to say when there is not enough."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from lbam_fast.inference.errors import InpaintError
+from lbam_fast.model import LBAM
+from lbam_fast.reference import MULTIPLE
+
+BYTES_PER_PIXEL_AND_CHANNEL, BYTES_PER_PIXEL = 13, 80
+
+
+def padded_pixels(height: int, width: int) -> int:
+    """Pixels of a picture padded to the network's multiple of 128."""
+    rows, columns = (int(side + -side % MULTIPLE) for side in (height, width))
+    return rows * columns
+
+
+def memory_needed(model: LBAM, count: int, height: int, width: int) -> int:
+    """Bytes that a forward pass takes at its highest, roughly, weights included.
+
+    Fitted to the measured peak of the plain PyTorch path in float32; see docs/architecture.md.
+    """
+    weights: int = sum(p.numel() * p.element_size() for p in model.parameters())
+    pixels = count * padded_pixels(height, width)
+    return weights + pixels * (BYTES_PER_PIXEL_AND_CHANNEL * model.config.base_width + BYTES_PER_PIXEL)
+
+
+@contextlib.contextmanager
+def explaining_lack_of_memory(model: LBAM, device: torch.device, count: int, height: int, width: int) -> Iterator[None]:
+    """Raise InpaintError with the size needed and what to try: before a CPU would be asked for more than it has, or after."""
+    needed = memory_needed(model, count, height, width)
+    message = (
+        f"out of memory on {device}: {count} picture(s) of {width}x{height} need about {needed / 2**30:.1f} GiB. "
+        "Try smaller pictures, fewer at a time, a narrower network, or a device with more memory"
+    )
+    if device.type == "cpu" and needed > _available():
+        raise InpaintError(f"{message}; {_available() / 2**30:.1f} GiB are free")
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise InpaintError(message) from error
+    except RuntimeError as error:
+        if "allocate" not in str(error):
+            raise
+        raise InpaintError(message) from error
+
+
+def _available() -> float:
+    """Bytes of free memory; infinite where the system does not say, as only Linux does without further libraries."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024.0 * int(line.split()[1])
+    except OSError:
+        pass
+    return float("inf")
