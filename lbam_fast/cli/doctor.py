@@ -26,6 +26,8 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
     from rich.table import Table
 
     table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, finding in findings.items():
         table.add_row(f"[bold]{name}[/]", escaped(finding))
     console.print(table)
