@@ -466,9 +466,16 @@ def test_hidden_files_are_no_pictures(folders):
 # As a program
 
 
-def program(*arguments: object, **options: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "lbam_fast", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+# A job started in the background is born deaf to SIGINT, and so are its children: the tests may be such a job.
+LISTENING = """import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("lbam_fast", run_name="__main__")
+"""
+
+
+def program(*arguments: object) -> subprocess.Popen:
+    command = [sys.executable, "-c", LISTENING, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_as_a_program(picture, mask, weights, tmp_path):
