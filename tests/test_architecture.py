@@ -13,6 +13,7 @@ PACKAGE = Path(lbam_fast.__file__).parent
 MAY_IMPORT = {
     "config": set(),
     "records": set(),
+    "report": {"records"},
     "accounting": {"config"},
     "reference": {"config"},
     "model": {"config", "reference"},
@@ -24,7 +25,20 @@ MAY_IMPORT = {
     "evaluation": {"data", "pictures"},
     "inference": {"checkpoints", "devices", "model", "reference"},
     "training": {"checkpoints", "config", "data", "model"},
-    "cli": {"checkpoints", "config", "data", "devices", "export", "inference", "model", "pictures", "reference", "training"},
+    "cli": {
+        "checkpoints",
+        "config",
+        "data",
+        "devices",
+        "export",
+        "inference",
+        "model",
+        "pictures",
+        "records",
+        "reference",
+        "report",
+        "training",
+    },
 }
 
 

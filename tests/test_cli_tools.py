@@ -20,7 +20,7 @@ import lbam_fast
 from lbam_fast import LBAM, LBAMConfig, load_checkpoint, save_checkpoint
 from lbam_fast.cli import app
 
-COMMANDS = ("inpaint", "masks", "train", "convert", "export", "doctor")
+COMMANDS = ("inpaint", "masks", "train", "convert", "export", "doctor", "report")
 
 
 def run(*arguments: object) -> Result:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +34,21 @@ def failing_with_message() -> Iterator[None]:
         raise typer.Exit(BAD_INPUT) from None
 
 
+@contextlib.contextmanager
+def finishing_on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
+    """Let Ctrl-C call ``stop``, so that the present piece of work is finished; a second Ctrl-C stops at once."""
+
+    def handle(*_: object) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        stop()
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
 def print_error(message: str) -> None:
     errors.print(f"[bold red]error:[/] {escaped(message)}")
 
@@ -52,9 +68,12 @@ def user_errors() -> tuple[type[Exception], ...]:
     from lbam_fast.export import ExportError
     from lbam_fast.inference import InpaintError
     from lbam_fast.pictures import PictureError
+    from lbam_fast.records import RecordError
+    from lbam_fast.report import ReportError
     from lbam_fast.training import TrainingError
 
-    return (ArgumentError, CheckpointError, ConfigError, ExportError, InpaintError, PictureError, TrainingError)
+    ours = (CheckpointError, ConfigError, ExportError, InpaintError, PictureError, RecordError, ReportError, TrainingError)
+    return (ArgumentError, *ours)
 
 
 def escaped(text: str) -> str:

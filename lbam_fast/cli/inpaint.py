@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,11 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lbam_fast.cli.common import (
     BAD_INPUT,
+    INTERRUPTED,
     SOME_FAILED,
     ArgumentError,
     HoleColour,
     errors,
     failing_with_message,
+    finishing_on_interrupt,
     is_same_file,
     print_error,
     print_note,
@@ -130,10 +133,15 @@ def inpaint(
 
 
 def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
-    """Do the jobs and return how many failed; outside a folder the error itself is raised."""
-    failed = 0
+    """Do the jobs and return how many failed; outside a folder the error itself is raised.
+
+    Ctrl-C finishes the pictures at hand and ends with exit code 130.
+    """
+    failed, done = 0, 0
+    interrupted = threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=quiet or not folder or not errors.is_terminal) as progress:
+    shown = Progress(*columns, console=errors, disable=quiet or not folder or not errors.is_terminal)
+    with shown as progress, finishing_on_interrupt(interrupted.set):
         task = progress.add_task("inpainting", total=len(jobs))
         for group in _sharing_masks(jobs, filler.inpainter.batch_size):
             for error in filler.fill(group, make_folders=folder):
@@ -142,6 +150,10 @@ def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
                 print_error(str(error))
                 failed += 1
             progress.advance(task, len(group))
+            done += len(group)
+            if interrupted.is_set() and done < len(jobs):
+                print_note(f"interrupted after {done} of {len(jobs)}; --skip-existing goes on from there")
+                raise typer.Exit(INTERRUPTED)
     return failed
 
 

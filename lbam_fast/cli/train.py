@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +13,7 @@ from lbam_fast.cli.common import (
     ArgumentError,
     errors,
     failing_with_message,
+    finishing_on_interrupt,
     print_note,
     set_threads,
 )
@@ -114,27 +112,12 @@ def _run(trainer: Trainer) -> None:
         def report(row: dict[str, float]) -> None:
             progress.update(task, completed=row["step"], description=f"hole {row['hole']:.4f}  valid {row['valid']:.4f}")
 
-        with _stopping_on_interrupt(trainer):
+        with finishing_on_interrupt(trainer.stop):
             trainer.run(report)
     if trainer.step < trainer.config.steps:
         print_note(f"stopped at step {trainer.step}; --resume goes on from there")
         raise typer.Exit(INTERRUPTED)
     print_note(f"weights in {trainer.output / 'weights.safetensors'}")
-
-
-@contextlib.contextmanager
-def _stopping_on_interrupt(trainer: Trainer) -> Iterator[None]:
-    """Ctrl-C finishes the present step and saves; a second Ctrl-C stops at once."""
-
-    def stop(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        trainer.stop()
-
-    previous = signal.signal(signal.SIGINT, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _refuse_settings(context: typer.Context) -> None:

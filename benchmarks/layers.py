@@ -1,0 +1,127 @@
+"""Single layers on the activations that reach them inside the network: the place where fused ops compete."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from harness import BASELINE, Candidate, Method
+from peers import CPU_DTYPES, CUDA_DTYPES, HALVES, precision, published_module
+from published import Published
+from torch import Tensor
+from workload import Case, Inputs, inputs
+
+from lbam_fast import reference
+from lbam_fast.config import LBAMConfig
+
+Layer = Callable[..., tuple[Tensor, ...]]
+
+ENCODER = tuple(f"ec{i}" for i in range(1, 8))
+REVERSE = tuple(f"reverseConv{i}" for i in range(1, 7))
+DECODER = tuple(f"dc{i}" for i in range(1, 8))
+LAYERS = (*ENCODER, *REVERSE, *DECODER)
+
+
+def layer_methods(case: Case) -> list[Method]:
+    """The published layer and the reference's functions; every fused op joins here."""
+    methods = [Method(BASELINE, "fp32", partial(_ready, layer=_published, dtype="fp32"))]
+    for dtype in CUDA_DTYPES if case.device.startswith("cuda") else CPU_DTYPES:
+        build = partial(_ready, layer=_reference, dtype=dtype, channels_last=True)
+        methods.append(Method(f"reference channels_last {dtype}", dtype, build, ours=True))
+    return methods
+
+
+@torch.no_grad()
+def layer_inputs(case: Case, count: int = 2) -> Inputs:
+    """What the layer reads in the published form, on ``count`` of the workload's inputs."""
+    module = published_module(case)
+    captured: list[tuple[Tensor, ...]] = []
+    handle = module.get_submodule(case.layer).register_forward_pre_hook(lambda _, arguments: captured.append(arguments))
+    for image, mask in inputs(case, count):
+        module(image, mask)
+    handle.remove()
+    return captured
+
+
+def truth(case: Case, pool: Inputs) -> Tensor:
+    """The published layer in float64."""
+    layer = _published(published_module(case, torch.float64), case)
+    return _joined(layer(*(tensor.double() for tensor in pool[0])))
+
+
+def yardstick(case: Case, pool: Inputs, dtype: str) -> Tensor:
+    """Eager PyTorch in that dtype."""
+    return _ready(case, pool, layer=_published, dtype=dtype, channels_last=dtype in HALVES).output()
+
+
+def _ready(
+    case: Case, pool: Inputs, layer: Callable[[Published, Case], Layer], dtype: str, channels_last: bool = False
+) -> Candidate:
+    module = published_module(case)
+    if channels_last:
+        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        pool = [tuple(tensor.contiguous(memory_format=torch.channels_last) for tensor in arguments) for arguments in pool]
+    function = layer(module, case)
+
+    @torch.no_grad()
+    def call(arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        with precision(case.device, dtype):
+            return function(*arguments)
+
+    return Candidate(lambda i: call(pool[i % len(pool)]), lambda: _joined(call(pool[0])))
+
+
+def _joined(outputs: tuple[Tensor, ...]) -> Tensor:
+    return torch.cat([output.detach().flatten() for output in outputs])
+
+
+def _published(module: Published, case: Case) -> Layer:
+    """The layer's results that later layers read."""
+    layer: Any = module.get_submodule(case.layer)
+    if case.layer in ENCODER:
+        return lambda x, u: tuple(layer(x, u))[:2]
+    if case.layer in REVERSE:
+        return lambda u: tuple(layer(u))
+    if case.layer == "dc7":
+        return lambda y: (_output(layer(y), case.config),)
+    return lambda *arguments: (layer(*arguments),)
+
+
+def _reference(module: Published, case: Case) -> Layer:
+    """The same by the reference's functions."""
+    layer: Any = module.get_submodule(case.layer)
+    config = case.config
+    if case.layer in ENCODER:
+        block = layer.conv
+
+        def encode(x: Tensor, u: Tensor) -> tuple[Tensor, ...]:
+            m = reference.mask_convolution(u, block.maskConv.weight)
+            product = reference.convolution(x, block.conv.weight) * _map(m, block.activationFuncG_A)
+            return reference.activation(product), reference.mask_update(m, config.alpha)
+
+        return encode
+    if case.layer in REVERSE:
+
+        def advance(u: Tensor) -> tuple[Tensor, ...]:
+            m = reference.mask_convolution(u, layer.reverseMaskConv.weight)
+            return _map(m, layer.activationFuncG_A), reference.mask_update(m, config.alpha)
+
+        return advance
+    if case.layer == "dc7":
+        return lambda y: (_output(reference.deconvolution(y, layer.weight), config),)
+
+    def decode(skip: Tensor, y: Tensor, forward_map: Tensor, reverse_map: Tensor) -> tuple[Tensor, ...]:
+        own = reference.deconvolution(y, layer.conv.weight) * reverse_map
+        return (reference.activation(torch.cat((skip * forward_map, own), dim=1)),)
+
+    return decode
+
+
+def _map(m: Tensor, scalars: Any) -> Tensor:
+    return reference.attention_map(m, scalars.a, scalars.mu, scalars.sigma1, scalars.sigma2)
+
+
+def _output(y: Tensor, config: LBAMConfig) -> Tensor:
+    return reference.output_form(y, config.output)

@@ -1,0 +1,88 @@
+"""The limit beside the result: what the device can do at most, and hence the least time for a piece of work."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from peers import CPU_DTYPES, CUDA_DTYPES, HALVES, precision
+from timing import Quartiles, device_clock
+from workload import Case
+
+from lbam_fast.accounting import Layer, floor_seconds, layers
+from lbam_fast.records import Row
+
+ROUNDS = 7
+ITEM_SIZE = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Quartiles of measured rates: bytes per second of a large copy, read and written; flop per second of a large product."""
+
+    copy: Quartiles
+    matmul: dict[str, Quartiles]
+
+
+@lru_cache(maxsize=1)
+def limits(device: str) -> Limits:
+    """Measured once for a run, in about 3 seconds, on random data."""
+    on_gpu = device.startswith("cuda")
+    megabytes, side = (2048, 8192) if on_gpu else (256, 2048)
+    source = torch.rand(megabytes << 18, device=device)
+    target = torch.empty_like(source)
+    copy = _rate(lambda: target.copy_(source), device, 2 * source.nbytes)
+    matmul = {}
+    for dtype in CUDA_DTYPES if on_gpu else CPU_DTYPES:
+        a, b = (torch.randn(side, side, device=device, dtype=HALVES.get(dtype, torch.float32)) for _ in range(2))
+        with precision(device, dtype):
+            matmul[dtype] = _rate(lambda a=a, b=b: a @ b, device, 2 * side**3)  # type: ignore[misc]
+    return Limits(copy, matmul)
+
+
+def rows(device: str) -> list[Row]:
+    """The limits as rows for the records."""
+    measured = limits(device)
+
+    def row(case: str, metric: str, rate: Quartiles, dtype: str) -> Row:
+        params = {"device": device, "dtype": dtype}
+        return Row("limits", case, "PyTorch", metric, median=rate.median, q1=rate.q1, q3=rate.q3, rounds=ROUNDS, params=params)
+
+    products = [row(f"matrix product {dtype}", "flop_per_second", rate, dtype) for dtype, rate in measured.matmul.items()]
+    return [row("copy", "bytes_per_second", measured.copy, "fp32"), *products]
+
+
+def network_work(case: Case, dtype: str) -> dict[str, float]:
+    """Operations and least bytes of a whole forward pass, and its floor: the sum of its layers' floors.
+
+    With one mask for many images both mask chains are left out: they need not run.
+    """
+    chains = case.mask != "shared"
+    return _work(case, dtype, lambda layer: chains or layer.group in ("encoder", "decoder"))
+
+
+def layer_work(case: Case, dtype: str) -> dict[str, float]:
+    """The same of the one layer that the case names; an encoder layer is two convolutions."""
+    return _work(case, dtype, lambda layer: layer.name.removesuffix(".mask").replace("reverse", "reverseConv") == case.layer)
+
+
+def _rate(work: Callable[[], object], device: str, amount: float, least_seconds: float = 0.3) -> Quartiles:
+    clock = device_clock(device)
+    start = time.perf_counter()
+    while time.perf_counter() - start < least_seconds:
+        clock(work)
+    return Quartiles.of([amount / clock(work) for _ in range(ROUNDS)])
+
+
+def _work(case: Case, dtype: str, wanted: Callable[[Layer], bool]) -> dict[str, float]:
+    found = [layer for layer in layers(case.config, case.height, case.width, case.batch) if wanted(layer)]
+    measured, size = limits(case.device), ITEM_SIZE[dtype]
+    rate, bandwidth = measured.matmul[dtype].median, measured.copy.median
+    return {
+        "flop": sum(layer.flop for layer in found),
+        "bytes": sum(layer.bytes(size) for layer in found),
+        "floor_seconds": sum(floor_seconds(layer, rate, bandwidth, size) for layer in found),
+    }

@@ -1,0 +1,234 @@
+"""Every method of whole-model inference: this package, the published form, and what people would use instead."""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, TypeVar
+
+import exported
+import torch
+from exported import Call
+from harness import BASELINE, Candidate, Method, never_absent
+from published import Published
+from torch import Tensor, nn
+from workload import Case, Inputs, weights
+
+from lbam_fast import LBAM
+from lbam_fast.model.generator import Generator
+from lbam_fast.reference import AttentionMaps
+
+Module = TypeVar("Module", bound=nn.Module)
+
+HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+CPU_DTYPES, CUDA_DTYPES = ("fp32", "bf16"), ("fp32", "tf32", "bf16", "fp16")
+
+
+@contextmanager
+def precision(device: str, dtype: str) -> Iterator[None]:
+    """Run in that dtype: autocast for bf16 and fp16; on a GPU, fp32 products in full or with tf32 operands."""
+    if dtype in HALVES:
+        with torch.autocast(torch.device(device).type, HALVES[dtype]):
+            yield
+        return
+    if not device.startswith("cuda"):
+        yield
+        return
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = dtype == "tf32"
+        yield
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
+
+
+def absent_dtype(dtype: str) -> Callable[[Case], str]:
+    """Says why a case's device has no such dtype."""
+
+    def reason(case: Case) -> str:
+        known = CUDA_DTYPES if case.device.startswith("cuda") else CPU_DTYPES
+        return "" if dtype in known else f"{dtype} is measured on a GPU only"
+
+    return reason
+
+
+def published_module(case: Case, dtype: torch.dtype = torch.float32) -> Published:
+    """The published form with the workload's weights, in NCHW."""
+    with torch.device("meta"):
+        module = Published(case.config)
+    module.load_state_dict(weights(case.config), assign=True)
+    return module.to(case.device, dtype).eval()
+
+
+def our_model(case: Case) -> LBAM:
+    """The package's model as its ``Inpainter`` sets it up."""
+    with torch.device("meta"):
+        model = LBAM(case.config)
+    model.load_state_dict(weights(case.config), assign=True)
+    return channels_last(model.to(case.device).eval())
+
+
+def channels_last(module: Module) -> Module:
+    """The same module with its filters in channels_last."""
+    return module.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def truth(case: Case, pool: Inputs) -> Tensor:
+    """The published form in float64 for the first inputs."""
+    image, mask = pool[0]
+    with torch.no_grad():
+        output: Tensor = published_module(case, torch.float64)(image.double(), mask.double())
+    return output
+
+
+def yardstick(case: Case, pool: Inputs, dtype: str) -> Tensor:
+    """What eager PyTorch gives in that dtype for the first inputs."""
+    build = published_eager if dtype in ("fp32", "tf32") else published_channels_last
+    return build(case, dtype)(*pool[0])
+
+
+def published_eager(case: Case, dtype: str) -> Call:
+    """NCHW, eager."""
+    return _in_precision(published_module(case), case, dtype)
+
+
+def published_channels_last(case: Case, dtype: str) -> Call:
+    """channels_last and autocast: what a user of the published code can switch on."""
+    module = channels_last(published_module(case))
+    return _in_precision(lambda image, mask: module(_nhwc(image), mask), case, dtype)
+
+
+def compiled(case: Case, dtype: str, mode: str) -> Call:
+    """``torch.compile`` of the published form in channels_last; frozen on a CPU, with CUDA graphs in max-autotune on a GPU."""
+    module = channels_last(published_module(case))
+    if case.device == "cpu":
+        options = {**torch._inductor.list_mode_options(mode), "freezing": True}
+        run: Any = torch.compile(module, dynamic=False, options=options)
+    else:
+        run = torch.compile(module, dynamic=False, mode=mode)
+    return _in_precision(lambda image, mask: run(_nhwc(image), mask), case, dtype)
+
+
+def lbam_fast_call(case: Case, dtype: str) -> Call:
+    """The model with image and mask."""
+    return _in_precision(our_model(case), case, dtype)
+
+
+class WithMaps:
+    """The model with attention maps that are kept for as long as the mask stays the same tensor."""
+
+    def __init__(self, model: Generator) -> None:
+        self._model = model
+        self._mask: Tensor | None = None
+        self._maps: AttentionMaps | None = None
+
+    def __call__(self, image: Tensor, mask: Tensor) -> Tensor:
+        if mask is not self._mask:
+            self._mask, self._maps = mask, self._model.attention_maps(mask)
+        output: Tensor = self._model(image, maps=self._maps)
+        return output
+
+
+def lbam_fast_with_maps(case: Case, dtype: str) -> Call:
+    """The model as a user calls it who has one mask for many images."""
+    return _in_precision(WithMaps(our_model(case)), case, dtype)
+
+
+def lbam_fast_graph(case: Case, dtype: str) -> Call:
+    """The model captured in a CUDA graph and replayed."""
+    call = lbam_fast_call(case, dtype)
+    size = (case.height, case.width)
+    image = torch.rand(case.batch, 3, *size, device=case.device)
+    mask = torch.ones(1 if case.mask == "shared" else case.batch, 1, *size, device=case.device)
+    stream = torch.cuda.Stream(case.device)
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            call(image, mask)
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        output = call(image, mask)
+
+    def replay(new_image: Tensor, new_mask: Tensor) -> Tensor:
+        image.copy_(new_image)
+        mask.copy_(new_mask)
+        graph.replay()
+        return output
+
+    return replay
+
+
+def as_method(name: str, dtype: str, build: Callable[[Case], Call], **settings: Any) -> Method:
+    """A method from a builder of calls ``(image, mask) -> output``."""
+
+    def ready(case: Case, pool: Inputs) -> Candidate:
+        call = build(case)
+        return Candidate(lambda i: call(*pool[i % len(pool)]), lambda: call(*pool[0]))
+
+    return Method(name, dtype, ready, **settings)
+
+
+def inference_methods(case: Case) -> list[Method]:
+    """All of them, also those that are absent here."""
+    on_gpu = case.device.startswith("cuda")
+    dtypes = CUDA_DTYPES if on_gpu else CPU_DTYPES
+    methods = [as_method(BASELINE, "fp32", partial(published_eager, dtype="fp32"))]
+    if on_gpu:
+        methods.append(as_method(f"{BASELINE} tf32", "tf32", partial(published_eager, dtype="tf32")))
+    for dtype in dtypes:
+        if dtype in HALVES:
+            build = partial(published_channels_last, dtype=dtype)
+            methods.append(as_method(f"channels_last autocast {dtype}", dtype, build))
+    for dtype in dtypes:
+        methods.append(as_method(f"lbam_fast {dtype}", dtype, partial(lbam_fast_call, dtype=dtype), ours=True))
+        if case.mask == "shared":
+            build = partial(lbam_fast_with_maps, dtype=dtype)
+            methods.append(as_method(f"lbam_fast with maps {dtype}", dtype, build, ours=True))
+        if on_gpu:
+            build = partial(lbam_fast_graph, dtype=dtype)
+            methods.append(as_method(f"lbam_fast CUDA graph {dtype}", dtype, build, ours=True, quick=False))
+    for mode, name in (("default", "torch.compile"), ("max-autotune", "torch.compile max-autotune")):
+        for dtype in dtypes:
+            build = partial(compiled, dtype=dtype, mode=mode)
+            methods.append(as_method(f"{name} {dtype}", dtype, build, absent=absent_compiler, quick=mode == "default"))
+    runtimes: list[tuple[str, str, str, Callable[[Case], Call]]] = [
+        ("ONNX Runtime", "onnxruntime", "fp32", exported.onnx_runtime),
+        ("OpenVINO", "openvino", "fp32", partial(exported.openvino, precision="f32")),
+        ("OpenVINO", "openvino", "bf16", partial(exported.openvino, precision="bf16")),
+    ]
+    for name, package, dtype, runtime in runtimes:
+        methods.append(as_method(f"{name} {dtype}", dtype, runtime, absent=exported.absent(package)))
+    return methods
+
+
+def absent_compiler(case: Case) -> str:
+    """``torch.compile`` on a CPU needs a C++ compiler."""
+    if case.device != "cpu":
+        return never_absent(case)
+    from torch._inductor.cpp_builder import get_cpp_compiler
+
+    try:
+        get_cpp_compiler()
+    except Exception as error:
+        return f"torch.compile finds no C++ compiler: {error}"
+    return ""
+
+
+def _in_precision(function: Callable[[Tensor, Tensor], Any], case: Case, dtype: str) -> Call:
+    @torch.no_grad()
+    def call(image: Tensor, mask: Tensor) -> Tensor:
+        with precision(case.device, dtype):
+            output: Tensor = function(image, mask)
+        return output
+
+    return call
+
+
+def _nhwc(image: Tensor) -> Tensor:
+    return image.contiguous(memory_format=torch.channels_last)
