@@ -69,7 +69,7 @@ def read_rows(path: Path) -> list[Row]:
     if not path.is_file():
         raise RecordError(f"no records at {path}")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
         try:
             rows.append(Row(**json.loads(line)))
         except (TypeError, ValueError) as error:
