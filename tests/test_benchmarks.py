@@ -8,7 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from networks import PRESET_NAMES, images, masks, network
+from networks import (
+    PRESET_NAMES,
+    images,
+    masks,
+    network,
+    one_thread,  # noqa: F401 - applies itself
+)
 
 from lbam_fast import PRESETS, reference
 from lbam_fast.records import ABSENT, FAILED, OK, WRONG, Row, append_rows, read_rows
@@ -33,14 +39,6 @@ CASE = workload.Case(128, 128, 2, base_width=4)
 BRISK = Schedule(warmup=0.0, seconds=0.0, at_least=2, at_most=2)
 _UNCOVERED = ("forward", "mask3x3")
 PUBLISHED_PRESETS = [name for name in PRESET_NAMES if PRESETS[name].attention == "gaussian" and name not in _UNCOVERED]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def suite(methods, **changes):

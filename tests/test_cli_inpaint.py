@@ -7,12 +7,12 @@ import subprocess
 import sys
 import time
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from networks import one_thread  # noqa: F401 - applies itself
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from typer.testing import CliRunner, Result
@@ -24,15 +24,6 @@ from lbam_fast.pictures import read_mask, read_picture
 
 HEIGHT, WIDTH = 40, 56
 BOX = (slice(10, 25), slice(20, 40))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small are done sooner by one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from networks import one_thread  # noqa: F401 - applies itself
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -15,15 +16,6 @@ from lbam_fast import LBAM, LBAMConfig, load_checkpoint
 from lbam_fast.training import TrainConfig, Trainer, TrainingError, log_squared_error, reconstruction_loss
 
 TINY = TrainConfig(steps=6, batch_size=2, warmup=2, checkpoint_every=100, log_every=2)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    """Networks this small are done sooner by one thread, and sums have one order."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
