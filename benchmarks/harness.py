@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from gate import Error, budget, error_of, refusal
+from gate import NO_SLACK, OUTPUT_SLACK, Error, budget, error_of, refusal
 from nvml import Sampler
 from timing import Clock, Quartiles, Run, Schedule, device_clock, interleave, ratios
 from torch import Tensor
@@ -43,6 +43,7 @@ class Method:
     build   makes it ready for a case and its inputs
     absent  why it cannot run here; empty where it can
     ours    this package, rather than a peer: then being wrong or failing fails the test
+    eager   plain eager PyTorch in its dtype: its error sets the budget of the others
     quick   whether it is in the quick set
     """
 
@@ -51,6 +52,7 @@ class Method:
     build: Callable[[Case, Inputs], Candidate]
     absent: Callable[[Case], str] = never_absent
     ours: bool = False
+    eager: bool = False
     quick: bool = True
 
 
@@ -77,6 +79,7 @@ class Suite:
     yardstick  what eager PyTorch gives for them in a dtype: the error budget is twice its error
     clock      makes the clock for a device
     work       what there is to do, hence the floor
+    slack      an error that is allowed in fp32 even where eager PyTorch's is less than half of it
     """
 
     name: str
@@ -89,26 +92,38 @@ class Suite:
     inputs: Callable[[Case], Inputs] = inputs
     work: Work = lambda case, dtype: {}
     schedule: Schedule = Schedule()
+    slack: Error = OUTPUT_SLACK
     measure: Callable[[Suite, Case, Sequence[Method]], dict[str, Figure]] | None = None
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """The error of a candidate, why it is refused (empty if it passes), and the seconds of the call that was judged."""
+
+    error: Error
+    reason: str
+    seconds: float
+
+
 class Judge:
-    """The gate for one case; computes the truth and each dtype's budget when first needed."""
+    """The gate for one case; computes the truth, and the budgets of dtypes that no eager method has set, when first needed."""
 
     def __init__(self, suite: Suite, case: Case, pool: Inputs) -> None:
         self._suite, self._case, self._pool = suite, case, pool
         self._truth: Tensor | None = None
         self._budgets: dict[str, Error] = {}
 
-    def __call__(self, method: Method, candidate: Candidate) -> tuple[Error, str]:
-        """The error of a candidate, and why it is refused (empty if it passes)."""
+    def __call__(self, method: Method, candidate: Candidate) -> Verdict:
         if self._truth is None:
             self._truth = self._suite.truth(self._case, self._pool)
+        start = time.perf_counter()
+        output = candidate.output()
+        seconds = time.perf_counter() - start
+        error = error_of(output, self._truth)
         if method.dtype not in self._budgets:
-            eager = self._suite.yardstick(self._case, self._pool, method.dtype)
-            self._budgets[method.dtype] = budget(error_of(eager, self._truth), method.dtype)
-        error = error_of(candidate.output(), self._truth)
-        return error, refusal(error, self._budgets[method.dtype])
+            eager = error if method.eager else error_of(self._suite.yardstick(self._case, self._pool, method.dtype), self._truth)
+            self._budgets[method.dtype] = budget(eager, self._suite.slack if method.dtype == "fp32" else NO_SLACK)
+        return Verdict(error, refusal(error, self._budgets[method.dtype]), seconds)
 
 
 def measure(suite: Suite, case: Case, methods: Sequence[Method], schedule: Schedule | None = None) -> dict[str, Figure]:
@@ -117,17 +132,18 @@ def measure(suite: Suite, case: Case, methods: Sequence[Method], schedule: Sched
     judge = Judge(suite, case, pool)
     rows: dict[str, Row] = {}
     runs: dict[str, Run] = {}
+    warm: dict[str, float] = {}
     for method in methods:
-        rows[method.name], candidate = _admit(suite, case, method, pool, judge)
-        if candidate is not None:
-            runs[method.name] = candidate.run
+        rows[method.name], admitted = _admit(suite, case, method, pool, judge)
+        if admitted is not None:
+            runs[method.name], warm[method.name] = admitted
     schedule = schedule or suite.schedule
     on_gpu = case.device.startswith("cuda")
     if on_gpu:
         schedule = replace(schedule, warmup=min(schedule.warmup, 0.2))  # sessions on a GPU are short
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of compilers and peers, which warn as they like
-        seconds = interleave(runs, suite.clock(case.device), schedule)
+        seconds = interleave(runs, suite.clock(case.device), schedule, warm)
     energies = {name: _energy(run, case) for name, run in runs.items()} if on_gpu else {}
     figures = {}
     for method in methods:
@@ -173,7 +189,8 @@ def release(device: str) -> None:
         torch.cuda.empty_cache()
 
 
-def _admit(suite: Suite, case: Case, method: Method, pool: Inputs, judge: Judge) -> tuple[Row, Candidate | None]:
+def _admit(suite: Suite, case: Case, method: Method, pool: Inputs, judge: Judge) -> tuple[Row, tuple[Run, float] | None]:
+    """The row so far and, if the method may be timed, what to run and for how many seconds it has run already."""
     row = empty_row(suite, case, method)
     if reason := method.absent(case):
         return replace(row, status=ABSENT, note=reason), None
@@ -181,12 +198,14 @@ def _admit(suite: Suite, case: Case, method: Method, pool: Inputs, judge: Judge)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             candidate = method.build(case, pool)
-            error, reason = judge(method, candidate)
+            verdict = judge(method, candidate)
     except Exception as failure:  # whatever a peer raises is a result to report
         lines = str(failure).strip().splitlines() or [""]
         return replace(row, status=FAILED, note=f"{type(failure).__name__}: {lines[0]}"[:300]), None
-    row = replace(row, error=error.row())
-    return (replace(row, status=WRONG, note=reason), None) if reason else (row, candidate)
+    row = replace(row, error=verdict.error.row())
+    if verdict.reason:
+        return replace(row, status=WRONG, note=verdict.reason), None
+    return row, (candidate.run, verdict.seconds)
 
 
 def _shares(row: Row, work: dict[str, float]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from harness import BASELINE, Candidate, Method
 from peers import CPU_DTYPES, CUDA_DTYPES, HALVES, precision, published_module
-from published import Published
+from peers import channels_last as nhwc
 from torch import Tensor
 from workload import Case, Inputs, inputs
 
@@ -26,7 +26,7 @@ LAYERS = (*ENCODER, *REVERSE, *DECODER)
 
 def layer_methods(case: Case) -> list[Method]:
     """The published layer and the reference's functions; every fused op joins here."""
-    methods = [Method(BASELINE, "fp32", partial(_ready, layer=_published, dtype="fp32"))]
+    methods = [Method(BASELINE, "fp32", partial(_ready, layer=_published, dtype="fp32"), eager=True)]
     for dtype in CUDA_DTYPES if case.device.startswith("cuda") else CPU_DTYPES:
         build = partial(_ready, layer=_reference, dtype=dtype, channels_last=True)
         methods.append(Method(f"reference channels_last {dtype}", dtype, build, ours=True))
@@ -47,8 +47,8 @@ def layer_inputs(case: Case, count: int = 2) -> Inputs:
 
 def truth(case: Case, pool: Inputs) -> Tensor:
     """The published layer in float64."""
-    layer = _published(published_module(case, torch.float64), case)
-    return _joined(layer(*(tensor.double() for tensor in pool[0])))
+    module = published_module(case).get_submodule(case.layer).double()
+    return _joined(_published(module, case)(*(tensor.double() for tensor in pool[0])))
 
 
 def yardstick(case: Case, pool: Inputs, dtype: str) -> Tensor:
@@ -56,12 +56,10 @@ def yardstick(case: Case, pool: Inputs, dtype: str) -> Tensor:
     return _ready(case, pool, layer=_published, dtype=dtype, channels_last=dtype in HALVES).output()
 
 
-def _ready(
-    case: Case, pool: Inputs, layer: Callable[[Published, Case], Layer], dtype: str, channels_last: bool = False
-) -> Candidate:
-    module = published_module(case)
+def _ready(case: Case, pool: Inputs, layer: Callable[[Any, Case], Layer], dtype: str, channels_last: bool = False) -> Candidate:
+    module = published_module(case).get_submodule(case.layer)
     if channels_last:
-        module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module = nhwc(module)
         pool = [tuple(tensor.contiguous(memory_format=torch.channels_last) for tensor in arguments) for arguments in pool]
     function = layer(module, case)
 
@@ -77,9 +75,8 @@ def _joined(outputs: tuple[Tensor, ...]) -> Tensor:
     return torch.cat([output.detach().flatten() for output in outputs])
 
 
-def _published(module: Published, case: Case) -> Layer:
-    """The layer's results that later layers read."""
-    layer: Any = module.get_submodule(case.layer)
+def _published(layer: Any, case: Case) -> Layer:
+    """The published layer's results that later layers read."""
     if case.layer in ENCODER:
         return lambda x, u: tuple(layer(x, u))[:2]
     if case.layer in REVERSE:
@@ -89,9 +86,8 @@ def _published(module: Published, case: Case) -> Layer:
     return lambda *arguments: (layer(*arguments),)
 
 
-def _reference(module: Published, case: Case) -> Layer:
-    """The same by the reference's functions."""
-    layer: Any = module.get_submodule(case.layer)
+def _reference(layer: Any, case: Case) -> Layer:
+    """The same from the layer's weights by the reference's functions."""
     config = case.config
     if case.layer in ENCODER:
         block = layer.conv

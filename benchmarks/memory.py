@@ -22,7 +22,7 @@ TIMEOUT = 600.0
 
 
 def measure_memory(suite: Suite, case: Case, methods: Sequence[Method]) -> dict[str, Figure]:
-    """Peak resident bytes (on a GPU: of PyTorch's allocator) during two calls, weights and libraries included."""
+    """Peak resident bytes (on a GPU: of PyTorch's allocator) during the first call, weights and libraries included."""
     figures = {}
     for method in methods:
         row = empty_row(suite, case, method, metric="bytes")
@@ -34,8 +34,9 @@ def measure_memory(suite: Suite, case: Case, methods: Sequence[Method]) -> dict[
 
 
 def memory_methods(case: Case) -> list[Method]:
-    """All of inference; the compiled ones, which compile anew in every process, in the full grid only."""
-    return [replace(method, quick=method.quick and "compile" not in method.name) for method in inference_methods(case)]
+    """All of inference; those that compile or export anew in every process in the full grid only."""
+    methods = inference_methods(case)
+    return [replace(method, quick=method.quick and (method.ours or method.name == BASELINE)) for method in methods]
 
 
 def peak_resident() -> int:
@@ -83,7 +84,7 @@ def _probe(job: dict[str, object]) -> dict[str, int]:
     case = Case(**job["case"])  # type: ignore[arg-type]
     torch.set_num_threads(int(job["threads"]))  # type: ignore[call-overload]
     method = next(method for method in inference_methods(case) if method.name == job["method"])
-    pool = inputs(case, 2)
+    pool = inputs(case, 1)
     candidate = method.build(case, pool)
     if case.device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats()
@@ -91,8 +92,7 @@ def _probe(job: dict[str, object]) -> dict[str, int]:
     else:
         forget_peak()
         before = peak_resident()
-    for i in range(2):
-        candidate.run(i)
+    candidate.run(0)
     peak = torch.cuda.max_memory_allocated() if case.device.startswith("cuda") else peak_resident()
     return {"before": before, "peak": peak}
 

@@ -9,7 +9,7 @@ from workload import Case
 
 pytestmark = pytest.mark.inference
 
-QUICK = (Case(256, 256, 1), Case(256, 256, 4), Case(256, 256, 4, "shared"), Case(1024, 1024, 1))
+QUICK = tuple(Case(side, side, batch, mask) for mask in ("fresh", "shared") for side, batch in ((256, 1), (256, 4), (1024, 1)))
 GRID = tuple(
     Case(height, width, batch, mask)
     for height, width, batch in (
@@ -34,7 +34,7 @@ SUITE = Suite(
     truth=truth,
     yardstick=yardstick,
     work=network_work,
-    schedule=Schedule(seconds=6.0),
+    schedule=Schedule(seconds=5.0),
 )
 
 

@@ -3,7 +3,7 @@
 import pytest
 from end_to_end import latency_methods, pasted_truth, pasted_yardstick
 from harness import Feed, Figure, Suite
-from timing import EndToEndClock
+from timing import EndToEndClock, Schedule
 from workload import Case
 
 pytestmark = pytest.mark.latency
@@ -16,6 +16,7 @@ SUITE = Suite(
     truth=pasted_truth,
     yardstick=pasted_yardstick,
     clock=EndToEndClock,
+    schedule=Schedule(seconds=5.0),
 )
 
 

@@ -20,7 +20,7 @@ SUITE = Suite(
     yardstick=yardstick,
     inputs=layer_inputs,
     work=layer_work,
-    schedule=Schedule(warmup=0.05, seconds=1.0, at_most=30),
+    schedule=Schedule(warmup=0.05, seconds=0.6, at_most=30),
 )
 
 

@@ -1,6 +1,7 @@
 """One training step: forward, backward, optimiser. The gate compares gradients."""
 
 import pytest
+from gate import GRADIENT_SLACK
 from harness import Feed, Figure, Suite
 from timing import Schedule
 from training_step import training_methods, truth, yardstick
@@ -15,7 +16,8 @@ SUITE = Suite(
     methods=training_methods,
     truth=truth,
     yardstick=yardstick,
-    schedule=Schedule(warmup=1.0, seconds=15.0),
+    slack=GRADIENT_SLACK,
+    schedule=Schedule(warmup=1.0, seconds=12.0),
 )
 
 

@@ -38,14 +38,19 @@ class Schedule:
 
     warmup: float = 0.5
     seconds: float = 10.0
-    at_least: int = 5
+    at_least: int = 3
     at_most: int = 40
 
 
-def interleave(runs: Mapping[str, Run], clock: Clock, schedule: Schedule) -> dict[str, list[float]]:
-    """Seconds of every round of every method. A round runs each once on the same inputs, starting with another each time."""
-    for run in runs.values():
-        _warm_up(run, clock, schedule.warmup)
+def interleave(
+    runs: Mapping[str, Run], clock: Clock, schedule: Schedule, warm: Mapping[str, float] | None = None
+) -> dict[str, list[float]]:
+    """Seconds of every round of every method. A round runs each once on the same inputs, starting with another each time.
+
+    ``warm``: seconds for which methods have run already, to be taken off their warm-up.
+    """
+    for name, run in runs.items():
+        _warm_up(run, clock, schedule.warmup - (warm or {}).get(name, 0.0))
     names = list(runs)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     start, done = time.perf_counter(), 0
@@ -64,7 +69,7 @@ def ratios(seconds: Sequence[float], baseline: Sequence[float]) -> Quartiles:
 
 def _warm_up(run: Run, clock: Clock, seconds: float) -> None:
     start, calls = time.perf_counter(), 0
-    while calls < 2 or time.perf_counter() - start < seconds:
+    while time.perf_counter() - start < seconds:
         clock(partial(run, calls))
         calls += 1
 

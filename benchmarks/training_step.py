@@ -25,12 +25,12 @@ LEARNING_RATE = 1e-6  # the weights stay about where the gate has seen them
 def training_methods(case: Case) -> list[Method]:
     """This package's model and the published form, eager and compiled."""
     dtypes = CUDA_DTYPES if case.device.startswith("cuda") else CPU_DTYPES
-    methods = [Method(BASELINE, "fp32", partial(_ready, module=published_module, dtype="fp32"))]
+    methods = [Method(BASELINE, "fp32", partial(_ready, module=published_module, dtype="fp32"), eager=True)]
     for dtype in dtypes:
         if dtype != "fp32":
             build = partial(_ready, module=_published_nhwc if dtype in HALVES else published_module, dtype=dtype)
             words = f"channels_last autocast {dtype}" if dtype in HALVES else f"{BASELINE} {dtype}"
-            methods.append(Method(words, dtype, build))
+            methods.append(Method(words, dtype, build, eager=True))
     for dtype in dtypes:
         methods.append(Method(f"lbam_fast {dtype}", dtype, partial(_ready, module=our_model, dtype=dtype), ours=True))
     for dtype in dtypes:

@@ -104,17 +104,20 @@ def photograph(rng: np.random.Generator, height: int, width: int) -> NDArray[np.
 
 
 def inputs(case: Case, count: int = 4, seed: int = 0) -> Inputs:
-    """``count`` calls' worth of images and masks on the case's device; the same ones in every run."""
-    rng = np.random.default_rng([seed, case.height, case.width, case.batch])
+    """``count`` calls' worth of images and masks on the case's device; the same ones in every run.
+
+    The first image has the same mask, be it fresh or shared: for a single image both cases start with the same inputs.
+    """
+    photograph_rng, mask_rng = (np.random.default_rng([seed, case.height, case.width, case.batch, which]) for which in (0, 1))
 
     def masks(number: int) -> Tensor:
-        drawn = [random_mask(rng, case.height, case.width, "noise", HOLES)[None] for _ in range(number)]
+        drawn = [random_mask(mask_rng, case.height, case.width, "noise", HOLES)[None] for _ in range(number)]
         return torch.from_numpy(np.stack(drawn)).float().to(case.device)
 
-    shared = masks(1)
+    shared = masks(1) if case.mask == "shared" else None
     pool = []
     for _ in range(count):
-        images = np.stack([photograph(rng, case.height, case.width).transpose(2, 0, 1) for _ in range(case.batch)])
-        mask = shared if case.mask == "shared" else masks(case.batch)
+        images = np.stack([photograph(photograph_rng, case.height, case.width).transpose(2, 0, 1) for _ in range(case.batch)])
+        mask = masks(case.batch) if shared is None else shared
         pool.append((torch.from_numpy(images).to(case.device), mask))
     return pool

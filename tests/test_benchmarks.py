@@ -109,7 +109,9 @@ class TestGate:
     def test_a_broken_gradient_gets_none(self, monkeypatch):
         flip_the_sign(monkeypatch)
         steps = [m for m in training_step.training_methods(CASE) if m.name in ("published form", "lbam_fast fp32")]
-        figures = harness.measure(suite(steps, truth=training_step.truth, yardstick=training_step.yardstick), CASE, steps)
+        figures = harness.measure(
+            suite(steps, truth=training_step.truth, yardstick=training_step.yardstick, slack=gate.GRADIENT_SLACK), CASE, steps
+        )
         assert [figures[method.name].row.status for method in steps] == [OK, WRONG]
 
     @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
@@ -121,14 +123,14 @@ class TestGate:
         assert gate.refusal(error, gate.Error(1e9, 1e9)) and error.row() is None
 
     def test_the_budget_is_twice_what_eager_loses(self):
-        assert gate.budget(gate.Error(0.02, 0.005), "bf16") == gate.Error(0.04, 0.01)
-        assert gate.budget(gate.Error(1e-6, 1e-7), "fp32") == gate.Error(2e-5, 5e-6)
+        assert gate.budget(gate.Error(0.02, 0.005)) == gate.Error(0.04, 0.01)
+        assert gate.budget(gate.Error(1e-6, 1e-7), gate.OUTPUT_SLACK) == gate.OUTPUT_SLACK
         assert not gate.refusal(gate.Error(0.04, 0.01), gate.Error(0.04, 0.01))
         assert "largest" in gate.refusal(gate.Error(0.041, 0.01), gate.Error(0.04, 0.01))
         assert "mean square" in gate.refusal(gate.Error(0.04, 0.011), gate.Error(0.04, 0.01))
 
     def test_nothing_passes_where_eager_is_not_finite(self):
-        allowed = gate.budget(gate.NOT_FINITE, "fp16")
+        allowed = gate.budget(gate.NOT_FINITE)
         assert gate.refusal(gate.Error(0.0, 0.0), allowed)
 
 
@@ -152,10 +154,14 @@ class TestTiming:
             return float(len(clock_calls))
 
         seconds = interleave(runs, clock, Schedule(warmup=0.0, seconds=0.0, at_least=3, at_most=3))
-        warm_up, rounds = log[:6], log[6:]
-        assert [name for name, _ in warm_up] == list("aabbcc")
-        assert rounds == [(n, 0) for n in "abc"] + [(n, 1) for n in "bca"] + [(n, 2) for n in "cab"]
+        assert log == [(n, 0) for n in "abc"] + [(n, 1) for n in "bca"] + [(n, 2) for n in "cab"]
         assert all(len(values) == 3 for values in seconds.values())
+
+    def test_what_has_run_already_needs_less_warm_up(self):
+        log = []
+        runs = {name: lambda i, name=name: log.append(name) for name in "ab"}
+        interleave(runs, lambda work: work() or 0.0, Schedule(0.05, 0.0, 1, 1), {"a": 0.05})
+        assert log.count("a") == 1 < log.count("b")
 
     def test_the_number_of_rounds_is_bounded(self):
         runs = {"a": lambda i: None}
@@ -170,6 +176,18 @@ class TestReport:
             assert figure.row.status in (OK, FAILED, WRONG)
             assert (figure.row.median is None) == (figure.row.status != OK) == bool(figure.row.note)
             assert figure.row.status == OK or not figure.ours
+
+    @pytest.mark.filterwarnings("ignore")  # of the compiler
+    def test_the_compiled_peer_runs_on_packed_weights(self):
+        """Without them it would be a slower peer than people can have, and every ratio to it too good."""
+        [method] = only("torch.compile fp32")
+        if reason := method.absent(CASE):
+            pytest.skip(reason)
+        candidate = method.build(CASE, workload.inputs(CASE, 1))
+        with torch.profiler.profile() as profile:
+            candidate.output()
+        names = {event.key for event in profile.key_averages()}
+        assert "mkldnn::_convolution_pointwise" in names and "aten::mkldnn_convolution" not in names
 
     def test_absent_peers_are_reported(self, monkeypatch):
         monkeypatch.setattr("exported.find_spec", lambda name: None)
@@ -288,7 +306,7 @@ def test_layers_agree_with_the_published_ones(layer):
 
 def test_training_steps_are_judged_by_their_gradients():
     methods = [method for method in training_step.training_methods(CASE) if "compile" not in method.name]
-    judged = suite(methods, truth=training_step.truth, yardstick=training_step.yardstick)
+    judged = suite(methods, truth=training_step.truth, yardstick=training_step.yardstick, slack=gate.GRADIENT_SLACK)
     figures = harness.measure(judged, CASE, methods)
     assert {name: figure.row.note for name, figure in figures.items()} == dict.fromkeys(figures, "")
 
@@ -296,7 +314,9 @@ def test_training_steps_are_judged_by_their_gradients():
 def test_the_shared_weights_are_never_written_to():
     before = {name: tensor.clone() for name, tensor in workload.weights(CASE.config).items()}
     methods = [method for method in training_step.training_methods(CASE) if "compile" not in method.name]
-    harness.measure(suite(methods, truth=training_step.truth, yardstick=training_step.yardstick), CASE, methods)
+    harness.measure(
+        suite(methods, truth=training_step.truth, yardstick=training_step.yardstick, slack=gate.GRADIENT_SLACK), CASE, methods
+    )
     assert all(torch.equal(tensor, before[name]) for name, tensor in workload.weights(CASE.config).items())
 
 
