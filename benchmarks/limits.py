@@ -31,7 +31,7 @@ class Limits:
 
 @lru_cache(maxsize=1)
 def limits(device: str) -> Limits:
-    """Measured once for a run, in a few seconds, on random data."""
+    """Measured once for a run, in about 3 seconds, on random data."""
     on_gpu = device.startswith("cuda")
     source = torch.rand((2048 if on_gpu else 256) << 18, device=device)
     target = torch.empty_like(source)
@@ -79,7 +79,7 @@ def layer_work(case: Case, dtype: str) -> dict[str, float]:
     return _work(case, dtype, lambda layer: layer.name.removesuffix(".mask").replace("reverse", "reverseConv") == case.layer)
 
 
-def _rate(work: Callable[[], object], device: str, amount: float, least_seconds: float = 0.3) -> Quartiles:
+def _rate(work: Callable[[], object], device: str, amount: float, least_seconds: float = 0.2) -> Quartiles:
     clock = device_clock(device)
     start = time.perf_counter()
     while time.perf_counter() - start < least_seconds:

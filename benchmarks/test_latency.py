@@ -16,7 +16,7 @@ SUITE = Suite(
     truth=pasted_truth,
     yardstick=pasted_yardstick,
     clock=EndToEndClock,
-    schedule=Schedule(seconds=5.0),
+    schedule=Schedule(seconds=3.0),
 )
 
 

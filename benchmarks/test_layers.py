@@ -9,7 +9,7 @@ from workload import Case
 
 pytestmark = pytest.mark.layers
 
-ONE_OF_EACH_KIND = ("ec1", "ec2", "ec4", "ec7", "reverseConv2", "dc1", "dc4", "dc6", "dc7")
+ONE_OF_EACH_KIND = ("ec1", "ec2", "ec7", "reverseConv2", "dc1", "dc6", "dc7")
 
 SUITE = Suite(
     name="layers",

@@ -11,13 +11,13 @@ pytestmark = pytest.mark.training
 
 SUITE = Suite(
     name="training",
-    quick=(Case(128, 128, 4),),
+    quick=(Case(128, 128, 2),),
     full=(Case(128, 128, 16), Case(256, 256, 4), Case(256, 256, 16)),
     methods=training_methods,
     truth=truth,
     yardstick=yardstick,
     slack=GRADIENT_SLACK,
-    schedule=Schedule(warmup=1.0, seconds=12.0),
+    schedule=Schedule(warmup=1.0, seconds=6.0),
 )
 
 

@@ -150,8 +150,8 @@ def _written(onnx: Any, model: LBAM, opset: int) -> bytes:
         graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets), producer_name="lbam_fast"
     )
     helper.set_model_props(written, {CONFIG_KEY: json.dumps(config.to_dict())})
-    onnx.checker.check_model(written, full_check=True)
     serialised: bytes = written.SerializeToString()
+    onnx.checker.check_model(serialised, full_check=True)
     return serialised
 
 
