@@ -11,7 +11,7 @@ import torch
 from exported import Call
 from harness import Candidate, Method
 from numpy.typing import NDArray
-from peers import HALVES, inference_methods, our_model, truth, yardstick
+from peers import HALVES, OURS, inference_methods, our_model, truth, yardstick
 from torch import Tensor
 from workload import Case, Inputs
 
@@ -30,10 +30,10 @@ def as_pictures(pool: Inputs) -> list[tuple[NDArray[np.uint8], NDArray[np.uint8]
 
 
 def latency_methods(case: Case) -> list[Method]:
-    """Every peer with the conversions around it, and ``lbam_fast.Inpainter``."""
+    """Every peer with the conversions around it, the eager ones in the quick set, and ``lbam_fast.Inpainter``."""
     wrapped = [_around(method) for method in inference_methods(case) if not method.ours]
     dtypes = {method.dtype for method in wrapped} & {"fp32", *HALVES}
-    ours = [Method(f"lbam_fast {dtype}", dtype, partial(_inpainter, dtype=dtype), ours=True) for dtype in sorted(dtypes)]
+    ours = [Method(f"lbam_fast {dtype}", dtype, partial(_inpainter, dtype=dtype), **OURS) for dtype in sorted(dtypes)]
     return [*wrapped[:1], *ours[::-1], *wrapped[1:]]
 
 
@@ -73,7 +73,7 @@ def _around(method: Method) -> Method:
 
         return _candidate(lambda image, mask: fill(call, image, mask, case.device), pool)
 
-    return Method(method.name, method.dtype, build, absent=method.absent, quick="compile" not in method.name)
+    return Method(method.name, method.dtype, build, layout=method.layout, absent=method.absent, quick=method.eager)
 
 
 def _inpainter(case: Case, pool: Inputs, dtype: str) -> Candidate:

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from gate import NO_SLACK, OUTPUT_SLACK, Error, budget, error_of, refusal
@@ -43,6 +43,7 @@ class Method:
     build   makes it ready for a case and its inputs
     absent  why it cannot run here; empty where it can
     ours    this package, rather than a peer: then being wrong or failing fails the test
+    layout  of the images and features that it is given or keeps
     eager   plain eager PyTorch in its dtype: its error sets the budget of the others
     quick   whether it is in the quick set
     """
@@ -52,6 +53,7 @@ class Method:
     build: Callable[[Case, Inputs], Candidate]
     absent: Callable[[Case], str] = never_absent
     ours: bool = False
+    layout: Literal["NCHW", "channels_last"] = "NCHW"
     eager: bool = False
     quick: bool = True
 
@@ -166,6 +168,7 @@ def empty_row(suite: Suite, case: Case, method: Method, metric: str = "seconds")
         "mask": case.mask,
         "layer": case.layer,
         "dtype": method.dtype,
+        "layout": method.layout,
         "device": case.device,
         "preset": case.preset,
         "base_width": case.base_width,

@@ -29,7 +29,7 @@ def layer_methods(case: Case) -> list[Method]:
     methods = [Method(BASELINE, "fp32", partial(_ready, layer=_published, dtype="fp32"), eager=True)]
     for dtype in CUDA_DTYPES if case.device.startswith("cuda") else CPU_DTYPES:
         build = partial(_ready, layer=_reference, dtype=dtype, channels_last=True)
-        methods.append(Method(f"reference channels_last {dtype}", dtype, build, ours=True))
+        methods.append(Method(f"reference channels_last {dtype}", dtype, build, ours=True, layout="channels_last"))
     return methods
 
 

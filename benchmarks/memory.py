@@ -34,9 +34,8 @@ def measure_memory(suite: Suite, case: Case, methods: Sequence[Method]) -> dict[
 
 
 def memory_methods(case: Case) -> list[Method]:
-    """All of inference; those that compile or export anew in every process in the full grid only."""
-    methods = inference_methods(case)
-    return [replace(method, quick=method.quick and (method.ours or method.name == BASELINE)) for method in methods]
+    """All of inference; in the quick set this package in fp32 alone, since every method takes a process of its own."""
+    return [replace(method, quick=method.quick and method.ours and method.dtype == "fp32") for method in inference_methods(case)]
 
 
 def peak_resident() -> int:

@@ -26,6 +26,7 @@ from lbam_fast.reference import AttentionMaps
 Module = TypeVar("Module", bound=nn.Module)
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+OURS: Any = {"ours": True, "layout": "channels_last"}
 CPU_DTYPES, CUDA_DTYPES = ("fp32", "bf16"), ("fp32", "tf32", "bf16", "fp16")
 
 
@@ -208,20 +209,22 @@ def inference_methods(case: Case) -> list[Method]:
     for dtype in dtypes:
         if dtype in HALVES:
             build = partial(published_channels_last, dtype=dtype)
-            methods.append(as_method(f"channels_last autocast {dtype}", dtype, build, eager=True, quick=fresh))
+            settings: Any = {"layout": "channels_last", "eager": True, "quick": fresh}
+            methods.append(as_method(f"channels_last autocast {dtype}", dtype, build, **settings))
     for dtype in dtypes:
         build = partial(lbam_fast_call, dtype=dtype)
-        methods.append(as_method(f"lbam_fast {dtype}", dtype, build, ours=True, quick=fresh))
+        methods.append(as_method(f"lbam_fast {dtype}", dtype, build, **OURS, quick=fresh))
         if case.mask == "shared":
             build = partial(lbam_fast_with_maps, dtype=dtype)
-            methods.append(as_method(f"lbam_fast with maps {dtype}", dtype, build, ours=True))
+            methods.append(as_method(f"lbam_fast with maps {dtype}", dtype, build, **OURS))
         if on_gpu:
             build = partial(lbam_fast_graph, dtype=dtype)
-            methods.append(as_method(f"lbam_fast CUDA graph {dtype}", dtype, build, ours=True, quick=False))
+            methods.append(as_method(f"lbam_fast CUDA graph {dtype}", dtype, build, **OURS, quick=False))
     for mode, name in (("default", "torch.compile"), ("max-autotune", "torch.compile max-autotune")):
         for dtype in dtypes:
             build = partial(compiled, dtype=dtype, mode=mode)
-            methods.append(as_method(f"{name} {dtype}", dtype, build, absent=absent_compiler, quick=fresh and mode == "default"))
+            settings = {"layout": "channels_last", "absent": absent_compiler, "quick": fresh and mode == "default"}
+            methods.append(as_method(f"{name} {dtype}", dtype, build, **settings))
     runtimes: list[tuple[str, str, str, Callable[[Case], Call]]] = [
         ("ONNX Runtime", "onnxruntime", "fp32", exported.onnx_runtime),
         ("OpenVINO", "openvino", "fp32", partial(exported.openvino, precision="f32")),

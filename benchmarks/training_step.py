@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from harness import BASELINE, Candidate, Method
-from peers import CPU_DTYPES, CUDA_DTYPES, HALVES, absent_compiler, channels_last, our_model, precision, published_module
+from peers import CPU_DTYPES, CUDA_DTYPES, HALVES, OURS, absent_compiler, channels_last, our_model, precision, published_module
 from torch import Tensor, nn
 from workload import Case, Inputs, inputs
 
@@ -23,19 +23,24 @@ LEARNING_RATE = 1e-6  # the weights stay about where the gate has seen them
 
 
 def training_methods(case: Case) -> list[Method]:
-    """This package's model and the published form, eager and compiled."""
-    dtypes = CUDA_DTYPES if case.device.startswith("cuda") else CPU_DTYPES
+    """This package's model and the published form, eager and compiled. The quick set on a CPU, where steps are slow: fp32."""
+    on_gpu = case.device.startswith("cuda")
+    dtypes = CUDA_DTYPES if on_gpu else CPU_DTYPES
+    nhwc: Any = {"layout": "channels_last"}
     methods = [Method(BASELINE, "fp32", partial(_ready, module=published_module, dtype="fp32"), eager=True)]
     for dtype in dtypes:
-        if dtype != "fp32":
-            build = partial(_ready, module=_published_nhwc if dtype in HALVES else published_module, dtype=dtype)
-            words = f"channels_last autocast {dtype}" if dtype in HALVES else f"{BASELINE} {dtype}"
-            methods.append(Method(words, dtype, build, eager=True))
-    for dtype in dtypes:
-        methods.append(Method(f"lbam_fast {dtype}", dtype, partial(_ready, module=our_model, dtype=dtype), ours=True))
+        quick = on_gpu or dtype == "fp32"
+        if dtype in HALVES:
+            build = partial(_ready, module=_published_nhwc, dtype=dtype)
+            methods.append(Method(f"channels_last autocast {dtype}", dtype, build, **nhwc, eager=True, quick=quick))
+        elif dtype != "fp32":
+            build = partial(_ready, module=published_module, dtype=dtype)
+            methods.append(Method(f"{BASELINE} {dtype}", dtype, build, eager=True, quick=quick))
+        build = partial(_ready, module=our_model, dtype=dtype)
+        methods.append(Method(f"lbam_fast {dtype}", dtype, build, **OURS, quick=quick))
     for dtype in dtypes:
         build = partial(_ready, module=_published_nhwc, dtype=dtype, compile_it=True)
-        methods.append(Method(f"torch.compile {dtype}", dtype, build, absent=absent_compiler, quick=False))
+        methods.append(Method(f"torch.compile {dtype}", dtype, build, **nhwc, absent=absent_compiler, quick=False))
     return methods
 
 
