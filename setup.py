@@ -1,5 +1,5 @@
-"""The package is described in pyproject.toml; compiled parts are added here."""
+"""The package is described in pyproject.toml; its parts that lie beside it in the repository are added here."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-setup()
+setup(packages=[*find_packages(include=["lbam_fast*"]), "lbam_fast.kernels"], package_dir={"lbam_fast.kernels": "kernels"})

@@ -61,6 +61,10 @@ part 20 machine.txt nvidia-smi
 part 20 machine.txt "$python" -c "import platform, torch; print(platform.python_version(), torch.__version__, torch.cuda.is_available())"
 part 20 machine.txt "$python" -m pip list
 
+# The kernels lie beside the package; an installation maps them into it, a bare checkout needs a link.
+"$python" -c "import lbam_fast.kernels" 2>/dev/null || ln -sfn ../kernels lbam_fast/kernels
+part 20 build.txt "$python" -c "import lbam_fast.kernels; print(lbam_fast.kernels.__file__)"
+
 # Built where there is something to build and something to build it with.
 part 20 build.txt nvcc --version
 [ ! -d csrc ] || part 120 build.txt "$python" setup.py build_ext --inplace
@@ -71,6 +75,11 @@ probe='import torch; a = torch.rand(1024, 1024, device="cuda"); print((a @ a).su
 for tool in "ncu --clock-control none --metrics sm__cycles_elapsed.max" "compute-sanitizer --tool memcheck" "nsys profile -o /dev/null"; do
   # shellcheck disable=SC2086
   part 20 tools.txt $tool "$python" -c "$probe"
+done
+
+for tool in memcheck racecheck; do
+  part 60 tools.txt compute-sanitizer --tool "$tool" --error-exitcode 9 "$python" -m pytest tests/test_gpu.py -q -p no:cacheprovider \
+    -k "kernel and inference and official and bfloat16"
 done
 
 suite 150 inference --full -k "not compile"

@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 from harness import BASELINE, Candidate, Method
-from peers import CPU_DTYPES, CUDA_DTYPES, HALVES, precision, published_module
+from peers import CPU_DTYPES, CUDA_DTYPES, HALVES, OURS, precision, published_module
 from peers import channels_last as nhwc
 from torch import Tensor
 from workload import Case, Inputs, inputs
 
-from lbam_fast import reference
+from lbam_fast import ops, reference
 from lbam_fast.config import LBAMConfig
+from lbam_fast.ops import backends
 
+SLOPE = reference.LEAKY_SLOPE
 Layer = Callable[..., tuple[Tensor, ...]]
 
 ENCODER = tuple(f"ec{i}" for i in range(1, 8))
@@ -25,12 +27,20 @@ LAYERS = (*ENCODER, *REVERSE, *DECODER)
 
 
 def layer_methods(case: Case) -> list[Method]:
-    """The published layer and the reference's functions; every fused op joins here."""
+    """The published layer, the reference's functions and, on a GPU, the fused ops on Triton."""
+    on_gpu = case.device.startswith("cuda")
     methods = [Method(BASELINE, "fp32", partial(_ready, layer=_published, dtype="fp32"), eager=True)]
-    for dtype in CUDA_DTYPES if case.device.startswith("cuda") else CPU_DTYPES:
+    for dtype in CUDA_DTYPES if on_gpu else CPU_DTYPES:
         build = partial(_ready, layer=_reference, dtype=dtype, channels_last=True)
-        methods.append(Method(f"reference channels_last {dtype}", dtype, build, ours=True, layout="channels_last"))
+        methods.append(Method(f"reference channels_last {dtype}", dtype, build, **OURS))
+        if on_gpu:
+            build = partial(_ready, layer=_fused, dtype=dtype, channels_last=True)
+            methods.append(Method(f"lbam_fast triton {dtype}", dtype, build, **OURS, absent=_no_triton))
     return methods
+
+
+def _no_triton(case: Case) -> str:
+    return backends.unavailable(backends.TRITON)
 
 
 @torch.no_grad()
@@ -61,14 +71,20 @@ def _ready(case: Case, pool: Inputs, layer: Callable[[Any, Case], Layer], dtype:
     if channels_last:
         module = nhwc(module)
         pool = [tuple(tensor.contiguous(memory_format=torch.channels_last) for tensor in arguments) for arguments in pool]
-    function = layer(module, case)
+    function, fused = layer(module, case), layer is _fused
+    if fused:
+        pool = [_apart(arguments, case) for arguments in pool]
 
     @torch.no_grad()
     def call(arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         with precision(case.device, dtype):
             return function(*arguments)
 
-    return Candidate(lambda i: call(pool[i % len(pool)]), lambda: _joined(call(pool[0])))
+    def output() -> Tensor:
+        outputs = call(pool[0])
+        return _joined(_complete(outputs, pool[0], case) if fused else outputs)
+
+    return Candidate(lambda i: call(pool[i % len(pool)]), output)
 
 
 def _joined(outputs: tuple[Tensor, ...]) -> Tensor:
@@ -113,6 +129,47 @@ def _reference(layer: Any, case: Case) -> Layer:
         return (reference.activation(torch.cat((skip * forward_map, own), dim=1)),)
 
     return decode
+
+
+def _fused(layer: Any, case: Case) -> Layer:
+    """The same by the fused ops, on arguments ``_apart``. A decoder layer gives its own half alone."""
+    alpha = torch.full((), case.config.alpha, device=case.device)
+    if case.layer in ENCODER:
+        block = layer.conv
+        weights, scalars = (block.conv.weight, block.maskConv.weight), _stacked(block.activationFuncG_A)
+        return lambda x, u: ops.forward_attention(x, u, *weights, scalars, alpha, None, None, SLOPE, True, False)[:2]
+    if case.layer in REVERSE:
+        scalars = _stacked(layer.activationFuncG_A)
+        return lambda u: ops.mask_attention(u, layer.reverseMaskConv.weight, scalars, alpha, True, False)[:2]
+    if case.layer == "dc7":
+        return lambda *halves: (ops.reconstruct(*halves, *layer.weight.chunk(2), case.config.output, None, None),)
+    if case.layer == "dc1":
+        return lambda _, y, __, attention: (
+            ops.reverse_attention(None, y, None, layer.conv.weight, attention, None, None, SLOPE),
+        )
+    filters = layer.conv.weight.chunk(2)
+    return lambda _, skip, own, __, attention: (ops.reverse_attention(skip, own, *filters, attention, None, None, SLOPE),)
+
+
+def _apart(arguments: tuple[Tensor, ...], case: Case) -> tuple[Tensor, ...]:
+    """With the decoder's joined input in its two halves, as they are before it is joined."""
+    if case.layer not in DECODER or case.layer == "dc1":
+        return arguments
+    at = 0 if case.layer == "dc7" else 1
+    halves = (half.contiguous(memory_format=torch.channels_last) for half in arguments[at].chunk(2, dim=1))
+    return *arguments[:at], *halves, *arguments[at + 1 :]
+
+
+def _complete(outputs: tuple[Tensor, ...], arguments: tuple[Tensor, ...], case: Case) -> tuple[Tensor, ...]:
+    """With the skip's half before the decoder's own, as published: in the network it is the encoder's output."""
+    if case.layer not in DECODER or case.layer == "dc7":
+        return outputs
+    skip_half = reference.activation(arguments[0] * arguments[-2])
+    return (torch.cat((skip_half, outputs[0]), dim=1),)
+
+
+def _stacked(scalars: Any) -> Tensor:
+    return torch.stack([scalars.a, scalars.mu, scalars.sigma1, scalars.sigma2]).detach().float()
 
 
 def _map(m: Tensor, scalars: Any) -> Tensor:

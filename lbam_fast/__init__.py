@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lbam_fast.config import PRESETS, ConfigError, GaussianStart, LBAMConfig
     from lbam_fast.inference import Inpainter, InpaintError
     from lbam_fast.model import LBAM, Discriminator, LBAMModel
+    from lbam_fast.ops import BackendError, backend
     from lbam_fast.reference import AttentionMaps
 
 __version__ = "0.1.0"
@@ -19,6 +20,7 @@ __all__ = [
     "LBAM",
     "PRESETS",
     "AttentionMaps",
+    "BackendError",
     "CheckpointError",
     "ConfigError",
     "Discriminator",
@@ -27,6 +29,7 @@ __all__ = [
     "Inpainter",
     "LBAMConfig",
     "LBAMModel",
+    "backend",
     "load_checkpoint",
     "save_checkpoint",
 ]
@@ -36,6 +39,7 @@ _MODULES = {
     "config": ("PRESETS", "ConfigError", "GaussianStart", "LBAMConfig"),
     "inference": ("InpaintError", "Inpainter"),
     "model": ("LBAM", "Discriminator", "LBAMModel"),
+    "ops": ("BackendError", "backend"),
     "reference": ("AttentionMaps",),
 }
 

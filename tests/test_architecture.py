@@ -16,7 +16,9 @@ MAY_IMPORT = {
     "report": {"records"},
     "accounting": {"config"},
     "reference": {"config"},
-    "model": {"config", "reference"},
+    "kernels": set(),
+    "ops": {"kernels", "reference"},
+    "model": {"config", "ops", "reference"},
     "checkpoints": {"config", "model"},
     "export": {"checkpoints", "config", "model", "reference"},
     "pictures": set(),
@@ -33,6 +35,7 @@ MAY_IMPORT = {
         "export",
         "inference",
         "model",
+        "ops",
         "pictures",
         "records",
         "reference",
@@ -40,6 +43,12 @@ MAY_IMPORT = {
         "training",
     },
 }
+
+
+def files_of(part: str) -> list[Path]:
+    if part == "kernels":  # beside the package in the repository
+        return sorted((PACKAGE.parent / "kernels").glob("*.py"))
+    return [path for path in PACKAGE.rglob("*.py") if part_of(path) == part]
 
 
 def part_of(path: Path) -> str:
@@ -65,7 +74,7 @@ def upward_imports(part: str, source: str) -> set[str]:
 
 @pytest.mark.parametrize("part", MAY_IMPORT)
 def test_imports_run_one_way(part):
-    files = [path for path in PACKAGE.rglob("*.py") if part_of(path) == part]
+    files = files_of(part)
     assert files
     found = {path.name: upward for path in files if (upward := upward_imports(part, path.read_text(encoding="utf-8")))}
     assert not found
@@ -73,7 +82,7 @@ def test_imports_run_one_way(part):
 
 def test_every_part_has_its_place():
     parts = {part_of(path) for path in PACKAGE.rglob("*.py")}
-    assert parts == MAY_IMPORT.keys() | {"__init__", "__main__"}
+    assert parts | {"kernels"} == MAY_IMPORT.keys() | {"__init__", "__main__"}
 
 
 @pytest.mark.parametrize(
@@ -94,5 +103,14 @@ def test_an_upward_import_is_caught(line):
 def test_importing_the_package_loads_neither_triton_nor_torch():
     """The drop-in must import anywhere; names load what they need on first use."""
     code = "import sys, lbam_fast; print([m for m in ('torch', 'triton', 'cv2', 'PIL') if m in sys.modules])"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "[]"
+    assert _printed(code) == "[]"
+
+
+def test_a_model_on_a_cpu_loads_no_triton():
+    code = "import sys, lbam_fast; lbam_fast.LBAM(lbam_fast.LBAMConfig(base_width=2)); print('triton' in sys.modules)"
+    assert _printed(code) == "False"
+    assert _printed(f"import triton; {code}") == "True"
+
+
+def _printed(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()

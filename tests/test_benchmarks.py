@@ -16,6 +16,7 @@ from networks import (
     one_thread,  # noqa: F401 - applies itself
 )
 
+import lbam_fast
 from lbam_fast import PRESETS, reference
 from lbam_fast.records import ABSENT, FAILED, OK, WRONG, Row, append_rows, read_rows
 
@@ -302,6 +303,15 @@ def test_layers_agree_with_the_published_ones(layer):
     methods = layers.layer_methods(case)
     judged = suite(methods, truth=layers.truth, yardstick=layers.yardstick, inputs=layers.layer_inputs)
     assert {figure.row.status for figure in harness.measure(judged, case, methods).values()} == {OK}
+
+
+@pytest.mark.parametrize("layer", layers.LAYERS)
+def test_layers_of_fused_ops_give_what_the_published_ones_do(layer):
+    case = replace(CASE, layer=layer)
+    pool = layers.layer_inputs(case)
+    with lbam_fast.backend("eager"):
+        output = layers._ready(case, pool, layer=layers._fused, dtype="fp32", channels_last=True).output()
+    assert gate.error_of(output, layers.truth(case, pool)).maximum < 2e-5
 
 
 def test_training_steps_are_judged_by_their_gradients():

@@ -6,6 +6,7 @@ import importlib
 import json
 import os
 import platform
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,8 @@ def examine() -> dict[str, str]:
         "platform": platform.platform(),
         "CPU": _cpu(),
         "GPU": _gpu(),
-        "backend": "reference: plain PyTorch, on CPU and GPU; this version has no other",
+        "backend": _backend(),
+        "routes": _routes(),
         "weights": _weights(),
     }
 
@@ -84,6 +86,32 @@ def _gpu() -> str:
         return f"none: PyTorch, built for {built_for}, finds no device" if built_for else "none: PyTorch is built for CPUs alone"
     except Exception as error:
         return f"unknown: {type(error).__name__}: {error}"
+
+
+def _backend() -> str:
+    try:
+        import torch
+
+        from lbam_fast.ops import backends
+
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        name = backends.chosen(torch.device(device), torch.float32)
+        reason = backends.unavailable(backends.TRITON)
+    except Exception as error:  # a wrong LBAM_BACKEND among others
+        return f"none: {error}"
+    return f"{name}, on {device}; triton is {f'not usable: {reason}' if reason else 'usable'}"
+
+
+def _routes() -> str:
+    try:
+        from lbam_fast.ops import routes
+
+        table = routes.remembered()
+    except Exception as error:
+        return f"unknown: {type(error).__name__}: {error}"
+    counts = Counter(table.choices.values())
+    choices = ", ".join(f"{name} for {count}" for name, count in sorted(counts.items())) or "nothing measured yet"
+    return f"{choices} (op, shape and dtype), in {table.path}"
 
 
 def _weights() -> str:

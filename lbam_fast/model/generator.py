@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from lbam_fast import reference
+from lbam_fast import ops, reference
 from lbam_fast.config import GaussianStart, LBAMConfig, Output, Range
+from lbam_fast.model.fused import FusedGenerator, covers
 from lbam_fast.reference import LEVELS, MULTIPLE, AttentionMaps
 
 
@@ -146,10 +147,30 @@ class Generator(nn.Module):
         Maps made under ``torch.inference_mode`` cannot be trained with. Raises ValueError for other shapes.
         """
         _check_shape("mask", mask, (1, 3))
-        return reference.attention_maps(self._state(), self.config, mask.to(self._dtype))
+        mask = mask.to(self._dtype)
+        if not torch.is_grad_enabled() and self._fused(mask):
+            return FusedGenerator(self._state(), self.config, self.training).attention_maps(mask)
+        return reference.attention_maps(self._state(), self.config, mask)
+
+    def _inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
+        """The network on its own input ``x`` under that mask."""
+        if self._fused(x):
+            return FusedGenerator(self._state(), self.config, self.training).inpaint(x, mask.to(self._dtype))
+        return self._generate(x, self.attention_maps(mask))
 
     def _generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
+        if not torch.is_grad_enabled() and not self.training and self._fused(x):
+            return FusedGenerator(self._state(), self.config, self.training).generate(x, maps)
         return reference.generate(self._state(), self.config, x, maps, self.training)
+
+    def _fused(self, x: Tensor) -> bool:
+        """Whether the fused ops run this network on that input."""
+        if ops.chosen(x.device, x.dtype) == ops.REFERENCE:
+            return False
+        if not covers(self.config):
+            ops.fell_back(f"the preset {self.config.preset_name!r}" if self.config.preset_name else "this configuration")
+            return False
+        return True
 
 
 class LBAM(Generator):
@@ -172,14 +193,15 @@ class LBAM(Generator):
         """
         _check_shape("image", image, (3,))
         _check_floating("image", image)
-        if maps is None:
-            if mask is None:
-                raise ValueError("neither mask nor maps: give one of them")
-            maps = self.attention_maps(mask)
-        elif mask is not None:
+        if mask is not None and maps is not None:
             raise ValueError("both mask and maps: give one of them, maps carry their mask")
-        _check_same("mask", maps.mask, image)
-        return self._generate(reference.damaged_input(image.to(self._dtype), maps.mask, self.config.input_channels), maps)
+        known = mask if maps is None else maps.mask
+        if known is None:
+            raise ValueError("neither mask nor maps: give one of them")
+        _check_shape("mask", known, (1, 3))
+        _check_same("mask", known, image)
+        x = reference.damaged_input(image.to(self._dtype), known.to(self._dtype), self.config.input_channels)
+        return self._inpaint(x, known) if maps is None else self._generate(x, maps)
 
 
 class LBAMModel(Generator):
@@ -211,7 +233,7 @@ class LBAMModel(Generator):
         _check_floating("input_images", input_images)
         _check_shape("masks", masks, (3,))
         _check_same("masks", masks, input_images)
-        return self._generate(input_images.to(self._dtype), self.attention_maps(masks))
+        return self._inpaint(input_images.to(self._dtype), masks)
 
 
 def _check_shape(name: str, tensor: Tensor, channels: tuple[int, ...]) -> None:

@@ -1,0 +1,344 @@
+"""The encoder's convolutions as implicit matrix products with the attention inside: 4x4 (or 3x3 for masks), stride 2, padding 1.
+
+Rows of the product are output positions, its columns output channels, its inner axis the taps (kernel row, kernel column,
+channel). Within a kernel row the taps of one position are contiguous in a channels_last picture as in a channels_last filter: a
+tap needs no division, only the bounds between which its line lies inside the picture. Tensors are [N, C, H, W], and turned to
+channels_last if they are not. Results are channels_last and those of ``lbam_fast.ops.eager``, except that attention and update
+see the convolution before it is rounded to the type of the result.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .formulas import activation, attention_map, mask_update
+from .shipped import DTYPES, Shipped
+
+MOST_THIN = 4
+"""Layers of at most this many input channels are thin: they gather their taps across kernel rows."""
+
+
+@triton.jit
+def _multiply(
+    total,
+    x,
+    weight,
+    tile,
+    first_row,
+    first_tap,
+    CHANNELS: tl.constexpr,
+    KERNEL: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
+):
+    """``total`` plus BLOCK_K taps from ``first_tap`` of the ROWS kernel rows that begin at ``first_row``."""
+    image, row, column, output, height, width, outputs = tile
+    length: tl.constexpr = KERNEL * CHANNELS
+    across = first_tap + tl.arange(0, BLOCK_K)[None, :]
+    down = first_tap + tl.arange(0, BLOCK_K)[:, None]
+    kernel_row = first_row
+    if ROWS > 1:
+        kernel_row = across // length
+        across = across % length
+    line = 2 * row - 1 + kernel_row
+    start = ((image.to(tl.int64) * height + line) * width + 2 * column - 1) * CHANNELS
+    low = (1 - 2 * column) * CHANNELS
+    high = tl.minimum(KERNEL, width + 1 - 2 * column) * CHANNELS
+    inside = (line >= 0) & (line < height) & (kernel_row < KERNEL) & (across >= low) & (across < high)
+    values = tl.load(x + (start + across), mask=inside, other=0.0)
+    begin = output.to(tl.int64) * (KERNEL * length) + first_row * length
+    filters = tl.load(weight + (begin + down), mask=(output < outputs) & (down < ROWS * length), other=0.0)
+    return tl.dot(values, filters, total, input_precision=PRECISION)
+
+
+@triton.jit
+def _convolution(
+    x,
+    weight,
+    u,
+    mask_weight,
+    scalars,
+    alpha,
+    given,
+    scale,
+    shift,
+    y,
+    features,
+    m,
+    attention,
+    updated,
+    positions,
+    given_positions,
+    height,
+    width,
+    outputs,
+    slope,
+    CHANNELS: tl.constexpr,
+    MASK_CHANNELS: tl.constexpr,
+    THIN: tl.constexpr,
+    MASK_KERNEL: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """One tile of one encoder layer. A pointer that is None switches off, when compiled, what it would hold or what it leads to.
+
+    x         the features' half: y and, with ``features``, the bare convolution; its map is the mask's half or ``given``
+    u         the mask's half: any of m, attention (g_A(m)) and updated (g_M(m))
+    scale     with shift, the folded BatchNorm
+    CHANNELS  of x, and MASK_CHANNELS of u; 0 without it. Both are alike unless THIN
+    """
+    tiles = tl.cdiv(outputs, BLOCK_N)
+    position = (tl.program_id(0) // tiles) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    output = (tl.program_id(0) % tiles) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    columns = width // 2
+    area = (height // 2) * columns
+    image = position // area
+    row = tl.where(position < positions, position % area // columns, -2)
+    column = position % columns
+    product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+    masked = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+    tile = (image, row, column, output, height, width, outputs)
+    if THIN:
+        if x is not None:
+            for tap in range(0, 16 * CHANNELS, BLOCK_K):
+                product = _multiply(product, x, weight, tile, 0, tap, CHANNELS, 4, 4, BLOCK_K, PRECISION)
+        if u is not None:
+            for tap in range(0, MASK_KERNEL * MASK_KERNEL * MASK_CHANNELS, BLOCK_K):
+                masked = _multiply(
+                    masked, u, mask_weight, tile, 0, tap, MASK_CHANNELS, MASK_KERNEL, MASK_KERNEL, BLOCK_K, PRECISION
+                )
+    else:
+        for kernel_row in tl.static_range(4):
+            for tap in range(0, 4 * (CHANNELS or MASK_CHANNELS), BLOCK_K):
+                if x is not None:
+                    product = _multiply(product, x, weight, tile, kernel_row, tap, CHANNELS, 4, 1, BLOCK_K, PRECISION)
+                if u is not None and kernel_row < MASK_KERNEL:
+                    masked = _multiply(
+                        masked, u, mask_weight, tile, kernel_row, tap, MASK_CHANNELS, MASK_KERNEL, 1, BLOCK_K, PRECISION
+                    )
+
+    inside = (position < positions) & (output < outputs)
+    at = position.to(tl.int64) * outputs + output
+    if u is not None:
+        known = attention_map(masked, tl.load(scalars), tl.load(scalars + 1), tl.load(scalars + 2), tl.load(scalars + 3))
+        if m is not None:
+            tl.store(m + at, masked.to(m.dtype.element_ty), mask=inside)
+        if attention is not None:
+            tl.store(attention + at, known.to(attention.dtype.element_ty), mask=inside)
+        if updated is not None:
+            tl.store(updated + at, mask_update(masked, tl.load(alpha)).to(updated.dtype.element_ty), mask=inside)
+    else:
+        place = (position % given_positions).to(tl.int64) * outputs + output
+        known = tl.load(given + place, mask=inside, other=0.0).to(tl.float32)
+    if x is not None:
+        if features is not None:
+            tl.store(features + at, product.to(features.dtype.element_ty), mask=inside)
+        product *= known
+        if scale is not None:
+            by = tl.load(scale + output, mask=output < outputs, other=0.0).to(tl.float32)
+            product = product * by + tl.load(shift + output, mask=output < outputs, other=0.0).to(tl.float32)
+        tl.store(y + at, activation(product, slope).to(y.dtype.element_ty), mask=inside)
+
+
+class Tile(NamedTuple):
+    """What one program computes, and how."""
+
+    block_m: int
+    block_n: int
+    block_k: int
+    num_warps: int
+    num_stages: int
+
+
+def choose_tile(precision: str, channels: int, mask_channels: int, positions: int, outputs: int) -> Tile:
+    """The tile for a product of ``positions`` x ``outputs``; ``channels`` or ``mask_channels`` is 0 for an absent half."""
+    fits = max(16, triton.next_power_of_2(outputs))
+    if precision == "fp32":
+        return Tile(64, min(64, fits), 16, 8, 3)
+    block_m, num_warps = (128, 8) if positions >= 8192 else (64, 4)
+    if max(channels, mask_channels) <= MOST_THIN:
+        return Tile(block_m, min(64, fits), 16, num_warps, 2)
+    block_n = block_m // 2 if channels and mask_channels else block_m
+    return Tile(block_m, min(block_n, fits), 16 if precision == "tf32" else 32, num_warps, 3)
+
+
+def forward_attention(
+    x: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    mask_weight: Tensor,
+    scalars: Tensor,
+    alpha: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    slope: float,
+    update: bool,
+    keep: bool,
+    *,
+    tf32: bool = False,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both convolutions of an encoder layer in one pass: (y, g_M(m), F, m), the last two with ``keep``; absent ones are empty."""
+    if x.shape[0] != u.shape[0] or x.shape[2:] != u.shape[2:]:
+        raise ValueError(f"x and u must be alike in batch, height and width, not {tuple(x.shape)} and {tuple(u.shape)}")
+    if x.shape[1] != u.shape[1] and max(x.shape[1], u.shape[1]) > MOST_THIN:
+        raise ValueError(f"above {MOST_THIN} channels x and u must have equally many, not {x.shape[1]} and {u.shape[1]}")
+    if x.dtype != u.dtype:
+        raise ValueError(f"x and u must be of one type, not {x.dtype} and {u.dtype}")
+    if weight.shape[0] != mask_weight.shape[0]:
+        raise ValueError(f"both filters must have equally many outputs, not {weight.shape[0]} and {mask_weight.shape[0]}")
+    x, weight = _operands(x, weight, (4,))
+    u, mask_weight = _operands(u, mask_weight, (3, 4))
+    y, updated, features, m = (_result(x, weight, wanted) for wanted in (True, update, keep, keep))
+    norm = {"scale": scale, "shift": shift}
+    _launch(
+        x, weight, u, mask_weight, slope, tf32, scalars=scalars, alpha=alpha, **norm, y=y, updated=updated, features=features, m=m
+    )
+    return y, updated, features, m
+
+
+def mask_attention(
+    u: Tensor, weight: Tensor, scalars: Tensor, alpha: Tensor, update: bool, keep: bool, *, tf32: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A mask convolution: (g_A(m), g_M(m), m); with ``keep`` m in place of the map; absent ones are empty."""
+    u, weight = _operands(u, weight, (3, 4))
+    attention, updated, m = (_result(u, weight, wanted) for wanted in (not keep, update, keep))
+    _launch(None, None, u, weight, 1.0, tf32, scalars=scalars, alpha=alpha, attention=attention, updated=updated, m=m)
+    return attention, updated, m
+
+
+def features_with_map(
+    x: Tensor, weight: Tensor, attention: Tensor, scale: Tensor | None, shift: Tensor | None, slope: float, *, tf32: bool = False
+) -> Tensor:
+    """``leaky(scale * convolution * attention + shift)``; a map of batch 1 serves every picture."""
+    x, weight = _operands(x, weight, (4,))
+    y = _result(x, weight, True)
+    if attention.shape[0] not in (1, y.shape[0]) or attention.shape[1:] != y.shape[1:]:
+        raise ValueError(f"a map of shape {tuple(attention.shape)} does not fit a result of shape {tuple(y.shape)}")
+    given = attention.contiguous(memory_format=torch.channels_last)
+    _launch(x, weight, None, None, slope, tf32, given=given, scale=scale, shift=shift, y=y)
+    return y
+
+
+def _operands(x: Tensor, weight: Tensor, kernels: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Both in channels_last, once they are known to fit."""
+    if x.dtype not in (torch.float32, *_HALF) or weight.dtype != x.dtype:
+        raise ValueError(f"picture and filter must both be float32, float16 or bfloat16, not {x.dtype} and {weight.dtype}")
+    if weight.shape[1] != x.shape[1] or weight.shape[2] != weight.shape[3] or weight.shape[2] not in kernels:
+        raise ValueError(f"a filter of shape {tuple(weight.shape)} does not fit a picture of shape {tuple(x.shape)}")
+    if x.shape[2] % 2 or x.shape[3] % 2:
+        raise ValueError(f"height and width must be even, not {x.shape[2]} and {x.shape[3]}")
+    return x.contiguous(memory_format=torch.channels_last), weight.contiguous(memory_format=torch.channels_last)
+
+
+def _result(x: Tensor, weight: Tensor, wanted: bool) -> Tensor:
+    if not wanted:
+        return x.new_empty(0)
+    shape = (x.shape[0], weight.shape[0], x.shape[2] // 2, x.shape[3] // 2)
+    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+
+
+def _launch(
+    x: Tensor | None,
+    weight: Tensor | None,
+    u: Tensor | None,
+    mask_weight: Tensor | None,
+    slope: float,
+    tf32: bool,
+    **others: Tensor | None,
+) -> None:
+    """Run the kernel; ``others`` are its remaining tensors by name, of which empty ones count as absent."""
+    each, filters = (u, mask_weight) if x is None else (x, weight)
+    batch, _, height, width = each.shape
+    outputs, positions = filters.shape[0], batch * (height // 2) * (width // 2)
+    if positions == 0:
+        return
+    tensors = {"x": x, "weight": weight, "u": u, "mask_weight": mask_weight, **others}
+    present = {name: tensor for name, tensor in tensors.items() if tensor is not None and tensor.numel() > 0}
+    precision = _HALF.get(each.dtype, "tf32" if tf32 else "fp32")
+    channels, mask_channels = (0 if half is None else half.shape[1] for half in (x, u))
+    mask_kernel = 4 if mask_weight is None else mask_weight.shape[2]
+    tile = choose_tile(precision, channels, mask_channels, positions, outputs)
+    with torch.cuda.device_of(each):
+        _convolution[(triton.cdiv(positions, tile.block_m) * triton.cdiv(outputs, tile.block_n),)](
+            **{name: present.get(name) for name in _TENSORS},
+            positions=positions,
+            given_positions=present["given"].shape[0] * (positions // batch) if "given" in present else positions,
+            height=height,
+            width=width,
+            outputs=outputs,
+            slope=float(slope),
+            **_constants(tile, precision, channels, mask_channels, mask_kernel),
+            num_warps=tile.num_warps,
+            num_stages=tile.num_stages,
+        )
+
+
+def _constants(tile: Tile, precision: str, channels: int, mask_channels: int, mask_kernel: int) -> dict[str, int | str]:
+    return {
+        "CHANNELS": channels,
+        "MASK_CHANNELS": mask_channels,
+        "THIN": max(channels, mask_channels) <= MOST_THIN,
+        "MASK_KERNEL": mask_kernel,
+        "PRECISION": "tf32" if precision == "tf32" else "ieee",
+        "BLOCK_M": tile.block_m,
+        "BLOCK_N": tile.block_n,
+        "BLOCK_K": tile.block_k,
+    }
+
+
+_HALF = {torch.float16: "fp16", torch.bfloat16: "bf16"}
+_FEATURES = ("x", "weight", "y")
+_MASK = ("u", "mask_weight", "scalars", "alpha")
+_NORM = ("scale", "shift")
+_TENSORS = (*_FEATURES, *_MASK, *_NORM, "given", "features", "m", "attention", "updated")
+_SIZES = ("positions", "given_positions", "height", "width", "outputs")
+
+_FORMS: dict[str, tuple[str, ...]] = {
+    "attention": (*_FEATURES, *_MASK, "updated"),
+    "attention-affine": (*_FEATURES, *_MASK, "updated", *_NORM),
+    "attention-keep": (*_FEATURES, *_MASK, "updated", "features", "m"),
+    "maps": (*_MASK, "updated", "attention"),
+    "maps-keep": (*_MASK, "updated", "m"),
+    "given": (*_FEATURES, "given"),
+    "given-affine": (*_FEATURES, "given", *_NORM),
+}
+"""What is launched, and the tensors that it has."""
+
+
+def _shipped(form: str, precision: str, channels: int, mask_channels: int, positions: int, outputs: int) -> Shipped:
+    present = _FORMS[form]
+    channels, mask_channels = channels if "x" in present else 0, mask_channels if "u" in present else 0
+    tile = choose_tile(precision, channels, mask_channels, positions, outputs)
+    pointers = {name: "*fp32" if name in (*_MASK[2:], *_NORM) else f"*{DTYPES[precision]}" for name in present}
+    return Shipped(
+        name=f"convolution-{form}-{precision}-{channels}-{mask_channels}-{tile.block_m}",
+        kernel=_convolution,
+        signature={**pointers, **dict.fromkeys(_SIZES, "i32"), "slope": "fp32"},
+        constants={
+            **{name: None for name in _TENSORS if name not in present},
+            **_constants(tile, precision, channels, mask_channels, 4),
+        },
+        precision=precision,
+        num_warps=tile.num_warps,
+        num_stages=tile.num_stages,
+        multiplies=precision != "fp32",
+        aligned=(*present, "outputs"),
+    )
+
+
+SHIPPED: tuple[Shipped, ...] = tuple(
+    _shipped(form, precision, *sizes)
+    for form in _FORMS
+    for precision in DTYPES
+    for sizes in ((4, 1, 65536, 64), (64, 64, 65536, 128), (512, 512, 1024, 512))
+    if not ("affine" in form and sizes[0] == 4)
+)
+"""The first layer, which has no BatchNorm, a wide one of many positions and a deep one of few."""

@@ -1,0 +1,425 @@
+"""The decoder's layers as implicit matrix products: transposed 4x4 convolutions, stride 2, padding 1, with all that follows.
+
+Output row ``2 q + p`` (phase p = 0 or 1) sees the input rows ``q + d``, d = p - 1 and p, each with kernel row ``1 + p - 2 d``;
+columns likewise. So each of the four phases (p of the rows, p of the columns) is a 2x2 convolution of stride 1. Two inputs, each
+with its own rows of the filter, add to one accumulator. Tensors are [N, C, H, W], turned to channels_last where they are not;
+results are channels_last and those of ``lbam_fast.ops.eager``, except that nothing is rounded between convolution and result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from .formulas import activation
+from .shipped import DTYPES, Shipped
+
+
+class Block(NamedTuple):
+    """What one program computes, and how: input positions, output channels, input channels at a time."""
+
+    positions: int
+    channels_out: int
+    channels_in: int
+    num_warps: int
+    num_stages: int
+
+
+BLOCKS: dict[str, tuple[Block, ...]] = {
+    "fp32": (Block(64, 64, 16, 8, 3), Block(64, 32, 16, 8, 3)),
+    "tf32": (Block(128, 128, 32, 8, 3), Block(128, 64, 32, 8, 3), Block(64, 64, 32, 4, 3), Block(64, 32, 32, 4, 3)),
+    "fp16": (Block(128, 128, 64, 8, 3), Block(128, 64, 64, 8, 3), Block(64, 64, 64, 4, 4), Block(64, 32, 64, 4, 4)),
+}
+BLOCKS["bf16"] = BLOCKS["fp16"]
+
+THIN_BLOCKS = {"fp32": Block(64, 16, 16, 4, 2), "tf32": Block(64, 16, 32, 4, 2), "fp16": Block(64, 16, 64, 4, 2)}
+"""For 3 output channels in 4 phases: 12, padded."""
+THIN_BLOCKS["bf16"] = THIN_BLOCKS["fp16"]
+
+ENOUGH_PROGRAMS = 64
+"""With fewer, about half of a large GPU, smaller blocks are worth their extra loads."""
+
+
+def block_for(precision: str, positions: int, channels_out: int) -> Block:
+    """The largest block that the channels fill and that makes enough programs, else the smallest."""
+    for block in BLOCKS[precision]:
+        if block.channels_out <= channels_out and _programs(block, positions, channels_out) >= ENOUGH_PROGRAMS:
+            return block
+    return BLOCKS[precision][-1]
+
+
+def reverse_attention(
+    skip: Tensor | None,
+    own: Tensor,
+    skip_weight: Tensor | None,
+    own_weight: Tensor,
+    attention: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    slope: float,
+    *,
+    tf32: bool = False,
+) -> Tensor:
+    """``leaky(scale * deconvolution * attention + shift)`` of one or two inputs; a map of batch 1 serves every picture."""
+    skip, own, skip_weight, own_weight = _inputs(skip, own, skip_weight, own_weight)
+    if scale is None or shift is None:
+        scale = shift = None
+    y = _output(own, own_weight)
+    if attention.shape[0] not in (1, y.shape[0]) or attention.shape[1:] != y.shape[1:]:
+        raise ValueError(f"a map of shape {tuple(attention.shape)} does not fit a result of shape {tuple(y.shape)}")
+    batch, channels_own, height, width = own.shape
+    positions, channels_out = batch * height * width, own_weight.shape[1]
+    precision = _precision(own, tf32)
+    block = block_for(precision, positions, channels_out)
+    with torch.cuda.device_of(own):
+        _reverse_attention[(_programs(block, positions, channels_out),)](
+            y,
+            own,
+            skip,
+            own_weight,
+            skip_weight,
+            attention.contiguous(memory_format=torch.channels_last),
+            scale,
+            shift,
+            float(slope),
+            0 if skip is None else skip.shape[1],
+            channels_own,
+            channels_out,
+            positions,
+            height,
+            width,
+            int(attention.shape[0] == batch),
+            **_constants(precision, block),
+            BLOCK_OUT=block.channels_out,
+            num_warps=block.num_warps,
+            num_stages=block.num_stages,
+        )
+    return y
+
+
+def reconstruct(
+    skip: Tensor | None,
+    own: Tensor,
+    skip_weight: Tensor | None,
+    own_weight: Tensor,
+    form: str,
+    image: Tensor | None,
+    mask: Tensor | None,
+    *,
+    tf32: bool = False,
+) -> Tensor:
+    """The last transposed convolution in [0, 1]; with an image and its mask, pasted: ``image`` where ``mask`` is 1. A mask of
+    batch 1 serves every image."""
+    skip, own, skip_weight, own_weight = _inputs(skip, own, skip_weight, own_weight)
+    y = _output(own, own_weight)
+    batch, channels_own, height, width = own.shape
+    if y.shape[1] != 3:
+        raise ValueError(f"a picture has 3 channels, not {y.shape[1]}")
+    if image is None or mask is None:
+        image = mask = None
+    else:
+        if image.shape != y.shape or mask.shape not in ((1, 1, *y.shape[2:]), (batch, 1, *y.shape[2:])):
+            raise ValueError(
+                f"image {tuple(image.shape)} and mask {tuple(mask.shape)} do not fit a result of shape {tuple(y.shape)}"
+            )
+        image, mask = (each.contiguous(memory_format=torch.channels_last) for each in (image, mask))
+    positions = batch * height * width
+    precision = _precision(own, tf32)
+    block = THIN_BLOCKS[precision]
+    with torch.cuda.device_of(own):
+        _reconstruct[(triton.cdiv(positions, block.positions),)](
+            y,
+            own,
+            skip,
+            own_weight,
+            skip_weight,
+            image,
+            mask,
+            0 if skip is None else skip.shape[1],
+            channels_own,
+            positions,
+            height,
+            width,
+            int(mask is not None and mask.shape[0] == batch),
+            **_constants(precision, block),
+            FORM=form,
+            num_warps=block.num_warps,
+            num_stages=block.num_stages,
+        )
+    return y
+
+
+def _inputs(
+    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor
+) -> tuple[Tensor | None, Tensor, Tensor | None, Tensor]:
+    """All in channels_last, once they are known to fit; None for both of ``skip`` where one is missing."""
+    own, own_weight = _operands(own, own_weight)
+    if skip is None or skip_weight is None:
+        return None, own, None, own_weight
+    skip, skip_weight = _operands(skip, skip_weight)
+    if skip.dtype != own.dtype or skip.shape[0] != own.shape[0] or skip.shape[2:] != own.shape[2:]:
+        raise ValueError(f"inputs of shapes {tuple(skip.shape)} and {tuple(own.shape)}, {skip.dtype} and {own.dtype}, do not fit")
+    if skip_weight.shape[1] != own_weight.shape[1]:
+        raise ValueError(f"both filters must have equally many outputs, not {skip_weight.shape[1]} and {own_weight.shape[1]}")
+    return skip, own, skip_weight, own_weight
+
+
+def _operands(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Both in channels_last, once they are known to fit."""
+    if x.dtype not in _PRECISIONS or weight.dtype != x.dtype:
+        raise ValueError(f"input and filter must both be float32, float16 or bfloat16, not {x.dtype} and {weight.dtype}")
+    if weight.shape[0] != x.shape[1] or weight.shape[2:] != (4, 4):
+        raise ValueError(f"a filter of shape {tuple(weight.shape)} does not fit an input of shape {tuple(x.shape)}")
+    return x.contiguous(memory_format=torch.channels_last), weight.contiguous(memory_format=torch.channels_last)
+
+
+def _output(own: Tensor, weight: Tensor) -> Tensor:
+    batch, _, height, width = own.shape
+    shape = (batch, weight.shape[1], 2 * height, 2 * width)
+    return torch.empty(shape, dtype=own.dtype, device=own.device, memory_format=torch.channels_last)
+
+
+_PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
+
+
+def _precision(own: Tensor, tf32: bool) -> str:
+    precision = _PRECISIONS[own.dtype]
+    return "tf32" if tf32 and precision == "fp32" else precision
+
+
+def _programs(block: Block, positions: int, channels_out: int) -> int:
+    return 4 * -(-channels_out // block.channels_out) * -(-positions // block.positions)
+
+
+def _constants(precision: str, block: Block) -> dict[str, str | int]:
+    return {
+        "PRECISION": "tf32" if precision == "tf32" else "ieee",
+        "BLOCK_POSITIONS": block.positions,
+        "BLOCK_IN": block.channels_in,
+    }
+
+
+@triton.jit
+def _split(position, height, width):
+    """Image, row and column of a position."""
+    line = position // width
+    return line // height, line % height, position % width
+
+
+@triton.jit
+def _place(image, row, column, height, width):
+    """The position, in 64 bits, of a pixel of images of this size."""
+    return (image.to(tl.int64) * height + row) * width + column
+
+
+@triton.jit
+def _add_product(
+    accumulator,
+    rows,
+    row_mask,
+    columns,
+    column_mask,
+    channels,
+    step,
+    PRECISION: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+):
+    """Adds ``x @ weight``. ``rows`` and ``columns`` point to channel 0 of each row of x and of each column of the weight, whose
+    next channel is ``step`` away. ``channels`` is no constant, or LLVM would unroll the loop whole, and spill."""
+    for start in range(0, channels, BLOCK_IN):
+        channel = start + tl.arange(0, BLOCK_IN)
+        inside = channel < channels
+        x = tl.load(rows[:, None] + channel[None, :], mask=row_mask[:, None] & inside[None, :], other=0.0)
+        weight = tl.load(columns[None, :] + channel[:, None] * step, mask=inside[:, None] & column_mask[None, :], other=0.0)
+        accumulator = tl.dot(x, weight, accumulator, input_precision=PRECISION)
+    return accumulator
+
+
+@triton.jit
+def _add_phase(
+    accumulator,
+    x,
+    weight,
+    tile,
+    down,
+    right,
+    channels,
+    channels_out,
+    PRECISION: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+):
+    """Adds the 2x2 convolution of one phase (``down``, ``right``) of one input."""
+    position, inside, row, column, height, width, output = tile
+    first = x + position.to(tl.int64) * channels
+    for tap in tl.static_range(4):
+        dy, dx = down - tap // 2, right - tap % 2
+        seen = inside & (row + dy >= 0) & (row + dy < height) & (column + dx >= 0) & (column + dx < width)
+        rows = first + (dy * width + dx) * channels
+        columns = weight + ((1 + down - 2 * dy) * 4 + 1 + right - 2 * dx) * channels_out + output
+        accumulator = _add_product(
+            accumulator, rows, seen, columns, output < channels_out, channels, 16 * channels_out, PRECISION, BLOCK_IN
+        )
+    return accumulator
+
+
+@triton.jit(do_not_specialize=["positions", "height", "width", "map_per_image"])
+def _reverse_attention(
+    y,
+    own,
+    skip,
+    own_weight,
+    skip_weight,
+    attention,
+    scale,
+    shift,
+    slope,
+    channels_skip,
+    channels_own,
+    channels_out,
+    positions,
+    height,
+    width,
+    map_per_image,
+    PRECISION: tl.constexpr,
+    BLOCK_POSITIONS: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+):
+    """One phase of a block of positions and of output channels; the phases and channels of the same positions run side by side.
+
+    skip, scale    None switches them off, with skip_weight and shift
+    map_per_image  0 where one map serves all images, else 1
+    """
+    program, blocks_out = tl.program_id(0), tl.cdiv(channels_out, BLOCK_OUT)
+    down, right = program % 4 // 2, program % 2
+    output = program // 4 % blocks_out * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
+    position = program // 4 // blocks_out * BLOCK_POSITIONS + tl.arange(0, BLOCK_POSITIONS)
+    image, row, column = _split(position, height, width)
+    tile = (position, position < positions, row, column, height, width, output)
+
+    result = tl.zeros((BLOCK_POSITIONS, BLOCK_OUT), tl.float32)
+    result = _add_phase(result, own, own_weight, tile, down, right, channels_own, channels_out, PRECISION, BLOCK_IN)
+    if skip is not None:
+        result = _add_phase(result, skip, skip_weight, tile, down, right, channels_skip, channels_out, PRECISION, BLOCK_IN)
+
+    row, column, height, width = 2 * row + down, 2 * column + right, 2 * height, 2 * width
+    inside = (position < positions)[:, None] & (output < channels_out)[None, :]
+    on_map = _place(image * map_per_image, row, column, height, width) * channels_out
+    result *= tl.load(attention + on_map[:, None] + output[None, :], mask=inside, other=0.0).to(tl.float32)
+    if scale is not None:
+        result *= tl.load(scale + output, mask=output < channels_out, other=0.0).to(tl.float32)[None, :]
+        result += tl.load(shift + output, mask=output < channels_out, other=0.0).to(tl.float32)[None, :]
+    place = _place(image, row, column, height, width) * channels_out
+    tl.store(y + place[:, None] + output[None, :], activation(result, slope).to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _add_thin(accumulator, x, weight, tile, lanes, channels, PRECISION: tl.constexpr, BLOCK_IN: tl.constexpr):
+    """Adds all four phases of one input: its 3x3 neighbours, each with the kernel's entry for the lane's phase, or 0."""
+    position, inside, row, column, height, width = tile
+    down, right, colour = lanes
+    first = x + position.to(tl.int64) * channels
+    for neighbour in tl.static_range(9):
+        dy, dx = neighbour // 3 - 1, neighbour % 3 - 1
+        seen = inside & (row + dy >= 0) & (row + dy < height) & (column + dx >= 0) & (column + dx < width)
+        rows = first + (dy * width + dx) * channels
+        ky, kx = 1 + down - 2 * dy, 1 + right - 2 * dx
+        used = (ky >= 0) & (ky < 4) & (kx >= 0) & (kx < 4) & (colour < 3)
+        columns = weight + (ky * 4 + kx) * 3 + colour
+        accumulator = _add_product(accumulator, rows, seen, columns, used, channels, 48, PRECISION, BLOCK_IN)
+    return accumulator
+
+
+@triton.jit(do_not_specialize=["positions", "height", "width", "mask_per_image"])
+def _reconstruct(
+    y,
+    own,
+    skip,
+    own_weight,
+    skip_weight,
+    image,
+    mask,
+    channels_skip,
+    channels_own,
+    positions,
+    height,
+    width,
+    mask_per_image,
+    FORM: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_POSITIONS: tl.constexpr,
+    BLOCK_IN: tl.constexpr,
+):
+    """The 2x2 output pixels of a block of positions, pasted unless ``image`` is None.
+
+    The 16 columns of the product are 4 phases of 3 colours and an idle lane. That takes 9 taps of 16 columns, where phase by
+    phase it would be 16 of them, and each input is read by one program, not by four.
+    """
+    lane = tl.arange(0, 16)
+    down, right, colour = lane // 8, lane // 4 % 2, lane % 4
+    position = tl.program_id(0) * BLOCK_POSITIONS + tl.arange(0, BLOCK_POSITIONS)
+    number, row, column = _split(position, height, width)
+    tile, lanes = (position, position < positions, row, column, height, width), (down, right, colour)
+
+    result = tl.zeros((BLOCK_POSITIONS, 16), tl.float32)
+    result = _add_thin(result, own, own_weight, tile, lanes, channels_own, PRECISION, BLOCK_IN)
+    if skip is not None:
+        result = _add_thin(result, skip, skip_weight, tile, lanes, channels_skip, PRECISION, BLOCK_IN)
+    bell = tl.exp(-2 * tl.abs(result))
+    result = (tl.where(result < 0, bell, 1.0) if FORM == "tanh" else 1 - bell) / (1 + bell)
+    result = result.to(y.dtype.element_ty)
+
+    number, row, column = number[:, None], 2 * row[:, None] + down[None, :], 2 * column[:, None] + right[None, :]
+    height, width = 2 * height, 2 * width
+    inside = (position < positions)[:, None] & (colour < 3)[None, :]
+    place = _place(number, row, column, height, width) * 3 + colour[None, :]
+    if image is not None:
+        known = tl.load(mask + _place(number * mask_per_image, row, column, height, width), mask=inside, other=0.0) == 1
+        result = tl.where(known, tl.load(image + place, mask=inside & known, other=0.0).to(y.dtype.element_ty), result)
+    tl.store(y + place, result, mask=inside)
+
+
+_CHANNELS = ("channels_skip", "channels_own", "channels_out")
+_TYPES = {
+    **{"scale": "*fp32", "shift": "*fp32", "slope": "fp32"},
+    **dict.fromkeys((*_CHANNELS, "positions", "height", "width", "map_per_image", "mask_per_image"), "i32"),
+}
+
+
+def _entry(
+    kernel: Any, name: str, precision: str, block: Block, absent: tuple[str, ...], constants: Mapping[str, str | int]
+) -> Shipped:
+    """A configuration without the tensors that are ``absent``."""
+    present = [argument for argument in kernel.arg_names if argument.islower() and argument not in absent]
+    signature = {argument: _TYPES.get(argument, f"*{DTYPES[precision]}") for argument in present}
+    return Shipped(
+        name=f"deconvolution-{name}-{precision}-{block.positions}x{block.channels_out}",
+        kernel=kernel,
+        signature=signature,
+        constants={**dict.fromkeys(absent), **_constants(precision, block), **constants},
+        precision=precision,
+        num_warps=block.num_warps,
+        num_stages=block.num_stages,
+        multiplies=precision != "fp32",
+        aligned=tuple(argument for argument, kind in signature.items() if kind.startswith("*") or argument in _CHANNELS),
+    )
+
+
+def _shipped() -> Iterator[Shipped]:
+    for precision, two, affine in product(DTYPES, (False, True), (False, True)):
+        name = "reverse" + "-two" * two + "-affine" * affine
+        absent = (() if two else ("skip", "skip_weight")) + (() if affine else ("scale", "shift"))
+        for block in BLOCKS[precision]:
+            yield _entry(_reverse_attention, name, precision, block, absent, {"BLOCK_OUT": block.channels_out})
+    for (precision, block), form, pasted in product(THIN_BLOCKS.items(), ("tanh", "abs"), (False, True)):
+        name = form + "-pasted" * pasted
+        yield _entry(_reconstruct, name, precision, block, () if pasted else ("image", "mask"), {"FORM": form})
+
+
+SHIPPED: tuple[Shipped, ...] = tuple(_shipped())

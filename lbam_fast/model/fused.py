@@ -1,0 +1,197 @@
+"""The generator made of fused ops: no concatenated tensor, no stored map. Equal to ``lbam_fast.reference``, which specifies it.
+
+Without BatchNorm a skip is the encoder's own output; with it, the same features and ``m`` under the decoder's scale and shift.
+For backward, layers keep their features and ``m`` beside the convolutions' inputs; all else is computed again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from lbam_fast import ops
+from lbam_fast.config import LBAMConfig
+from lbam_fast.ops.eager import widened
+from lbam_fast.reference import LEAKY_SLOPE, LEVELS, AttentionMaps, clamped, output_form
+
+EPSILON, MOMENTUM = 1e-5, 0.1
+"""Of BatchNorm, PyTorch's own."""
+
+Affine = tuple[Tensor | None, Tensor | None]
+Statistics = tuple[Tensor, Tensor, int]
+"""Mean and biased variance per channel, and the number of values behind each."""
+
+NO_AFFINE: Affine = (None, None)
+EVERYTHING = slice(None)
+
+
+def covers(config: LBAMConfig) -> bool:
+    """Whether the network can be made of the fused ops."""
+    return config.attention == "gaussian" and config.mask_kernel_size == 4 and config.reverse
+
+
+class FusedGenerator:
+    """One pass of the network on a state dict in the modules' names."""
+
+    def __init__(self, state: Mapping[str, Tensor], config: LBAMConfig, training: bool) -> None:
+        self.state, self.config, self.training = state, config, training
+        learning = torch.is_grad_enabled() and any(value.requires_grad for value in state.values())
+        self.keep = learning or training
+        """Whether layers keep ``m`` rather than maps: for gradients, and for BatchNorm's statistics."""
+
+    def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x [N, 3 or 4, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]; differentiable."""
+        if len(mask) != len(x):
+            if not self.keep:
+                return self.generate(x, self.attention_maps(mask))
+            mask = mask.expand(len(x), -1, -1, -1)
+        u, skips = mask, []
+        for level in range(1, LEVELS + 1):
+            x, u, skip = self._encode(level, x, u)
+            skips.append(skip)
+        return self._decode(x, skips, self._chain(1 - mask, "reverseConv{}.", "reverseMaskConv", LEVELS - 1, self.keep))
+
+    def attention_maps(self, mask: Tensor) -> AttentionMaps:
+        """Both chains' maps; only without gradients."""
+        forward = self._chain(mask, "ec{}.conv.", "maskConv", LEVELS, keep=False)
+        reverse = self._chain(1 - mask, "reverseConv{}.", "reverseMaskConv", LEVELS - 1, keep=False)
+        return AttentionMaps(mask, tuple(forward), tuple(reverse))
+
+    def generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
+        """The image network under maps that are known; only without gradients and in ``eval()``."""
+        skips = []
+        for level, attention in enumerate(maps.forward, start=1):
+            weight = self.state[f"ec{level}.conv.conv.weight"]
+            y = skip = ops.features_with_map(x, weight, attention, *self._batch_norm(f"ec{level}.bn"), LEAKY_SLOPE)
+            if self.config.batch_norm and level < LEVELS:
+                skip = ops.features_with_map(x, weight, attention, *self._skip_batch_norm(level), LEAKY_SLOPE)
+            skips.append(skip)
+            x = y
+        return self._decode(x, skips, list(maps.reverse))
+
+    def _encode(self, level: int, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The layer's output, the updated mask, and the skip for the decoder."""
+        prefix, update = f"ec{level}.conv.", level < LEVELS
+        weight, mask_weight = self.state[f"{prefix}conv.weight"], self._mask_filter(f"{prefix}maskConv.weight", u)
+        scalars, alpha = self._scalars(prefix), self._alpha(prefix)
+        if not self.config.batch_norm:
+            y, new, _, _ = ops.forward_attention(
+                x, u, weight, mask_weight, scalars, alpha, *NO_AFFINE, LEAKY_SLOPE, update, self.keep
+            )
+            return y, new, y
+        if self.training:
+            features, m = ops.convolution(x, weight), ops.convolution(u, mask_weight)
+            statistics = self._statistics(features, m, scalars)
+            y, new = ops.attend(features, m, scalars, alpha, *self._batch_norm(f"ec{level}.bn", statistics), LEAKY_SLOPE, update)
+        else:
+            statistics = None
+            affine = self._batch_norm(f"ec{level}.bn")
+            y, new, features, m = ops.forward_attention(
+                x, u, weight, mask_weight, scalars, alpha, *affine, LEAKY_SLOPE, update, True
+            )
+        if not update:
+            return y, new, y  # the last layer's output is nobody's skip
+        skip, _ = ops.attend(features, m, scalars, alpha, *self._skip_batch_norm(level, statistics), LEAKY_SLOPE, False)
+        return y, new, skip
+
+    def _chain(self, u: Tensor, block: str, name: str, depth: int, keep: bool) -> list[Tensor]:
+        """Of every layer the map or, with ``keep``, ``m``."""
+        found = []
+        for level in range(1, depth + 1):
+            prefix = block.format(level)
+            weight = self._mask_filter(f"{prefix}{name}.weight", u)
+            attention, u, m = ops.mask_attention(u, weight, self._scalars(prefix), self._alpha(prefix), level < depth, keep)
+            found.append(m if keep else attention)
+        return found
+
+    def _decode(self, x: Tensor, skips: list[Tensor], reverse: list[Tensor]) -> Tensor:
+        """``reverse``: the reverse chain's maps or, with ``keep``, its ``m``; the finest first."""
+        skip = None
+        for i in range(1, LEVELS):
+            level = LEVELS - i
+            weights = self._filter_halves(f"dc{i}.conv.weight", skip)
+            own = self._half(level, of_skip=False)
+            if self.keep:
+                prefix, m = f"reverseConv{level}.", reverse[level - 1]
+                features, scalars = ops.deconvolution(skip, x, *weights), self._scalars(prefix)
+                statistics = self._statistics(features, m, scalars) if self.training and self.config.batch_norm else None
+                affine = self._batch_norm(f"dc{i}.bn", statistics, own)
+                x, _ = ops.attend(features, m, scalars, self._alpha(prefix), *affine, LEAKY_SLOPE, False)
+            else:
+                affine = self._batch_norm(f"dc{i}.bn", None, own)
+                x = ops.reverse_attention(skip, x, *weights, reverse[level - 1], *affine, LEAKY_SLOPE)
+            skip = skips[level - 1]
+        weights = self._filter_halves("dc7.weight", skip)
+        if self.keep:
+            return output_form(ops.deconvolution(skip, x, *weights), self.config.output)
+        output: Tensor = ops.reconstruct(skip, x, *weights, self.config.output, None, None)
+        return output
+
+    def _scalars(self, prefix: str) -> Tensor:
+        config = self.config
+        ranges = {"a": config.a_range, "mu": config.mu_range, "sigma1": config.gamma_range, "sigma2": config.gamma_range}
+        values = [clamped(self.state[f"{prefix}activationFuncG_A.{name}"], bounds) for name, bounds in ranges.items()]
+        return widened(torch.stack(values))
+
+    def _alpha(self, prefix: str) -> Tensor:
+        learned = self.state.get(f"{prefix}updateMask.alpha")
+        if self.config.alpha_range is None or learned is None:
+            last = self.state["dc7.weight"]
+            return widened(torch.full((), self.config.alpha, device=last.device, dtype=last.dtype))
+        return widened(clamped(learned, self.config.alpha_range))
+
+    def _mask_filter(self, name: str, u: Tensor) -> Tensor:
+        """The filter; where ``u`` is one channel for three equal ones, summed over them."""
+        weight = self.state[name]
+        return weight.sum(dim=1, keepdim=True) if u.shape[1] == 1 < weight.shape[1] else weight
+
+    def _filter_halves(self, name: str, skip: Tensor | None) -> tuple[Tensor | None, Tensor]:
+        """A decoder filter's rows for the skip and for the layer's own input."""
+        weight = self.state[name]
+        if skip is None:
+            return None, weight
+        first, second = torch.split(weight, [skip.shape[1], weight.shape[0] - skip.shape[1]])
+        return (first, second) if self.config.skip_first else (second, first)
+
+    def _half(self, level: int, of_skip: bool) -> slice:
+        """The channels of one half in the decoder's BatchNorm at that level."""
+        channels = self.config.channels[level - 1]
+        return slice(channels) if of_skip == self.config.skip_first else slice(channels, None)
+
+    def _skip_batch_norm(self, level: int, statistics: Statistics | None = None) -> Affine:
+        """The decoder's BatchNorm of the features that it reads at that level."""
+        return self._batch_norm(f"dc{LEVELS - level}.bn", statistics, self._half(level, of_skip=True))
+
+    def _statistics(self, features: Tensor, m: Tensor, scalars: Tensor) -> Statistics:
+        mean, variance = ops.statistics(features, m, scalars)
+        return mean, variance, features.numel() // features.shape[1]
+
+    def _batch_norm(self, prefix: str, statistics: Statistics | None = None, part: slice = EVERYTHING) -> Affine:
+        """Scale and shift of that part of a BatchNorm's channels; None where the network has no such BatchNorm.
+
+        By the batch's statistics, which the running ones then follow; without them by the running ones.
+        """
+        if f"{prefix}.weight" not in self.state:
+            return NO_AFFINE
+        weight, bias, mean, variance = (
+            self.state[f"{prefix}.{name}"][part] for name in ("weight", "bias", "running_mean", "running_var")
+        )
+        if statistics is not None:
+            mean, variance = self._followed(prefix, statistics, mean, variance, first=part.start is None)
+        scale = widened(weight) * torch.rsqrt(widened(variance) + EPSILON)
+        return scale, widened(bias) - widened(mean) * scale
+
+    def _followed(
+        self, prefix: str, statistics: Statistics, running_mean: Tensor, running_variance: Tensor, first: bool
+    ) -> tuple[Tensor, Tensor]:
+        mean, variance, count = statistics
+        if count == 1:
+            raise ValueError("BatchNorm in training needs more than one value per channel: use larger images or batches")
+        with torch.no_grad():
+            running_mean.lerp_(mean.to(running_mean.dtype), MOMENTUM)
+            running_variance.lerp_((variance * (count / (count - 1))).to(running_variance.dtype), MOMENTUM)
+            if first:
+                self.state[f"{prefix}.num_batches_tracked"].add_(1)
+        return mean, variance

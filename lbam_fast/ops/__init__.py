@@ -1,0 +1,64 @@
+"""The fused ops of LBAM and the choice of what runs them.
+
+Each function here is an op of ``torch.ops.lbam`` under autocast by hand: images, features and filters are cast to the autocast
+dtype, the scalars of g_A, g_M and BatchNorm stay as they are. Shapes: features and masks [N, C, H, W]; filters as in PyTorch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lbam_fast.ops import eager, library
+from lbam_fast.ops.backends import REFERENCE, BackendError, backend, chosen, fell_back
+
+__all__ = [
+    "REFERENCE",
+    "BackendError",
+    "attend",
+    "backend",
+    "chosen",
+    "convolution",
+    "deconvolution",
+    "features_with_map",
+    "fell_back",
+    "forward_attention",
+    "mask_attention",
+    "reconstruct",
+    "reverse_attention",
+    "statistics",
+]
+
+
+def _autocast(*positions: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The function with the tensors at those positions in autocast's dtype, where autocast is on, and without autocast inside."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*arguments: Any) -> Any:
+            device = next(x.device.type for x in arguments if isinstance(x, Tensor))
+            if not torch.is_autocast_enabled(device):
+                return function(*arguments)
+            dtype = torch.get_autocast_dtype(device)
+            cast = (x.to(dtype) if i in positions and isinstance(x, Tensor) else x for i, x in enumerate(arguments))
+            with torch.autocast(device, enabled=False):
+                return function(*cast)
+
+        return call
+
+    return decorate
+
+
+forward_attention = _autocast(0, 1, 2, 3)(library.forward_attention)
+features_with_map = _autocast(0, 1, 2)(library.features_with_map)
+mask_attention = _autocast(0, 1)(library.mask_attention)
+reverse_attention = _autocast(0, 1, 2, 3, 4)(library.reverse_attention)
+reconstruct = _autocast(0, 1, 2, 3)(library.reconstruct)
+attend = _autocast(0, 1)(library.attend)
+statistics = _autocast(0, 1)(library.statistics)
+convolution = _autocast(0, 1)(eager.convolution)
+deconvolution = _autocast(0, 1, 2, 3)(eager.deconvolution)

@@ -1,0 +1,97 @@
+"""Which code runs the fused ops: one function chooses, a context manager or the variable LBAM_BACKEND overrides it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+import torch
+
+VARIABLE = "LBAM_BACKEND"
+AUTO, REFERENCE, EAGER, TRITON = NAMES = ("auto", "reference", "eager", "triton")
+_MODULES = {REFERENCE: "lbam_fast.ops.eager", EAGER: "lbam_fast.ops.eager", TRITON: "lbam_fast.ops.on_triton"}
+
+_override: ContextVar[str | None] = ContextVar("lbam_backend", default=None)
+
+
+class BackendError(RuntimeError):
+    """A backend that was asked for by name cannot run here; the message says why and what to do."""
+
+
+@contextmanager
+def backend(name: str) -> Iterator[None]:
+    """Run LBAM with that backend inside the block.
+
+    name  "reference": the network as it is specified, in plain PyTorch; "eager": the fused ops in plain PyTorch, which keep a
+          third of the memory for backward; "triton": the Triton kernels; "auto": Triton on a CUDA device, else the reference
+
+    Raises BackendError at once for another name, or if the backend cannot be loaded.
+    """
+    _checked(name, "backend()")
+    token = _override.set(name)
+    try:
+        yield
+    finally:
+        _override.reset(token)
+
+
+def chosen(device: torch.device, dtype: torch.dtype) -> str:
+    """The backend for tensors of that device and dtype: the one named, else Triton on a CUDA device, else the reference.
+
+    float64 has no kernels and runs on the reference. An automatic choice that cannot be loaded falls back to it and says so once.
+    What ``torch.compile`` compiles keeps the choice of that time.
+    """
+    named = _override.get() or _checked(os.environ.get(VARIABLE, AUTO), f"the environment variable {VARIABLE}")
+    if named != AUTO:
+        return REFERENCE if named == TRITON and dtype == torch.float64 else named
+    if device.type != "cuda" or dtype == torch.float64:
+        return REFERENCE
+    if reason := unavailable(TRITON):
+        _say_once(f"the Triton kernels cannot be loaded ({reason}); plain PyTorch runs instead")
+        return REFERENCE
+    return TRITON
+
+
+# What torch.compiler.assume_constant_result does, which would import the compiler, and with it Triton, at once.
+chosen._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def implementation(device: torch.device, dtype: torch.dtype) -> ModuleType:
+    """The module whose functions run the ops, all of ``lbam_fast.ops.eager``'s names."""
+    return import_module(_MODULES[chosen(device, dtype)])
+
+
+@cache
+def unavailable(name: str) -> str:
+    """Why a backend cannot be loaded; empty if it can."""
+    try:
+        import_module(_MODULES[name])
+    except Exception as error:  # whatever a broken installation raises
+        return f"{type(error).__name__}: {error}"
+    if name == TRITON and not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+        return "PyTorch finds no CUDA device"
+    return ""
+
+
+def fell_back(what: str) -> None:
+    """Say once that ``what`` runs on the reference."""
+    _say_once(f"{what} has no fused kernels; plain PyTorch runs instead")
+
+
+@cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
+def _checked(name: str, where: str) -> str:
+    if name not in NAMES:
+        raise BackendError(f"{where} names the backend {name!r}, expected one of {', '.join(NAMES)}")
+    if name != AUTO and (reason := unavailable(name)):
+        raise BackendError(f"{where} names the backend {name!r}, which cannot be loaded: {reason}")
+    return name

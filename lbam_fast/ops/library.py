@@ -1,0 +1,271 @@
+"""The fused ops as torch ops, ``torch.ops.lbam.*``: schema, shapes and strides of the results, gradients.
+
+Results are channels_last in the dtype of their inputs; absent ones are empty tensors. What an op computes is said in
+``lbam_fast.ops.eager``, whose functions have the same arguments; which code computes it, ``backends`` chooses. Ops neither
+synchronise nor depend on values, so that CUDA graphs can capture them.
+"""
+
+# mypy: disable-error-code="no-untyped-call, no-untyped-def, misc, untyped-decorator"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lbam_fast.ops import eager
+from lbam_fast.ops.backends import implementation
+
+_POINTWISE = "Tensor features, Tensor m, Tensor scalars, Tensor alpha, Tensor? scale, Tensor? shift, float slope"
+
+
+def _define(name: str, schema: str, device_of: int = 0) -> Any:
+    """The op of that name, run by the chosen backend's function of the same name."""
+
+    def run(*arguments: Any) -> Any:
+        lead = arguments[device_of]
+        results = getattr(implementation(lead.device, lead.dtype), name)(*arguments)
+        return _nhwc(results) if isinstance(results, Tensor) else tuple(map(_nhwc, results))
+
+    return torch.library.custom_op(f"lbam::{name}", run, mutates_args=(), schema=schema)
+
+
+def _nhwc(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+attend = _define("attend", f"({_POINTWISE}, bool update) -> (Tensor, Tensor)")
+attend_backward = _define(
+    "attend_backward", f"(Tensor dy, Tensor? du, {_POINTWISE}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+statistics = _define("statistics", "(Tensor features, Tensor m, Tensor scalars) -> (Tensor, Tensor)")
+statistics_backward = _define(
+    "statistics_backward",
+    "(Tensor dmean, Tensor dvariance, Tensor mean, Tensor features, Tensor m, Tensor scalars) -> (Tensor, Tensor, Tensor)",
+    device_of=3,
+)
+forward_attention = _define(
+    "forward_attention",
+    "(Tensor x, Tensor u, Tensor weight, Tensor mask_weight, Tensor scalars, Tensor alpha, Tensor? scale, Tensor? shift, "
+    "float slope, bool update, bool keep) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+features_with_map = _define(
+    "features_with_map",
+    "(Tensor x, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope) -> Tensor",
+)
+mask_attention = _define(
+    "mask_attention",
+    "(Tensor u, Tensor weight, Tensor scalars, Tensor alpha, bool update, bool keep) -> (Tensor, Tensor, Tensor)",
+)
+reverse_attention = _define(
+    "reverse_attention",
+    "(Tensor? skip, Tensor own, Tensor? skip_weight, Tensor own_weight, Tensor attention, Tensor? scale, Tensor? shift, "
+    "float slope) -> Tensor",
+    device_of=1,
+)
+reconstruct = _define(
+    "reconstruct",
+    "(Tensor skip, Tensor own, Tensor skip_weight, Tensor own_weight, str form, Tensor? image, Tensor? mask) -> Tensor",
+)
+
+
+def _empty(x: Tensor, *shape: int) -> Tensor:
+    """[N, C, H, W] in channels_last, or a shape of fewer dimensions."""
+    return x.new_empty(shape) if len(shape) < 4 else x.new_empty(shape).contiguous(memory_format=torch.channels_last)
+
+
+def _like(x: Tensor) -> Tensor:
+    return _empty(x, *x.shape)
+
+
+def _halved(x: Tensor, weight: Tensor) -> Tensor:
+    return _empty(x, x.shape[0], weight.shape[0], x.shape[2] // 2, x.shape[3] // 2)
+
+
+def _doubled(x: Tensor, weight: Tensor) -> Tensor:
+    return _empty(x, x.shape[0], weight.shape[1], 2 * x.shape[2], 2 * x.shape[3])
+
+
+def _per_channel(features: Tensor, scalars: Tensor, present: bool = True) -> Tensor:
+    return scalars.new_empty(features.shape[1] if present else 0)
+
+
+@attend.register_fake
+def _(features, m, scalars, alpha, scale, shift, slope, update):
+    return _like(features), _like(m) if update else m.new_empty(0)
+
+
+@attend_backward.register_fake
+def _(dy, du, features, m, scalars, alpha, scale, shift, slope):
+    channels = [_per_channel(features, scalars, scale is not None) for _ in range(2)]
+    return _like(features), _like(m), torch.empty_like(scalars), torch.empty_like(alpha), *channels
+
+
+@statistics.register_fake
+def _(features, m, scalars):
+    return _per_channel(features, scalars), _per_channel(features, scalars)
+
+
+@statistics_backward.register_fake
+def _(dmean, dvariance, mean, features, m, scalars):
+    return _like(features), _like(m), torch.empty_like(scalars)
+
+
+@forward_attention.register_fake
+def _(x, u, weight, mask_weight, scalars, alpha, scale, shift, slope, update, keep):
+    mask = _halved(u, mask_weight)
+    features = _halved(x, weight)
+    absent = [x.new_empty(0) for _ in range(2)]
+    return _like(features), mask if update else u.new_empty(0), *((features, _like(mask)) if keep else absent)
+
+
+@features_with_map.register_fake
+def _(x, weight, attention, scale, shift, slope):
+    return _halved(x, weight)
+
+
+@mask_attention.register_fake
+def _(u, weight, scalars, alpha, update, keep):
+    absent, result = u.new_empty(0), _halved(u, weight)
+    return (absent if keep else result), (_like(result) if update else u.new_empty(0)), (result if keep else u.new_empty(0))
+
+
+@reverse_attention.register_fake
+def _(skip, own, skip_weight, own_weight, attention, scale, shift, slope):
+    return _doubled(own, own_weight)
+
+
+@reconstruct.register_fake
+def _(skip, own, skip_weight, own_weight, form, image, mask):
+    return _doubled(own, own_weight)
+
+
+def _keep_inputs(ctx, inputs, output) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*(value for value in inputs if value is None or isinstance(value, Tensor)))
+    ctx.settings = [None if value is None or isinstance(value, Tensor) else (value,) for value in inputs]
+
+
+def _attend_backward(ctx, dy, du):
+    features, m, scalars, alpha, scale, shift = ctx.saved_tensors
+    slope, update = (setting[0] for setting in ctx.settings[6:])
+    if dy is None and du is None:
+        return (None,) * 8
+    dy, du = torch.zeros_like(features) if dy is None else dy, du if update else None
+    gradients = attend_backward(dy, du, features, m, scalars, alpha, scale, shift, slope)
+    return *_affine_gradients(gradients, scale), None, None
+
+
+def _affine_gradients(gradients, scale):
+    return *gradients[:4], *(gradients[4:] if scale is not None else (None, None))
+
+
+attend.register_autograd(_attend_backward, setup_context=_keep_inputs)
+
+
+def _keep_statistics(ctx, inputs, output) -> None:
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs, output[0])
+
+
+def _statistics_backward(ctx, dmean, dvariance):
+    features, m, scalars, mean = ctx.saved_tensors
+    if dmean is None and dvariance is None:
+        return None, None, None
+    dmean, dvariance = (torch.zeros_like(mean) if d is None else d for d in (dmean, dvariance))
+    return statistics_backward(dmean, dvariance, mean, features, m, scalars)
+
+
+statistics.register_autograd(_statistics_backward, setup_context=_keep_statistics)
+
+
+def _keep_forward_attention(ctx, inputs, output) -> None:
+    *tensors, slope, update, keep = inputs
+    if not keep:
+        raise RuntimeError("forward_attention needs keep=True where gradients are wanted")
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*tensors, *output[2:])
+    ctx.slope, ctx.update = slope, update
+
+
+def _forward_attention_backward(ctx, dy, du, dfeatures, dm):
+    x, u, weight, mask_weight, scalars, alpha, scale, shift, features, m = ctx.saved_tensors
+    if dy is None and du is None and dfeatures is None and dm is None:
+        return (None,) * 11
+    dy, du = torch.zeros_like(features) if dy is None else dy, du if ctx.update else None
+    own_dfeatures, own_dm, *rest = _affine_gradients(
+        attend_backward(dy, du, features, m, scalars, alpha, scale, shift, ctx.slope), scale
+    )
+    dx, dweight = _convolution_backward(_sum(own_dfeatures, dfeatures), x, weight, ctx.needs_input_grad[0])
+    du_in, dmask_weight = _convolution_backward(_sum(own_dm, dm), u, mask_weight, ctx.needs_input_grad[1])
+    return dx, du_in, dweight, dmask_weight, *rest, None, None, None
+
+
+def _sum(x, y):
+    return x if y is None else x + y
+
+
+def _convolution_backward(gradient, x, weight, need_x):
+    geometry = ([2, 2], [1, 1], [1, 1], False, [0, 0], 1)
+    dx, dweight, _ = torch.ops.aten.convolution_backward(gradient, x, weight, None, *geometry, [need_x, True, False])
+    return dx, dweight
+
+
+forward_attention.register_autograd(_forward_attention_backward, setup_context=_keep_forward_attention)
+
+
+def _keep_mask_attention(ctx, inputs, output) -> None:
+    u, weight, _, alpha, update, keep = inputs
+    if not keep:
+        raise RuntimeError("mask_attention needs keep=True where gradients are wanted")
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(u, weight, alpha, output[2])
+    ctx.update = update
+
+
+def _mask_attention_backward(ctx, dmap, du, dm):
+    u, weight, alpha, m = ctx.saved_tensors
+    dalpha = None
+    if du is not None and ctx.update:
+        # attend's backward with features that are 0 is g_M's alone.
+        nothing = m.new_zeros(()).expand_as(m)
+        zero = alpha.new_zeros(4)
+        _, own, _, dalpha, _, _ = attend_backward(nothing, du, nothing, m, zero, alpha, None, None, 1.0)
+        dm = _sum(own, dm)
+    if dm is None:
+        return (None,) * 6
+    du_in, dweight = _convolution_backward(dm, u, weight, ctx.needs_input_grad[0])
+    return du_in, dweight, None, dalpha, None, None
+
+
+mask_attention.register_autograd(_mask_attention_backward, setup_context=_keep_mask_attention)
+
+
+def _recomputed(function: Callable[..., Tensor]) -> Any:
+    """A backward pass that computes the op again from its inputs, in plain PyTorch."""
+
+    def backward(ctx, gradient):
+        if gradient is None:
+            return (None,) * len(ctx.settings)
+        saved = iter(ctx.saved_tensors)
+        arguments = [next(saved) if setting is None else setting[0] for setting in ctx.settings]
+        wanted = [i for i, need in enumerate(ctx.needs_input_grad) if need]
+        with torch.enable_grad():
+            for i, value in enumerate(arguments):
+                if isinstance(value, Tensor):
+                    arguments[i] = value.detach().requires_grad_(i in wanted)
+            output = function(*arguments)
+        found = dict(zip(wanted, torch.autograd.grad(output, [arguments[i] for i in wanted], gradient), strict=True))
+        return tuple(found.get(i) for i in range(len(arguments)))
+
+    return backward
+
+
+for _op, _function in (
+    (features_with_map, eager.features_with_map),
+    (reverse_attention, eager.reverse_attention),
+    (reconstruct, eager.reconstruct),
+):
+    _op.register_autograd(_recomputed(_function), setup_context=_keep_inputs)

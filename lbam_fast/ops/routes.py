@@ -1,0 +1,172 @@
+"""The choice between ways to run one op, by measurement: each is first held to float64, then timed; the fastest right one stays.
+
+Choices are remembered in a file of the user's cache folder, for the device and the versions that they were measured with. The
+variable LBAM_ROUTES changes that: "measure" (the default), or the name of a route that runs everywhere without being measured.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+FORMAT = 1
+VARIABLE = "LBAM_ROUTES"
+MEASURE = "measure"
+FACTOR = 2.0
+"""A route may lose that many times what eager PyTorch loses in the same dtype against float64."""
+SLACK = 2e-5
+"""Of the largest value of a result, allowed in any case: correct orders of summation differ."""
+ROUNDS = 7
+
+Route = Callable[..., Any]
+Clock = Callable[[Callable[[], object]], float]
+
+
+class RouteError(RuntimeError):
+    """No route of an op gives the right result; the message says what each of them did."""
+
+
+class Routes:
+    """What was chosen, by key, and the file that remembers it. Safe under threads. A file that cannot be used does no harm."""
+
+    def __init__(self, path: Path, versions: Mapping[str, str]) -> None:
+        self.path, self.versions = path, dict(versions)
+        self._lock = threading.Lock()
+        self.choices: dict[str, str] = self._read()
+
+    def choose(self, key: str, routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock) -> str:
+        """The name of the route for that key: the one remembered, else the fastest of those that are right.
+
+        plain: the op in plain PyTorch, which float64 and the error budget come from. Raises RouteError where no route is right.
+        """
+        with self._lock:
+            if self.choices.get(key) not in routes:
+                self.choices[key] = _fastest(routes, arguments, plain, clock)
+                self._write()
+            return self.choices[key]
+
+    def _read(self) -> dict[str, str]:
+        try:
+            found = json.loads(self.path.read_text(encoding="utf-8"))
+            if found["format"] == FORMAT and found["versions"] == self.versions:
+                return {str(key): str(name) for key, name in found["choices"].items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            pass
+        return {}
+
+    def _write(self) -> None:
+        """Whole or not at all, beside what other processes have found since."""
+        contents = {"format": FORMAT, "versions": self.versions, "choices": {**self._read(), **self.choices}}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False, encoding="utf-8") as file:
+                json.dump(contents, file, indent=1, sort_keys=True)
+            os.replace(file.name, self.path)
+        except OSError:
+            return
+
+
+def key(op: str, arguments: Sequence[Any], *more: object) -> str:
+    """Shapes, dtypes and settings of a call, in words."""
+    return " ".join([op, *map(_word, arguments), *map(str, more)])
+
+
+def fixed() -> str | None:
+    """The route that LBAM_ROUTES names, or None where routes are measured."""
+    named = os.environ.get(VARIABLE, MEASURE)
+    return None if named == MEASURE else named
+
+
+@cache
+def remembered() -> Routes:
+    """The user's own choices on this machine."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lbam_fast"
+    return Routes(folder / "routes.json", _versions())
+
+
+def device_clock(work: Callable[[], object]) -> float:
+    """Seconds of one call on the current CUDA device, by events."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    work()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1e3
+
+
+def _fastest(routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock) -> str:
+    exact = _tensors(plain(*(x.double() if _floating(x) else x for x in arguments)))
+    allowed = [FACTOR * _error(y, e) + SLACK * _size(e) for y, e in zip(_tensors(plain(*arguments)), exact, strict=True)]
+    refused, right = {}, {}
+    for name, route in routes.items():
+        reason = _refusal(route, arguments, exact, allowed)
+        if reason:
+            refused[name] = reason
+        else:
+            right[name] = route
+    if not right:
+        raise RouteError(f"no route gives the right result: {refused}; set {VARIABLE} or LBAM_BACKEND=reference, and report this")
+    if len(right) == 1:
+        return next(iter(right))
+    seconds: dict[str, list[float]] = {name: [] for name in right}
+    for _ in range(ROUNDS):
+        for name, route in right.items():
+            seconds[name].append(clock(lambda route=route: route(*arguments)))  # type: ignore[misc]
+    return min(seconds, key=lambda name: sorted(seconds[name])[ROUNDS // 2])
+
+
+def _refusal(route: Route, arguments: Sequence[Any], exact: Sequence[Tensor], allowed: Sequence[float]) -> str:
+    try:
+        results = _tensors(route(*arguments))
+    except Exception as error:  # whatever a compiler or a driver raises
+        return f"{type(error).__name__}: {error}"[:200]
+    for i, (result, e, most) in enumerate(zip(results, exact, allowed, strict=True)):
+        found = _error(result, e)
+        if not found <= most:
+            return f"result {i} differs from float64 by {found:.2g}, allowed {most:.2g}"
+    return ""
+
+
+def _tensors(results: Any) -> Sequence[Tensor]:
+    return [results] if isinstance(results, Tensor) else results
+
+
+def _error(result: Tensor, exact: Tensor) -> float:
+    if result.shape != exact.shape:
+        return float("inf")
+    difference = (result.double() - exact).abs()
+    return float(torch.where(difference.isfinite(), difference, torch.inf).max()) if difference.numel() else 0.0
+
+
+def _size(exact: Tensor) -> float:
+    return float(exact.abs().max()) if exact.numel() else 0.0
+
+
+def _floating(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point()
+
+
+def _word(x: Any) -> str:
+    if isinstance(x, Tensor):
+        return f"{'x'.join(map(str, x.shape)) or 'scalar'}:{str(x.dtype).removeprefix('torch.')}"
+    return str(x)
+
+
+def _versions() -> dict[str, str]:
+    import triton
+
+    import lbam_fast
+
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
+    return {"lbam_fast": lbam_fast.__version__, "torch": torch.__version__, "triton": triton.__version__, "device": device}

@@ -1,0 +1,114 @@
+"""Kernels compiled ahead of time, without a GPU, and what their machine code holds: ``python tests/aot.py pointwise 80 90 100``.
+
+Triton's interpreter must be off in the process that runs this: it is chosen when a kernel is decorated.
+"""
+
+import argparse
+import importlib
+import importlib.util
+import json
+import re
+import subprocess
+import tempfile
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import triton
+from lbam_fast.kernels.shipped import Shipped
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+TENSOR_CORE = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
+"""The instruction of matrix products at each compute capability."""
+
+_TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+_INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
+_PTX_ATOMIC = re.compile(r"^\s*(?:@!?%\w+\s+)?(?:atom|red)\.", re.MULTILINE)
+# Not REDUX, which reduces within a warp; nor the bits that ptxas sets and clears in shared memory to reserve tensor memory.
+_SASS_ATOMIC = re.compile(r"(?!ATOMS\.(?:OR|AND)$)(?:ATOM\w*|RED[GS]?|UTMARED\w*)(?:\.|$)")
+_REGISTERS = re.compile(r"\bREG:(\d+)")
+
+
+@dataclass(frozen=True)
+class MachineCode:
+    """Counts of instructions of one kernel at one compute capability; ``error`` where it does not compile."""
+
+    name: str
+    precision: str
+    multiplies: bool
+    capability: int
+    tensor_core: int = 0
+    local_memory: int = 0
+    atomics: int = 0
+    registers: int = 0
+    error: str = ""
+
+
+def compile_shipped(entry: Shipped, capability: int) -> MachineCode:
+    kernel = entry.kernel
+    source = ASTSource(
+        kernel,
+        {name: entry.signature.get(name, "constexpr") for name in kernel.arg_names},
+        constexprs=dict(entry.constants),
+        attrs={(kernel.arg_names.index(name),): [["tt.divisibility", 16]] for name in entry.aligned},
+    )
+    options = {"num_warps": entry.num_warps, "num_stages": entry.num_stages}
+    described = {"name": entry.name, "precision": entry.precision, "multiplies": entry.multiplies, "capability": capability}
+    try:
+        asm = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm
+    except Exception as error:  # whatever the compiler raises is the result
+        return MachineCode(**described, error=f"{type(error).__name__}: {error}")
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(asm["cubin"])
+        file.flush()
+        instructions = _INSTRUCTION.findall(_cuobjdump("-sass", file.name))
+        registers = _REGISTERS.findall(_cuobjdump("-res-usage", file.name))
+    counts = Counter(instruction.split(".")[0] for instruction in instructions)
+    return MachineCode(
+        **described,
+        tensor_core=counts[TENSOR_CORE[capability]],
+        local_memory=counts["STL"] + counts["LDL"],
+        atomics=sum(map(bool, map(_SASS_ATOMIC.match, instructions))) + len(_PTX_ATOMIC.findall(asm["ptx"])),
+        registers=max(map(int, registers)),
+    )
+
+
+def _cuobjdump(*arguments: str) -> str:
+    return subprocess.run([_TOOL, *arguments], capture_output=True, text=True, check=True).stdout
+
+
+def shipped(module: str) -> tuple[Shipped, ...]:
+    """``SHIPPED`` of a module of ``lbam_fast.kernels``, or of any other."""
+    ours = f"lbam_fast.kernels.{module}"
+    entries: tuple[Shipped, ...] = importlib.import_module(ours if importlib.util.find_spec(ours) else module).SHIPPED
+    return entries
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", nargs="+", help="modules of lbam_fast.kernels and compute capabilities (80, 90, 100)")
+    parser.add_argument("--sample", nargs="+", default=[], metavar="CAPABILITY", help="compile the bf16 kernels alone there")
+    arguments = parser.parse_args()
+    capabilities = [what for what in arguments.what if what.isdigit()]
+    work = [
+        (module, index, int(capability))
+        for module in arguments.what
+        if not module.isdigit()
+        for index, entry in enumerate(shipped(module))
+        for capability in capabilities
+        if entry.precision == "bf16" or capability not in arguments.sample
+    ]
+    with ProcessPoolExecutor() as pool:
+        for code in pool.map(_compile, work):
+            print(json.dumps(asdict(code)), flush=True)
+
+
+def _compile(work: tuple[str, int, int]) -> MachineCode:
+    module, index, capability = work
+    return compile_shipped(shipped(module)[index], capability)
+
+
+if __name__ == "__main__":
+    main()

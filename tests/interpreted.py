@@ -1,0 +1,32 @@
+"""Triton's interpreter, for the tests that import this before any kernel: kernels then run on a CPU, on tensors of the CPU."""
+
+import os
+
+os.environ["TRITON_INTERPRET"] = "1"
+
+import pytest
+import torch
+import triton.language as tl
+from triton.runtime import interpreter
+
+
+@pytest.fixture(autouse=True)
+def as_on_a_gpu(monkeypatch):
+    """For the modules that import it: what the interpreter of Triton 3.6 does otherwise than a GPU.
+
+    It keeps a scalar as an array of one element, which NumPy 2.4 no longer takes for the bound of a loop; and it cuts float32
+    off to bfloat16 where a GPU rounds to nearest even.
+    """
+    patch, convert = interpreter._patch_lang_tensor, interpreter._convert_float
+
+    def patched(tensor, scope):
+        patch(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    def rounded(x, source, target, mode):
+        if (source, target) == (tl.float32, tl.bfloat16):
+            return torch.tensor(x).bfloat16().view(torch.uint16).numpy()
+        return convert(x, source, target, mode)
+
+    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patched)
+    monkeypatch.setattr(interpreter, "_convert_float", rounded)

@@ -1,0 +1,151 @@
+"""On an NVIDIA GPU: the network on the Triton kernels against float64, in every dtype, in training, in a CUDA graph."""
+
+import pytest
+import torch
+from networks import images, masks, network
+
+import lbam_fast
+from lbam_fast import ops
+from lbam_fast.ops import routes
+
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device")]
+
+PRESETS = ("official", "official-2019", "paddle", "paper")
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+ROUTES = ("kernel", "library", "measure")
+
+
+@pytest.fixture(params=ROUTES, autouse=True)
+def route(request, monkeypatch, tmp_path):
+    monkeypatch.setenv("LBAM_ROUTES", request.param)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    routes.remembered.cache_clear()
+    yield request.param
+    routes.remembered.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def full_precision():
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+def on_gpu(preset, dtype=torch.float32, width=16):
+    return network(preset, width=width, dtype=dtype).cuda().to(memory_format=torch.channels_last)
+
+
+def pictures(dtype=torch.float32, height=256, width=128):
+    image = images(3, height, width).to("cuda", dtype)
+    return image, masks("irregular", "box", "soft", height=height, width=width)[:, :1].to("cuda", dtype)
+
+
+def in_dtype(dtype):
+    return torch.autocast("cuda", dtype, enabled=dtype != torch.float32)
+
+
+def error(output, exact):
+    assert output.isfinite().all()
+    return float((output.double() - exact).abs().max())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_inference_stays_within_twice_what_eager_loses(preset, dtype):
+    model, exact = on_gpu(preset), on_gpu(preset, torch.float64)
+    image, mask = pictures()
+    with torch.no_grad():
+        truth = exact(image.double(), mask.double())
+        with in_dtype(dtype):
+            with lbam_fast.backend("reference"):
+                allowed = 2 * error(model(image, mask), truth) + 2e-5
+            assert ops.chosen(image.device, image.dtype) == "triton"
+            assert error(model(image, mask), truth) <= allowed
+            assert error(model(image, maps=model.attention_maps(mask)), truth) <= allowed
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_gradients_stay_within_twice_what_eager_loses(preset, dtype):
+    image, mask = pictures()
+
+    def gradients(backend, weights, in_what):
+        model = on_gpu(preset, weights).train()
+        with lbam_fast.backend(backend), in_dtype(in_what):
+            output = model(image.to(weights), mask.to(weights))
+        ((output.to(weights) - image.to(weights)).square().mean() * 100).backward()
+        return {name: p.grad.double() for name, p in model.named_parameters() if p.grad is not None}
+
+    truth = gradients("reference", torch.float64, torch.float32)
+    eager, ours = (gradients(backend, torch.float32, dtype) for backend in ("reference", "triton"))
+    assert ours.keys() == truth.keys()
+    for name, gradient in truth.items():
+        size = float(gradient.square().mean().sqrt())
+        lost, found = (float((g[name] - gradient).square().mean().sqrt()) for g in (eager, ours))
+        assert found <= 2 * lost + 1e-2 * size, name
+
+
+def test_two_backward_passes_agree_to_the_bit(route):
+    if route != "kernel":
+        pytest.skip("the library chooses its own algorithms")
+    found = []
+    for _ in range(2):
+        model = on_gpu("official-2019").train()
+        with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+            model(*pictures()).square().mean().backward()
+        found.append([p.grad for p in model.parameters() if p.grad is not None])
+    assert all(torch.equal(p, q) for p, q in zip(*found, strict=True))
+
+
+def test_a_cuda_graph_replays_with_new_inputs():
+    model = on_gpu("official")
+    image, mask = pictures()
+    new_image, new_mask = image.flip(0).clone(), mask.flip(0).clone()
+    with torch.no_grad():
+        expected = model(new_image, new_mask)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            model(image, mask)
+        torch.cuda.current_stream().wait_stream(stream)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            output = model(image, mask)
+        image.copy_(new_image)
+        mask.copy_(new_mask)
+        graph.replay()
+    assert torch.allclose(output, expected, rtol=0, atol=1e-6)
+
+
+def test_training_with_a_grad_scaler_lowers_the_loss():
+    model = on_gpu("official").train()
+    image, mask = pictures()
+    optimizer, scaler = torch.optim.Adam(model.parameters(), lr=1e-3), torch.amp.GradScaler("cuda")
+    losses = []
+    for _ in range(10):
+        with torch.autocast("cuda", torch.float16):
+            output = model(image, mask)
+        loss = (output.float() - image).abs().mean()
+        optimizer.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+        model.project_()
+        losses.append(float(loss))
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize("kind", ["fresh", "soft"])
+def test_large_pictures(kind):
+    """Half a billion elements in the first layer: offsets past 2^31 bytes."""
+    model, exact = on_gpu("official", torch.bfloat16, 64), on_gpu("official", torch.float32, 64)
+    image = images(1, 512, 512).to("cuda", torch.bfloat16).repeat(1, 1, 8, 8)
+    mask = masks("irregular", height=512, width=512)[:, :1].to("cuda", torch.bfloat16).repeat(1, 1, 8, 8)
+    if kind == "soft":
+        mask = mask * 0.75
+    with torch.no_grad():
+        ours = model(image, mask)
+        with lbam_fast.backend("reference"):
+            expected = exact(image.float(), mask.float())
+    assert (ours.float() - expected).square().mean().sqrt() < 0.02

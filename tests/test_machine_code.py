@@ -1,0 +1,118 @@
+"""The machine code of every kernel that is shipped, read without a GPU.
+
+Everything is compiled for compute capability 90, the bf16 kernels for 80 and 100 as well; with LBAM_TEST_ALL set, everything for
+all three.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton")
+import triton
+import triton.language as tl
+from lbam_fast.kernels.shipped import Shipped
+
+PROGRAM = Path(__file__).parent / "aot.py"
+MODULES = ("pointwise", "convolution", "deconvolution")
+CAPABILITIES = (80, 90, 100)
+SAMPLED = () if os.environ.get("LBAM_TEST_ALL") else (80, 100)
+
+
+@triton.jit
+def with_an_atomic(x):
+    tl.atomic_add(x + tl.arange(0, 128), 1.0)
+
+
+@triton.jit
+def with_a_spill(x, size: tl.constexpr):
+    """All of ``x`` must be held until its sum is known: by one warp, 512 registers a thread."""
+    offsets = tl.arange(0, size)
+    values = tl.load(x + offsets)
+    tl.store(x + offsets, values * tl.sum(values))
+
+
+@triton.jit
+def in_full_precision(x, size: tl.constexpr):
+    offsets = tl.arange(0, size)[:, None] * size + tl.arange(0, size)[None, :]
+    values = tl.load(x + offsets)
+    tl.store(x + offsets, tl.dot(values, values, input_precision="ieee"))
+
+
+@triton.jit
+def with_an_error(x):
+    tl.store(x + tl.arange(0, 100), 0.0)
+
+
+@triton.jit
+def without_a_fault(x, size: tl.constexpr):
+    offsets = tl.arange(0, size)[:, None] * size + tl.arange(0, size)[None, :]
+    values = tl.load(x + offsets)
+    tl.store(x + offsets, tl.dot(values, values).to(tl.bfloat16))
+
+
+def planted(kernel: Any, element: str = "fp32", warps: int = 4, multiplies: bool = False, **constants: int) -> Shipped:
+    return Shipped(kernel.__name__, kernel, {"x": f"*{element}"}, constants, "bf16", warps, 1, multiplies, ("x",))
+
+
+SHIPPED = (
+    planted(with_an_atomic),
+    planted(with_a_spill, warps=1, size=16384),
+    planted(in_full_precision, multiplies=True, size=32),
+    planted(with_an_error),
+    planted(without_a_fault, "bf16", multiplies=True, size=128),
+)
+"""Planted faults, one for each thing that is asserted of the kernels."""
+
+FAULTS = {
+    "with_an_atomic": ["atomics"],
+    "with_a_spill": ["local memory"],
+    "in_full_precision": ["no tensor-core instruction"],
+    "with_an_error": ["does not compile"],
+    "without_a_fault": [],
+}
+
+
+@cache
+def machine_code(module: str) -> tuple[dict[str, Any], ...]:
+    """What ``aot.py`` finds, in a process of its own: in this one kernels may be interpreted."""
+    arguments = [module, *map(str, CAPABILITIES)]
+    if SAMPLED:
+        arguments += ["--sample", *map(str, SAMPLED)]
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    result = subprocess.run([sys.executable, PROGRAM, *arguments], capture_output=True, text=True, env=environment)
+    assert result.returncode == 0, result.stderr
+    return tuple(map(json.loads, result.stdout.splitlines()))
+
+
+def faults(code: dict[str, Any]) -> list[str]:
+    if code["error"]:
+        return ["does not compile"]
+    found = {
+        "no tensor-core instruction": code["multiplies"] and not code["tensor_core"],
+        "local memory": code["local_memory"],
+        "atomics": code["atomics"],
+    }
+    return [fault for fault, there in found.items() if there]
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+@pytest.mark.parametrize("module", MODULES)
+def test_what_is_shipped_has_no_fault(module, capability):
+    codes = [code for code in machine_code(module) if code["capability"] == capability]
+    assert codes
+    assert all(code["registers"] or code["error"] for code in codes)
+    assert not {code["name"]: (faults(code), code["error"]) for code in codes if faults(code)}
+
+
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_faults_are_caught(capability):
+    assert {
+        code["name"]: faults(code) for code in machine_code("test_machine_code") if code["capability"] == capability
+    } == FAULTS

@@ -1,0 +1,119 @@
+"""The choice of route by measurement: right before fast, remembered, and never half written."""
+
+import json
+import threading
+
+import pytest
+import torch
+
+from lbam_fast.ops import routes
+from lbam_fast.ops.routes import RouteError, Routes
+
+VERSIONS = {"lbam_fast": "0", "device": "none"}
+
+
+def plain(x, y):
+    return x @ y
+
+
+def scripted(durations):
+    """A clock by the route's name, read off what the work returns."""
+
+    def clock(work):
+        return durations[work().route]
+
+    return clock
+
+
+def way(name, wrong=0.0, fails=False):
+    def run(x, y):
+        if fails:
+            raise RuntimeError("it does not compile")
+        result = plain(x, y) + wrong
+        result.route = name
+        return result
+
+    return run
+
+
+@pytest.fixture
+def arguments():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(8, 8, generator=generator) for _ in range(2)]
+
+
+def choose(table, ways, arguments, durations, key="k"):
+    return table.choose(key, ways, arguments, plain, scripted(durations))
+
+
+def test_the_fastest_wins(tmp_path, arguments):
+    ways = {"a": way("a"), "b": way("b"), "c": way("c")}
+    assert choose(Routes(tmp_path / "r.json", VERSIONS), ways, arguments, {"a": 3.0, "b": 1.0, "c": 2.0}) == "b"
+
+
+@pytest.mark.parametrize("bad", [{"wrong": 1e-3}, {"wrong": float("nan")}, {"fails": True}])
+def test_a_faster_one_that_is_wrong_loses(tmp_path, arguments, bad):
+    ways = {"quick": way("quick", **bad), "right": way("right")}
+    assert choose(Routes(tmp_path / "r.json", VERSIONS), ways, arguments, {"quick": 0.1, "right": 1.0}) == "right"
+
+
+def test_none_that_is_right_is_an_error_that_says_why(tmp_path, arguments):
+    table = Routes(tmp_path / "r.json", VERSIONS)
+    with pytest.raises(RouteError, match=r"differs from float64 by .*LBAM_ROUTES"):
+        choose(table, {"quick": way("quick", wrong=1.0)}, arguments, {})
+    assert not table.path.exists()
+
+
+def test_it_is_measured_once_and_remembered(tmp_path, arguments):
+    path = tmp_path / "deep" / "r.json"
+    ways = {"a": way("a"), "b": way("b")}
+    assert choose(Routes(path, VERSIONS), ways, arguments, {"a": 1.0, "b": 2.0}) == "a"
+    unmeasured = {}
+    assert choose(Routes(path, VERSIONS), ways, arguments, unmeasured) == "a"
+    assert choose(Routes(path, {**VERSIONS, "device": "another"}), ways, arguments, {"a": 2.0, "b": 1.0}) == "b"
+
+
+def test_a_broken_file_is_as_good_as_none(tmp_path, arguments):
+    for contents in ("", "{", "[]", '{"format": 99}', '{"format": 1, "versions": 3, "choices": []}'):
+        path = tmp_path / "r.json"
+        path.write_text(contents)
+        assert choose(Routes(path, VERSIONS), {"a": way("a")}, arguments, {}) == "a"
+        assert json.loads(path.read_text())["choices"] == {"k": "a"}
+
+
+def test_a_folder_that_cannot_be_written_does_no_harm(tmp_path, arguments):
+    (tmp_path / "file").write_text("")
+    assert choose(Routes(tmp_path / "file" / "r.json", VERSIONS), {"a": way("a")}, arguments, {}) == "a"
+
+
+def test_processes_add_to_one_file(tmp_path, arguments):
+    path = tmp_path / "r.json"
+    first, second = Routes(path, VERSIONS), Routes(path, VERSIONS)
+    choose(first, {"a": way("a")}, arguments, {}, "one")
+    choose(second, {"a": way("a")}, arguments, {}, "two")
+    assert Routes(path, VERSIONS).choices == {"one": "a", "two": "a"}
+    assert [entry.name for entry in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_threads_measure_a_key_once(tmp_path, arguments):
+    table, calls = Routes(tmp_path / "r.json", VERSIONS), []
+    ways = {"a": lambda x, y: calls.append(1) or plain(x, y)}
+    threads = [threading.Thread(target=table.choose, args=("k", ways, arguments, plain, None)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(calls) == 1
+
+
+def test_keys_tell_calls_apart():
+    x = torch.zeros(1, 4, 8, 8)
+    keys = [
+        routes.key("op", [x, None, 0.2]),
+        routes.key("op", [x.half(), None, 0.2]),
+        routes.key("op", [x[..., :4], None, 0.2]),
+        routes.key("op", [x, x, 0.2]),
+        routes.key("other", [x, None, 0.2]),
+        routes.key("op", [x, None, 0.2], "tf32=True"),
+    ]
+    assert len(set(keys)) == len(keys)
