@@ -6,7 +6,7 @@ BIN := .venv/bin
 endif
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help inpaint test lint format quality clean
+.PHONY: help inpaint test test-all lint format quality clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -17,6 +17,9 @@ inpaint: .venv/run  ## fill the hole in the example photograph: out/china.png an
 
 test: .venv/dev  ## run all tests
 	$(BIN)/python -m pytest
+
+test-all: .venv/dev  ## run all tests, the slow ones in full
+	LBAM_TEST_ALL=1 $(BIN)/python -m pytest
 
 lint: .venv/dev  ## check style and types
 	$(BIN)/ruff check .

@@ -16,9 +16,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import triton
-from lbam_fast.kernels.shipped import Shipped
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from lbam_fast.kernels.shipped import Shipped
 
 TENSOR_CORE = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
 """The instruction of matrix products at each compute capability."""

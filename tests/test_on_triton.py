@@ -9,11 +9,10 @@ from networks import (
     network,
     one_thread,  # noqa: F401 - applies itself
 )
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import lbam_fast
 from lbam_fast.ops import on_triton
-
-SEPARATE = ("aten::cat", "aten::exp", "aten::pow", "aten::leaky_relu", "aten::leaky_relu_", "aten::where")
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +41,9 @@ def test_forward_and_backward_equal_the_reference(preset, training):
     assert (ours - exact).abs().max() <= 2 * (eager - exact).abs().max() + 2e-5
     assert our_gradients.keys() == gradients.keys()
     for name, gradient in gradients.items():
-        size = gradient.abs().max()
+        # The four scalars of a layer are judged together: with two values per channel BatchNorm all but cancels one of them.
+        block = name.rpartition(".")[0]
+        size = max(g.abs().max() for other, g in gradients.items() if other.rpartition(".")[0] == block)
         allowed = 2 * (eager_gradients[name] - gradient).abs().max() + 2e-3 * size
         assert (our_gradients[name] - gradient).abs().max() <= allowed, name
 
@@ -50,14 +51,12 @@ def test_forward_and_backward_equal_the_reference(preset, training):
 @pytest.mark.parametrize("preset", ["official", "paddle"])
 def test_inference_equals_the_reference(preset):
     model, exact = network(preset, dtype=torch.float32), network(preset)
-    image, mask = pictures(2)
+    image, mask = pictures()
     with torch.no_grad():
         expected = exact(image.double(), mask.double())
-        shared = exact(image.double(), mask[:1].double())
         with lbam_fast.backend("triton"):
             assert (model(image, mask) - expected).abs().max() < 2e-5
             assert (model(image, maps=model.attention_maps(mask)) - expected).abs().max() < 2e-5
-            assert (model(image, mask[:1]) - shared).abs().max() < 2e-5
 
 
 def test_a_wrong_kernel_is_seen(monkeypatch):
@@ -69,49 +68,57 @@ def test_a_wrong_kernel_is_seen(monkeypatch):
         assert (model(image, mask) - exact(image.double(), mask.double())).abs().max() > 1e-4
 
 
+class Joins(TorchDispatchMode):
+    """Counts concatenations of features."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func is torch.ops.aten.cat.default:
+            self.count += any(x.dim() == 4 and x.shape[1] > 3 for x in args[0])
+        return func(*args, **(kwargs or {}))
+
+
 def seen(backend, training):
-    """What the profiler sees of a forward pass."""
+    """Names of the ops that the profiler sees in a forward pass, and the number of concatenations."""
     model = network(dtype=torch.float32).train(training)
     image, mask = pictures()
-    with lbam_fast.backend(backend), torch.set_grad_enabled(training), torch.profiler.profile() as profile:
-        model(image, mask)
-    return {event.key for event in profile.key_averages()}
+    with lbam_fast.backend(backend), torch.set_grad_enabled(training):
+        with torch.profiler.profile() as profile:
+            model(image, mask)
+        with Joins() as joins:
+            model(image, mask)
+    return {event.name for event in profile.events()}, joins.count
 
 
 @pytest.mark.filterwarnings("ignore")  # of the profiler
 @pytest.mark.parametrize("training", [False, True])
 def test_nothing_runs_beside_the_kernels(training):
-    """No concatenation, no separate exp, pow or LeakyReLU; the eager ops, which have them, would be caught."""
-    found = seen("triton", training)
-    assert not found & set(SEPARATE[:5])
+    """No features joined, no separate exp, pow or LeakyReLU; the eager ops and the reference, which have them, are caught."""
+    found, joins = seen("triton", training)
+    assert not joins and not found & {"aten::exp", "aten::pow", "aten::leaky_relu"}
     assert "lbam::forward_attention" in found
-    assert {"aten::exp", "aten::pow", "aten::leaky_relu"} <= seen("eager", training)
-    assert "aten::cat" in seen("reference", training)
+    assert {"aten::exp", "aten::pow", "aten::leaky_relu"} <= seen("eager", training)[0]
+    assert seen("reference", training)[1] == 6
 
 
 def test_no_map_is_stored():
-    """Of all that a fused pass writes for the encoder, nothing has the values of a map."""
+    """Of all that a fused pass keeps, nothing has the values of a map; the reference keeps them."""
     model = network(dtype=torch.float32).train()
     image, mask = pictures()
     maps = [x.detach() for x in model.attention_maps(mask).forward]
-    kept = []
-
-    def keep(x):
-        kept.append(x)
-        return x
 
     def stored():
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        kept = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
             model(image, mask)
-        found = [x for x in kept for a in maps if x.shape == a.shape and torch.allclose(x.float(), a, atol=1e-4)]
-        kept.clear()
-        return found
+        return [x for x in kept for a in maps if x.shape == a.shape and torch.allclose(x.float(), a, atol=1e-4)]
 
+    assert stored()
     with lbam_fast.backend("triton"):
         assert not stored()
-    assert stored()
 
 
 def test_two_backward_passes_agree_to_the_bit():
-    first, second = (loss("official-2019", "triton", torch.float32, True)[1] for _ in range(2))
+    first, second = (loss("official", "triton", torch.float32, True)[1] for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
