@@ -1,9 +1,5 @@
 """The encoder's Triton kernel in the interpreter against the eager ops in float64."""
 
-import os
-
-os.environ["TRITON_INTERPRET"] = "1"
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -11,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from golden import recipe
+from interpreted import as_on_a_gpu  # noqa: F401 - applies itself
 from networks import masks, one_thread  # noqa: F401
 from torch import Tensor
 

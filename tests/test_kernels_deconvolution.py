@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from interpreted import as_on_a_gpu  # noqa: F401 - applies itself; before the kernels
+from interpreted import as_on_a_gpu  # noqa: F401 - applies itself
 from networks import one_thread  # noqa: F401
 from torch import Tensor
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from interpreted import as_on_a_gpu  # noqa: F401 - applies itself; before the kernels
+from interpreted import as_on_a_gpu  # noqa: F401 - applies itself
 from networks import (
     images,
     masks,
@@ -13,6 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lbam_fast
 from lbam_fast.ops import on_triton
+from lbam_fast.ops.routes import RouteError
 
 
 @pytest.fixture(autouse=True)
@@ -122,3 +123,33 @@ def test_no_map_is_stored():
 def test_two_backward_passes_agree_to_the_bit():
     first, second = (loss("official", "triton", torch.float32, True)[1] for _ in range(2))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def encoder_layer():
+    generator = torch.Generator().manual_seed(0)
+    shapes = ((1, 8, 4, 6), (1, 8, 4, 6), (8, 8, 4, 4), (8, 8, 4, 4))
+    tensors = [torch.randn(*shape, generator=generator) for shape in shapes]
+    return *tensors, torch.tensor([1.3, 0.4, 1.2, 0.8]), torch.tensor(0.75), None, None, 0.2, True, True
+
+
+def test_the_routes_of_an_op_agree(monkeypatch):
+    found = []
+    for name in ("kernel", "library"):
+        monkeypatch.setenv("LBAM_ROUTES", name)
+        found.append(on_triton.forward_attention(*encoder_layer()))
+    for kernel, library in zip(*found, strict=True):
+        assert torch.allclose(kernel, library, atol=1e-5)
+    u, _, weight, _, scalars, alpha, *_ = encoder_layer()
+    for keep in (False, True):
+        found = []
+        for name in ("kernel", "library"):
+            monkeypatch.setenv("LBAM_ROUTES", name)
+            found.append(on_triton.mask_attention(u, weight, scalars, alpha, True, keep))
+        for kernel, library in zip(*found, strict=True):
+            assert torch.allclose(kernel, library, atol=1e-5)
+
+
+def test_a_route_that_does_not_exist_is_refused(monkeypatch):
+    monkeypatch.setenv("LBAM_ROUTES", "cudnn")
+    with pytest.raises(RouteError, match="expected measure, kernel or library"):
+        on_triton.forward_attention(*encoder_layer())

@@ -139,7 +139,7 @@ class FusedGenerator:
         learned = self.state.get(f"{prefix}updateMask.alpha")
         if self.config.alpha_range is None or learned is None:
             last = self.state["dc7.weight"]
-            return widened(torch.full((), self.config.alpha, device=last.device, dtype=last.dtype))
+            return torch.full((), self.config.alpha, device=last.device, dtype=torch.promote_types(last.dtype, torch.float32))
         return widened(clamped(learned, self.config.alpha_range))
 
     def _mask_filter(self, name: str, u: Tensor) -> Tensor:

@@ -46,8 +46,8 @@ def _library_mask_attention(
 
 
 def _op(name: str, kernel: Callable[..., Any], library: Callable[..., Any]) -> Callable[..., Any]:
-    """The op by the route that suits its arguments best. Where nothing can be measured, while a CUDA graph is captured, and on
-    arguments not met before, the library's."""
+    """The op by the route that suits its arguments best; by the library's where that cannot be measured, for want of memory or
+    while a CUDA graph is captured."""
     plain = getattr(eager, name)
 
     def call(*arguments: Any) -> Any:
@@ -62,7 +62,10 @@ def _op(name: str, kernel: Callable[..., Any], library: Callable[..., Any]) -> C
             if torch.cuda.is_current_stream_capturing():
                 chosen = routes.remembered().choices.get(key, LIBRARY)
             else:
-                chosen = routes.remembered().choose(key, ways, arguments, plain, routes.device_clock)
+                try:
+                    chosen = routes.remembered().choose(key, ways, arguments, plain, routes.device_clock)
+                except torch.OutOfMemoryError:  # float64 takes more than the call itself
+                    chosen = LIBRARY
         if chosen not in ways:
             raise routes.RouteError(f"{routes.VARIABLE} names the route {chosen!r}, expected measure, kernel or library")
         return ways[chosen](*arguments)
