@@ -113,10 +113,9 @@ def statistics_kernel(
     """
     block, columns = _place(channels, BLOCK_C)
     a, mu, gamma_l, gamma_r = _load_scalars(scalars)
-    offsets, inside = _tile(0, columns, positions, channels, BLOCK_P)
-    level = _load(m, offsets, inside)
-    beginning = tl.where(inside, _load(features, offsets, inside) * attention_map(level, a, mu, gamma_l, gamma_r), 0.0)
-    first = tl.sum(beginning, axis=0)[None, :] / tl.minimum(positions, BLOCK_P)
+    start, there = _tile(0, columns, positions, channels, BLOCK_P)
+    beginning = _load(features, start, there) * attention_map(_load(m, start, there), a, mu, gamma_l, gamma_r)
+    first = tl.sum(tl.where(there, beginning, 0.0), axis=0)[None, :] / tl.minimum(positions, BLOCK_P)
     tl.store(pivot + columns[None, :], first, mask=(columns < channels)[None, :] & (block == 0))
     total = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
     squares = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
