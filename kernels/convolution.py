@@ -18,9 +18,12 @@ from torch import Tensor
 
 from .formulas import activation, attention_map, mask_update
 from .shipped import DTYPES, Shipped
+from .sums import blocks_of, mean_and_variance, store_block_sums
 
 MOST_THIN = 4
 """Layers of at most this many input channels are thin: they gather their taps across kernel rows."""
+KNOWN, MIXED = tl.constexpr(1), tl.constexpr(2)
+"""Of the kinds of positions in ``lbam_fast.ops.regions``: those where ``m`` is the constant, and those to be computed."""
 
 
 @triton.jit
@@ -58,54 +61,22 @@ def _multiply(
 
 
 @triton.jit
-def _convolution(
+def _both(
+    product,
+    masked,
     x,
     weight,
     u,
     mask_weight,
-    scalars,
-    alpha,
-    given,
-    scale,
-    shift,
-    y,
-    features,
-    m,
-    attention,
-    updated,
-    positions,
-    given_positions,
-    height,
-    width,
-    outputs,
-    slope,
+    tile,
     CHANNELS: tl.constexpr,
     MASK_CHANNELS: tl.constexpr,
     THIN: tl.constexpr,
     MASK_KERNEL: tl.constexpr,
-    PRECISION: tl.constexpr,
-    BLOCK_M: tl.constexpr,
-    BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    PRECISION: tl.constexpr,
 ):
-    """One tile of one encoder layer. A pointer that is None switches off, when compiled, what it would hold or what it leads to.
-
-    x         the features' half: y and, with ``features``, the bare convolution; its map is the mask's half or ``given``
-    u         the mask's half: any of m, attention (g_A(m)) and updated (g_M(m))
-    scale     with shift, the folded BatchNorm
-    CHANNELS  of x, and MASK_CHANNELS of u; 0 without it. Both are alike unless THIN
-    """
-    tiles = tl.cdiv(outputs, BLOCK_N)
-    position = (tl.program_id(0) // tiles) * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
-    output = (tl.program_id(0) % tiles) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
-    columns = width // 2
-    area = (height // 2) * columns
-    image = position // area
-    row = tl.where(position < positions, position % area // columns, -2)
-    column = position % columns
-    product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
-    masked = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
-    tile = (image, row, column, output, height, width, outputs)
+    """Both accumulators plus their products; a half whose tensors are None stays as it is."""
     if THIN:
         if x is not None:
             for tap in range(0, 16 * CHANNELS, BLOCK_K):
@@ -124,6 +95,83 @@ def _convolution(
                     masked = _multiply(
                         masked, u, mask_weight, tile, kernel_row, tap, MASK_CHANNELS, MASK_KERNEL, 1, BLOCK_K, PRECISION
                     )
+    return product, masked
+
+
+@triton.jit
+def _convolution(
+    x,
+    weight,
+    u,
+    mask_weight,
+    scalars,
+    alpha,
+    given,
+    scale,
+    shift,
+    y,
+    features,
+    m,
+    attention,
+    updated,
+    sums,
+    order,
+    kinds,
+    constant,
+    positions,
+    given_positions,
+    height,
+    width,
+    outputs,
+    slope,
+    CHANNELS: tl.constexpr,
+    MASK_CHANNELS: tl.constexpr,
+    THIN: tl.constexpr,
+    MASK_KERNEL: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """One tile of one encoder layer. A pointer that is None switches off, when compiled, what it would hold or what it leads to.
+
+    x         the features' half: y and, with ``features``, the bare convolution; its map is the mask's half, ``given`` or none
+    u         the mask's half: any of m, attention (g_A(m)) and updated (g_M(m))
+    scale     with shift, the folded BatchNorm
+    sums      [2, blocks of positions, outputs]: the product of features and map by ``store_block_sums``
+    order     with kinds and constant, the positions by kind, as ``lbam_fast.ops.regions`` has them: a block of one kind, 0 or the
+              constant, takes no product of the mask's half
+    CHANNELS  of x, and MASK_CHANNELS of u; 0 without it. Both are alike unless THIN
+    """
+    tiles = tl.cdiv(outputs, BLOCK_N)
+    block = tl.program_id(0) // tiles
+    position = block * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    output = (tl.program_id(0) % tiles) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    if order is not None:
+        first_kind = tl.load(kinds + block * BLOCK_M)
+        last_kind = tl.load(kinds + tl.minimum((block + 1) * BLOCK_M, positions) - 1)
+        position = tl.load(order + position, mask=position < positions, other=positions)
+    columns = width // 2
+    area = (height // 2) * columns
+    image = position // area
+    row = tl.where(position < positions, position % area // columns, -2)
+    column = position % columns
+    product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+    masked = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+    tile = (image, row, column, output, height, width, outputs)
+    if order is None:
+        product, masked = _both(
+            product, masked, x, weight, u, mask_weight, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
+        )
+    elif (first_kind == last_kind) & (first_kind != MIXED):
+        product, masked = _both(
+            product, masked, x, weight, None, None, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
+        )
+        masked += tl.where(first_kind == KNOWN, tl.load(constant + output, mask=output < outputs, other=0.0), 0.0)
+    else:
+        product, masked = _both(
+            product, masked, x, weight, u, mask_weight, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
+        )
 
     inside = (position < positions) & (output < outputs)
     at = position.to(tl.int64) * outputs + output
@@ -135,17 +183,23 @@ def _convolution(
             tl.store(attention + at, known.to(attention.dtype.element_ty), mask=inside)
         if updated is not None:
             tl.store(updated + at, mask_update(masked, tl.load(alpha)).to(updated.dtype.element_ty), mask=inside)
-    else:
+    elif given is not None:
         place = (position % given_positions).to(tl.int64) * outputs + output
         known = tl.load(given + place, mask=inside, other=0.0).to(tl.float32)
     if x is not None:
         if features is not None:
             tl.store(features + at, product.to(features.dtype.element_ty), mask=inside)
-        product *= known
+        if u is not None or given is not None:
+            product *= known
+        if sums is not None:
+            count = tl.minimum(positions - block * BLOCK_M, BLOCK_M)
+            channel = tl.program_id(0) % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
+            store_block_sums(sums, product, inside, count, block, tl.cdiv(positions, BLOCK_M), channel, outputs)
         if scale is not None:
             by = tl.load(scale + output, mask=output < outputs, other=0.0).to(tl.float32)
             product = product * by + tl.load(shift + output, mask=output < outputs, other=0.0).to(tl.float32)
-        tl.store(y + at, activation(product, slope).to(y.dtype.element_ty), mask=inside)
+        if y is not None:
+            tl.store(y + at, activation(product, slope).to(y.dtype.element_ty), mask=inside)
 
 
 class Tile(NamedTuple):
@@ -182,10 +236,52 @@ def forward_attention(
     slope: float,
     update: bool,
     keep: bool,
+    order: Tensor | None = None,
+    kinds: Tensor | None = None,
+    constant: Tensor | None = None,
     *,
     tf32: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Both convolutions of an encoder layer in one pass: (y, g_M(m), F, m), the last two with ``keep``; absent ones are empty."""
+    x, u, weight, mask_weight = _pair(x, u, weight, mask_weight)
+    y, updated, features, m = (_result(x, weight, wanted) for wanted in (True, update, keep, keep))
+    _launch(
+        x,
+        weight,
+        u,
+        mask_weight,
+        slope,
+        tf32,
+        scalars=scalars,
+        alpha=alpha,
+        scale=scale,
+        shift=shift,
+        y=y,
+        updated=updated,
+        features=features,
+        m=m,
+        order=order,
+        kinds=kinds,
+        constant=constant,
+    )
+    return y, updated, features, m
+
+
+def forward_statistics(
+    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor, *, tf32: bool = False
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both convolutions and, in the same pass, the mean and biased variance [C] of ``F * g_A(m)``: (F, m, mean, variance)."""
+    x, u, weight, mask_weight = _pair(x, u, weight, mask_weight)
+    features, m = _result(x, weight, True), _result(u, mask_weight, True)
+    positions = features.numel() // features.shape[1]
+    block = _plan(x, u, weight, tf32)[1].block_m
+    sums = scalars.new_empty((2, triton.cdiv(positions, block), features.shape[1]))
+    _launch(x, weight, u, mask_weight, 1.0, tf32, scalars=scalars, features=features, m=m, sums=sums)
+    return features, m, *mean_and_variance(sums, blocks_of(positions, block, sums.device))
+
+
+def _pair(x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The operands of both halves in channels_last, once they are known to fit."""
     if x.shape[0] != u.shape[0] or x.shape[2:] != u.shape[2:]:
         raise ValueError(f"x and u must be alike in batch, height and width, not {tuple(x.shape)} and {tuple(u.shape)}")
     if x.shape[1] != u.shape[1] and max(x.shape[1], u.shape[1]) > MOST_THIN:
@@ -196,22 +292,37 @@ def forward_attention(
         raise ValueError(f"both filters must have equally many outputs, not {weight.shape[0]} and {mask_weight.shape[0]}")
     x, weight = _operands(x, weight, (4,))
     u, mask_weight = _operands(u, mask_weight, (3, 4))
-    y, updated, features, m = (_result(x, weight, wanted) for wanted in (True, update, keep, keep))
-    norm = {"scale": scale, "shift": shift}
-    _launch(
-        x, weight, u, mask_weight, slope, tf32, scalars=scalars, alpha=alpha, **norm, y=y, updated=updated, features=features, m=m
-    )
-    return y, updated, features, m
+    return x, u, weight, mask_weight
 
 
 def mask_attention(
-    u: Tensor, weight: Tensor, scalars: Tensor, alpha: Tensor, update: bool, keep: bool, *, tf32: bool = False
+    u: Tensor,
+    weight: Tensor,
+    scalars: Tensor,
+    alpha: Tensor,
+    update: bool,
+    keep: bool,
+    order: Tensor | None = None,
+    kinds: Tensor | None = None,
+    constant: Tensor | None = None,
+    *,
+    tf32: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A mask convolution: (g_A(m), g_M(m), m); with ``keep`` m in place of the map; absent ones are empty."""
     u, weight = _operands(u, weight, (3, 4))
     attention, updated, m = (_result(u, weight, wanted) for wanted in (not keep, update, keep))
-    _launch(None, None, u, weight, 1.0, tf32, scalars=scalars, alpha=alpha, attention=attention, updated=updated, m=m)
+    results = {"attention": attention, "updated": updated, "m": m}
+    skipping = {"order": order, "kinds": kinds, "constant": constant}
+    _launch(None, None, u, weight, 1.0, tf32, scalars=scalars, alpha=alpha, **results, **skipping)
     return attention, updated, m
+
+
+def convolution(x: Tensor, weight: Tensor, *, tf32: bool = False) -> Tensor:
+    """The bare convolution."""
+    x, weight = _operands(x, weight, (4,))
+    features = _result(x, weight, True)
+    _launch(x, weight, None, None, 1.0, tf32, y=features)
+    return features
 
 
 def features_with_map(
@@ -257,15 +368,14 @@ def _launch(
     """Run the kernel; ``others`` are its remaining tensors by name, of which empty ones count as absent."""
     each, filters = (u, mask_weight) if x is None else (x, weight)
     batch, _, height, width = each.shape
-    outputs, positions = filters.shape[0], batch * (height // 2) * (width // 2)
+    outputs, positions = filters.shape[0], _positions(each)
     if positions == 0:
         return
     tensors = {"x": x, "weight": weight, "u": u, "mask_weight": mask_weight, **others}
     present = {name: tensor for name, tensor in tensors.items() if tensor is not None and tensor.numel() > 0}
-    precision = _HALF.get(each.dtype, "tf32" if tf32 else "fp32")
+    precision, tile = _plan(x, u, filters, tf32)
     channels, mask_channels = (0 if half is None else half.shape[1] for half in (x, u))
     mask_kernel = 4 if mask_weight is None else mask_weight.shape[2]
-    tile = choose_tile(precision, channels, mask_channels, positions, outputs)
     with torch.cuda.device_of(each):
         _convolution[(triton.cdiv(positions, tile.block_m) * triton.cdiv(outputs, tile.block_n),)](
             **{name: present.get(name) for name in _TENSORS},
@@ -279,6 +389,18 @@ def _launch(
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
         )
+
+
+def _positions(x: Tensor) -> int:
+    return x.shape[0] * (x.shape[2] // 2) * (x.shape[3] // 2)
+
+
+def _plan(x: Tensor | None, u: Tensor | None, weight: Tensor, tf32: bool) -> tuple[str, Tile]:
+    """The precision and the tile of a launch with these halves."""
+    each = u if x is None else x
+    precision = _HALF.get(each.dtype, "tf32" if tf32 else "fp32")
+    channels, mask_channels = (0 if half is None else half.shape[1] for half in (x, u))
+    return precision, choose_tile(precision, channels, mask_channels, _positions(each), weight.shape[0])
 
 
 def _constants(tile: Tile, precision: str, channels: int, mask_channels: int, mask_kernel: int) -> dict[str, int | str]:
@@ -298,26 +420,35 @@ _HALF = {torch.float16: "fp16", torch.bfloat16: "bf16"}
 _FEATURES = ("x", "weight", "y")
 _MASK = ("u", "mask_weight", "scalars", "alpha")
 _NORM = ("scale", "shift")
-_TENSORS = (*_FEATURES, *_MASK, *_NORM, "given", "features", "m", "attention", "updated")
+_REGIONS = ("order", "kinds", "constant")
+_TENSORS = (*_FEATURES, *_MASK, *_NORM, *_REGIONS, "given", "features", "m", "attention", "updated", "sums")
 _SIZES = ("positions", "given_positions", "height", "width", "outputs")
+
+_TYPES = {**dict.fromkeys((*_MASK[2:], *_NORM, "constant", "sums"), "*fp32"), "order": "*i32", "kinds": "*u8"}
 
 _FORMS: dict[str, tuple[str, ...]] = {
     "attention": (*_FEATURES, *_MASK, "updated"),
     "attention-affine": (*_FEATURES, *_MASK, "updated", *_NORM),
     "attention-keep": (*_FEATURES, *_MASK, "updated", "features", "m"),
+    "attention-skip": (*_FEATURES, *_MASK, "updated", *_REGIONS),
+    "statistics": (*_FEATURES[:2], *_MASK[:3], "features", "m", "sums"),
     "maps": (*_MASK, "updated", "attention"),
     "maps-keep": (*_MASK, "updated", "m"),
+    "maps-skip": (*_MASK, "updated", "attention", *_REGIONS),
+    "bare": _FEATURES,
     "given": (*_FEATURES, "given"),
     "given-affine": (*_FEATURES, "given", *_NORM),
 }
 """What is launched, and the tensors that it has."""
+
+_NOT_FIRST = ("attention-affine", "given-affine", "statistics", "attention-skip", "maps-skip", "bare")
 
 
 def _shipped(form: str, precision: str, channels: int, mask_channels: int, positions: int, outputs: int) -> Shipped:
     present = _FORMS[form]
     channels, mask_channels = channels if "x" in present else 0, mask_channels if "u" in present else 0
     tile = choose_tile(precision, channels, mask_channels, positions, outputs)
-    pointers = {name: "*fp32" if name in (*_MASK[2:], *_NORM) else f"*{DTYPES[precision]}" for name in present}
+    pointers = {name: _TYPES.get(name, f"*{DTYPES[precision]}") for name in present}
     return Shipped(
         name=f"convolution-{form}-{precision}-{channels}-{mask_channels}-{tile.block_m}",
         kernel=_convolution,
@@ -339,6 +470,6 @@ SHIPPED: tuple[Shipped, ...] = tuple(
     for form in _FORMS
     for precision in DTYPES
     for sizes in ((4, 1, 65536, 64), (64, 64, 65536, 128), (512, 512, 1024, 512))
-    if not ("affine" in form and sizes[0] == 4)
+    if not (sizes[0] == 4 and form in _NOT_FIRST)
 )
 """The first layer, which has no BatchNorm, a wide one of many positions and a deep one of few."""

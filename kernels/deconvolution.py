@@ -17,8 +17,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .formulas import activation
+from .formulas import activation, attention_map
 from .shipped import DTYPES, Shipped
+from .sums import blocks_of, mean_and_variance, store_block_sums
 
 
 class Block(NamedTuple):
@@ -41,6 +42,9 @@ BLOCKS["bf16"] = BLOCKS["fp16"]
 THIN_BLOCKS = {"fp32": Block(64, 16, 16, 4, 2), "tf32": Block(64, 16, 32, 4, 2), "fp16": Block(64, 16, 64, 4, 2)}
 """For 3 output channels in 4 phases: 12, padded."""
 THIN_BLOCKS["bf16"] = THIN_BLOCKS["fp16"]
+
+BARE = "bare"
+"""The form of the last layer's output without a function."""
 
 ENOUGH_PROGRAMS = 64
 """With fewer, about half of a large GPU, smaller blocks are worth their extra loads."""
@@ -67,40 +71,49 @@ def reverse_attention(
     tf32: bool = False,
 ) -> Tensor:
     """``leaky(scale * deconvolution * attention + shift)`` of one or two inputs; a map of batch 1 serves every picture."""
-    skip, own, skip_weight, own_weight = _inputs(skip, own, skip_weight, own_weight)
-    if scale is None or shift is None:
-        scale = shift = None
-    y = _output(own, own_weight)
+    inputs = _inputs(skip, own, skip_weight, own_weight)
+    y = _output(inputs.own, inputs.own_weight)
     if attention.shape[0] not in (1, y.shape[0]) or attention.shape[1:] != y.shape[1:]:
         raise ValueError(f"a map of shape {tuple(attention.shape)} does not fit a result of shape {tuple(y.shape)}")
-    batch, channels_own, height, width = own.shape
-    positions, channels_out = batch * height * width, own_weight.shape[1]
-    precision = _precision(own, tf32)
-    block = block_for(precision, positions, channels_out)
-    with torch.cuda.device_of(own):
-        _reverse_attention[(_programs(block, positions, channels_out),)](
-            y,
-            own,
-            skip,
-            own_weight,
-            skip_weight,
-            attention.contiguous(memory_format=torch.channels_last),
-            scale,
-            shift,
-            float(slope),
-            0 if skip is None else skip.shape[1],
-            channels_own,
-            channels_out,
-            positions,
-            height,
-            width,
-            int(attention.shape[0] == batch),
-            **_constants(precision, block),
-            BLOCK_OUT=block.channels_out,
-            num_warps=block.num_warps,
-            num_stages=block.num_stages,
-        )
+    if scale is None or shift is None:
+        scale = shift = None
+    _launch(inputs, y, slope, tf32, attention=attention, scale=scale, shift=shift)
     return y
+
+
+def deconvolution(
+    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, *, tf32: bool = False
+) -> Tensor:
+    """The bare transposed convolution of one or two inputs."""
+    if own_weight.shape[1] == 3:
+        return reconstruct(skip, own, skip_weight, own_weight, BARE, None, None, tf32=tf32)
+    inputs = _inputs(skip, own, skip_weight, own_weight)
+    y = _output(inputs.own, inputs.own_weight)
+    _launch(inputs, y, 1.0, tf32)
+    return y
+
+
+def reverse_statistics(
+    skip: Tensor | None,
+    own: Tensor,
+    skip_weight: Tensor | None,
+    own_weight: Tensor,
+    m: Tensor,
+    scalars: Tensor,
+    *,
+    tf32: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The transposed convolution ``F`` and, in the same pass, the mean and biased variance [C] of ``F * g_A(m)``."""
+    inputs = _inputs(skip, own, skip_weight, own_weight)
+    y = _output(inputs.own, inputs.own_weight)
+    if m.shape != y.shape:
+        raise ValueError(f"m of shape {tuple(m.shape)} does not fit a result of shape {tuple(y.shape)}")
+    positions, channels_out = _positions(inputs.own), y.shape[1]
+    block = block_for(_precision(inputs.own, tf32), positions, channels_out).positions
+    counts = blocks_of(positions, block, y.device).repeat(4)
+    sums = scalars.new_empty((2, len(counts), channels_out))
+    _launch(inputs, y, 1.0, tf32, m=m, scalars=scalars, sums=sums)
+    return y, *mean_and_variance(sums, counts)
 
 
 def reconstruct(
@@ -114,9 +127,9 @@ def reconstruct(
     *,
     tf32: bool = False,
 ) -> Tensor:
-    """The last transposed convolution in [0, 1]; with an image and its mask, pasted: ``image`` where ``mask`` is 1. A mask of
-    batch 1 serves every image."""
-    skip, own, skip_weight, own_weight = _inputs(skip, own, skip_weight, own_weight)
+    """The last transposed convolution in [0, 1], in the form BARE as it is; with an image and its mask, pasted: ``image`` where
+    ``mask`` is 1. A mask of batch 1 serves every image."""
+    own, own_weight, skip, skip_weight = _inputs(skip, own, skip_weight, own_weight)
     y = _output(own, own_weight)
     batch, channels_own, height, width = own.shape
     if y.shape[1] != 3:
@@ -155,19 +168,26 @@ def reconstruct(
     return y
 
 
-def _inputs(
-    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor
-) -> tuple[Tensor | None, Tensor, Tensor | None, Tensor]:
-    """All in channels_last, once they are known to fit; None for both of ``skip`` where one is missing."""
+class _Inputs(NamedTuple):
+    """Both inputs and their rows of the filter, in channels_last; ``skip`` may be missing."""
+
+    own: Tensor
+    own_weight: Tensor
+    skip: Tensor | None
+    skip_weight: Tensor | None
+
+
+def _inputs(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor) -> _Inputs:
+    """Once they are known to fit."""
     own, own_weight = _operands(own, own_weight)
     if skip is None or skip_weight is None:
-        return None, own, None, own_weight
+        return _Inputs(own, own_weight, None, None)
     skip, skip_weight = _operands(skip, skip_weight)
     if skip.dtype != own.dtype or skip.shape[0] != own.shape[0] or skip.shape[2:] != own.shape[2:]:
         raise ValueError(f"inputs of shapes {tuple(skip.shape)} and {tuple(own.shape)}, {skip.dtype} and {own.dtype}, do not fit")
     if skip_weight.shape[1] != own_weight.shape[1]:
         raise ValueError(f"both filters must have equally many outputs, not {skip_weight.shape[1]} and {own_weight.shape[1]}")
-    return skip, own, skip_weight, own_weight
+    return _Inputs(own, own_weight, skip, skip_weight)
 
 
 def _operands(x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,6 +203,43 @@ def _output(own: Tensor, weight: Tensor) -> Tensor:
     batch, _, height, width = own.shape
     shape = (batch, weight.shape[1], 2 * height, 2 * width)
     return torch.empty(shape, dtype=own.dtype, device=own.device, memory_format=torch.channels_last)
+
+
+def _launch(inputs: _Inputs, y: Tensor, slope: float, tf32: bool, **others: Tensor | None) -> None:
+    """Run the kernel of all layers but the last; ``others`` are its remaining tensors by name."""
+    batch, channels_own, height, width = inputs.own.shape
+    positions, channels_out = _positions(inputs.own), y.shape[1]
+    if positions == 0:
+        return
+    precision = _precision(inputs.own, tf32)
+    block = block_for(precision, positions, channels_out)
+    by_position = {
+        name: None if others.get(name) is None else others[name].contiguous(memory_format=torch.channels_last)
+        for name in ("attention", "m")
+    }
+    with torch.cuda.device_of(y):
+        _reverse_attention[(_programs(block, positions, channels_out),)](
+            y=y,
+            **inputs._asdict(),
+            **by_position,
+            **{name: others.get(name) for name in ("scalars", "sums", "scale", "shift")},
+            slope=float(slope),
+            channels_skip=0 if inputs.skip is None else inputs.skip.shape[1],
+            channels_own=channels_own,
+            channels_out=channels_out,
+            positions=positions,
+            height=height,
+            width=width,
+            map_per_image=int(by_position["attention"] is not None and by_position["attention"].shape[0] == batch),
+            **_constants(precision, block),
+            BLOCK_OUT=block.channels_out,
+            num_warps=block.num_warps,
+            num_stages=block.num_stages,
+        )
+
+
+def _positions(x: Tensor) -> int:
+    return x.shape[0] * x.shape[2] * x.shape[3]
 
 
 _PRECISIONS = {torch.float32: "fp32", torch.float16: "fp16", torch.bfloat16: "bf16"}
@@ -276,6 +333,9 @@ def _reverse_attention(
     own_weight,
     skip_weight,
     attention,
+    m,
+    scalars,
+    sums,
     scale,
     shift,
     slope,
@@ -294,7 +354,9 @@ def _reverse_attention(
     """One phase of a block of positions and of output channels; the phases and channels of the same positions run side by side.
 
     skip, scale    None switches them off, with skip_weight and shift
-    map_per_image  0 where one map serves all images, else 1
+    attention      the map, or None; map_per_image is 0 where one map serves all images, else 1
+    sums           with m and scalars, [2, phases and their blocks of positions, channels_out]: the product of result and map by
+                   ``store_block_sums``
     """
     program, blocks_out = tl.program_id(0), tl.cdiv(channels_out, BLOCK_OUT)
     down, right = program % 4 // 2, program % 2
@@ -310,13 +372,30 @@ def _reverse_attention(
 
     row, column, height, width = 2 * row + down, 2 * column + right, 2 * height, 2 * width
     inside = (position < positions)[:, None] & (output < channels_out)[None, :]
-    on_map = _place(image * map_per_image, row, column, height, width) * channels_out
-    result *= tl.load(attention + on_map[:, None] + output[None, :], mask=inside, other=0.0).to(tl.float32)
+    place = _place(image, row, column, height, width)[:, None] * channels_out + output[None, :]
+    if attention is not None:
+        on_map = _place(image * map_per_image, row, column, height, width)[:, None] * channels_out + output[None, :]
+        result *= tl.load(attention + on_map, mask=inside, other=0.0).to(tl.float32)
+    if sums is not None:
+        level = tl.load(m + place, mask=inside, other=0.0).to(tl.float32)
+        g = attention_map(level, tl.load(scalars), tl.load(scalars + 1), tl.load(scalars + 2), tl.load(scalars + 3))
+        blocks = tl.cdiv(positions, BLOCK_POSITIONS)
+        block = program // 4 // blocks_out
+        number = program % 4 * blocks + block
+        store_block_sums(
+            sums,
+            result * g,
+            inside,
+            tl.minimum(positions - block * BLOCK_POSITIONS, BLOCK_POSITIONS),
+            number,
+            4 * blocks,
+            output,
+            channels_out,
+        )
     if scale is not None:
         result *= tl.load(scale + output, mask=output < channels_out, other=0.0).to(tl.float32)[None, :]
         result += tl.load(shift + output, mask=output < channels_out, other=0.0).to(tl.float32)[None, :]
-    place = _place(image, row, column, height, width) * channels_out
-    tl.store(y + place[:, None] + output[None, :], activation(result, slope).to(y.dtype.element_ty), mask=inside)
+    tl.store(y + place, activation(result, slope).to(y.dtype.element_ty), mask=inside)
 
 
 @triton.jit
@@ -371,8 +450,9 @@ def _reconstruct(
     result = _add_thin(result, own, own_weight, tile, lanes, channels_own, PRECISION, BLOCK_IN)
     if skip is not None:
         result = _add_thin(result, skip, skip_weight, tile, lanes, channels_skip, PRECISION, BLOCK_IN)
-    bell = tl.exp(-2 * tl.abs(result))
-    result = (tl.where(result < 0, bell, 1.0) if FORM == "tanh" else 1 - bell) / (1 + bell)
+    if FORM != "bare":
+        bell = tl.exp(-2 * tl.abs(result))
+        result = (tl.where(result < 0, bell, 1.0) if FORM == "tanh" else 1 - bell) / (1 + bell)
     result = result.to(y.dtype.element_ty)
 
     number, row, column = number[:, None], 2 * row[:, None] + down[None, :], 2 * column[:, None] + right[None, :]
@@ -385,9 +465,10 @@ def _reconstruct(
     tl.store(y + place, result, mask=inside)
 
 
+_OPTIONAL = ("attention", "m", "scalars", "sums", "scale", "shift")
 _CHANNELS = ("channels_skip", "channels_own", "channels_out")
 _TYPES = {
-    **{"scale": "*fp32", "shift": "*fp32", "slope": "fp32"},
+    **{"scalars": "*fp32", "sums": "*fp32", "scale": "*fp32", "shift": "*fp32", "slope": "fp32"},
     **dict.fromkeys((*_CHANNELS, "positions", "height", "width", "map_per_image", "mask_per_image"), "i32"),
 }
 
@@ -411,13 +492,25 @@ def _entry(
     )
 
 
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "reverse": ("attention",),
+    "reverse-affine": ("attention", "scale", "shift"),
+    "statistics": ("m", "scalars", "sums"),
+    "bare": (),
+}
+"""What is launched, and the optional tensors that it has."""
+
+
 def _shipped() -> Iterator[Shipped]:
-    for precision, two, affine in product(DTYPES, (False, True), (False, True)):
-        name = "reverse" + "-two" * two + "-affine" * affine
-        absent = (() if two else ("skip", "skip_weight")) + (() if affine else ("scale", "shift"))
+    for (form, options), precision, two in product(_OPTIONS.items(), DTYPES, (False, True)):
+        present = (*options, "skip", "skip_weight") if two else options
+        absent = tuple(name for name in ("skip", "skip_weight", *_OPTIONAL) if name not in present)
         for block in BLOCKS[precision]:
+            name = form + "-two" * two
             yield _entry(_reverse_attention, name, precision, block, absent, {"BLOCK_OUT": block.channels_out})
-    for (precision, block), form, pasted in product(THIN_BLOCKS.items(), ("tanh", "abs"), (False, True)):
+    for (precision, block), form, pasted in product(THIN_BLOCKS.items(), ("tanh", "abs", BARE), (False, True)):
+        if form == BARE and pasted:
+            continue
         name = form + "-pasted" * pasted
         yield _entry(_reconstruct, name, precision, block, () if pasted else ("image", "mask"), {"FORM": form})
 

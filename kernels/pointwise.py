@@ -88,17 +88,21 @@ def _store_channel_sum(sums, index: tl.constexpr, values, block, columns, channe
 def attend_kernel(
     features, m, scalars, alpha, scale, shift, slope, y, u, positions, channels, BLOCK_P: tl.constexpr, BLOCK_C: tl.constexpr
 ):
-    """``y`` and, unless it is None, ``u``. Axis 1 of the grid counts the parts of ``features`` that share ``m``."""
+    """Those of ``y`` and ``u`` that are not None; without ``features``, ``y`` is the map. Axis 1 of the grid counts the parts of
+    ``features`` that share ``m``."""
     block, columns = _place(channels, BLOCK_C)
     offsets, inside = _tile(block, columns, positions, channels, BLOCK_P)
     part = tl.program_id(1)
     own = part.to(tl.int64) * positions * channels + offsets
     a, mu, gamma_l, gamma_r = _load_scalars(scalars)
     level = _load(m, offsets, inside)
-    result = _load(features, own, inside) * attention_map(level, a, mu, gamma_l, gamma_r)
-    if scale is not None:
-        result = result * _load_row(scale, columns, channels) + _load_row(shift, columns, channels)
-    tl.store(y + own, activation(result, slope), mask=inside)
+    if y is not None:
+        result = attention_map(level, a, mu, gamma_l, gamma_r)
+        if features is not None:
+            result *= _load(features, own, inside)
+        if scale is not None:
+            result = result * _load_row(scale, columns, channels) + _load_row(shift, columns, channels)
+        tl.store(y + own, activation(result, slope), mask=inside)
     if u is not None:
         tl.store(u + offsets, mask_update(level, tl.load(alpha)), mask=inside & (part == 0))
 
@@ -233,25 +237,35 @@ def attend(
         raise ValueError(f"m is {tuple(m.shape)}: expected the shape of features, {tuple(features.shape)}, or that with batch 1")
     features, m = _channels_last(features), _channels_last(m)
     y, u = torch.empty_like(features), torch.empty_like(m) if update else None
-    parts = len(features) // len(m)
-    share = _share(m, _TILE, programs=None)
-    with torch.cuda.device_of(features):
-        attend_kernel[(share.programs, parts)](
-            features,
-            m,
-            scalars,
-            alpha,
-            scale,
-            shift,
-            slope,
-            y,
-            u,
-            share.positions,
-            share.channels,
-            **share.blocks,
-            num_warps=_WARPS,
-        )
+    _launch_attend(features, m, scalars, alpha, scale, shift, slope, y, u, parts=len(features) // len(m))
     return y, m.new_empty(0) if u is None else u
+
+
+def maps(m: Tensor, scalars: Tensor, alpha: Tensor, attention: bool, update: bool) -> tuple[Tensor, Tensor]:
+    """``g_A(m)`` and ``g_M(m)``, those that are wanted."""
+    m = _channels_last(m)
+    y, u = (torch.empty_like(m) if wanted else None for wanted in (attention, update))
+    if attention or update:
+        _launch_attend(None, m, scalars, alpha, None, None, 1.0, y, u, parts=1)
+    return m.new_empty(0) if y is None else y, m.new_empty(0) if u is None else u
+
+
+def _launch_attend(
+    features: Tensor | None,
+    m: Tensor,
+    scalars: Tensor,
+    alpha: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    slope: float,
+    y: Tensor | None,
+    u: Tensor | None,
+    parts: int,
+) -> None:
+    share = _share(m, _TILE, programs=None)
+    given = features, m, scalars, alpha, scale, shift, slope, y, u, share.positions, share.channels
+    with torch.cuda.device_of(m):
+        attend_kernel[(share.programs, parts)](*given, **share.blocks, num_warps=_WARPS)
 
 
 def attend_backward(
@@ -384,6 +398,9 @@ _FORMS = (
     ("attend_affine", attend_kernel, _TILE, ("u",)),
     ("attend_update", attend_kernel, _TILE, _AFFINE),
     ("attend_affine_update", attend_kernel, _TILE, ()),
+    ("maps", attend_kernel, _TILE, ("features", *_AFFINE)),
+    ("map", attend_kernel, _TILE, ("features", "u", *_AFFINE)),
+    ("update", attend_kernel, _TILE, ("features", "y", *_AFFINE)),
     ("attend_backward", backward_kernel, _SUMMING_TILE, ("dsum", "dsquares", "mean", "du", *_AFFINE)),
     ("attend_affine_backward", backward_kernel, _SUMMING_TILE, ("dsum", "dsquares", "mean", "du")),
     ("attend_update_backward", backward_kernel, _SUMMING_TILE, ("dsum", "dsquares", "mean", *_AFFINE)),

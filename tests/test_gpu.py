@@ -6,6 +6,7 @@ from networks import images, masks, network
 
 import lbam_fast
 from lbam_fast import ops
+from lbam_fast.model import fused
 from lbam_fast.ops import routes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device")]
@@ -98,7 +99,9 @@ def test_two_backward_passes_agree_to_the_bit(route):
     assert all(torch.equal(p, q) for p, q in zip(*found, strict=True))
 
 
-def test_a_cuda_graph_replays_with_new_inputs():
+@pytest.mark.parametrize("skip_from", [0, fused.SKIP_FROM])
+def test_a_cuda_graph_replays_with_new_inputs(skip_from, monkeypatch):
+    monkeypatch.setattr(fused, "SKIP_FROM", skip_from)
     model = on_gpu("official")
     image, mask = pictures()
     new_image, new_mask = image.flip(0).clone(), mask.flip(0).clone()
@@ -116,6 +119,17 @@ def test_a_cuda_graph_replays_with_new_inputs():
         mask.copy_(new_mask)
         graph.replay()
     assert torch.allclose(output, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_leaving_out_what_is_known_changes_nothing(preset, dtype, monkeypatch):
+    model = on_gpu(preset)
+    image, mask = pictures()
+    with torch.no_grad(), in_dtype(dtype):
+        whole = model(image, mask)
+        monkeypatch.setattr(fused, "SKIP_FROM", 0)
+        assert torch.allclose(model(image, mask), whole, rtol=0, atol=1e-5 if dtype == torch.float32 else 2e-2)
 
 
 def test_training_with_a_grad_scaler_lowers_the_loss():

@@ -82,7 +82,8 @@ def check(results: Sequence[Tensor], eagers: Sequence[Tensor], references: Seque
     for result, plain, reference in zip(results, eagers, references, strict=True):
         assert result.shape == reference.shape and result.dtype == plain.dtype
         if reference.numel():
-            assert result.is_contiguous(memory_format=torch.channels_last) and result.isfinite().all()
+            assert result.dim() < 4 or result.is_contiguous(memory_format=torch.channels_last)
+            assert result.isfinite().all()
             slack = SLACK * reference.abs().max()
             assert (result - reference).abs().max() <= 2 * (plain - reference).abs().max() + slack
 
@@ -155,6 +156,46 @@ def test_mask_filters_of_3x3(x_channels, u_channels, dtype):
     case = layer(x_channels, 8, batch=3, u_channels=u_channels, mask_kernel=3)
     check_forward(case, dtype, keep=True)
     check_mask(case, dtype)
+
+
+def statistics(case: Layer, ops) -> tuple[Tensor, ...]:
+    return ops.forward_statistics(case.x, case.u, case.weight, case.mask_weight, case.scalars)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("channels", "outputs", "batch", "height", "width"),
+    [
+        (8, 16, 3, 8, 12),
+        (4, 8, 3, 20, 30),
+        (16, 72, 1, 2, 2),
+    ],  # within a block, over several of which the last is short, one value
+)
+def test_statistics(channels, outputs, batch, height, width, dtype):
+    case = layer(channels, outputs, batch, height, width)
+    check(*(statistics(each, ops) for each, ops in ((case.to(dtype), convolution), (case.to(dtype), eager), (case, eager))))
+
+
+def test_statistics_far_from_zero():
+    """A mean that is large beside the spread, where a sum of squares would lose all digits."""
+    case = layer(8, 8, 3, 20, 30, kind="known")
+    case = replace(case, x=1000 + case.x / 100, weight=case.weight.abs())
+    low, exact = statistics(case.to(torch.float32), convolution), statistics(case, eager)
+    assert (low[3] - exact[3]).abs().max() < 1e-3 * exact[3].abs().max()
+
+
+def test_blocks_counted_wrongly_are_noticed(monkeypatch):
+    monkeypatch.setattr(convolution, "blocks_of", lambda values, block, device: torch.full((-(-values // block),), float(block)))
+    with pytest.raises(AssertionError):
+        test_statistics(4, 8, 3, 20, 30, torch.float32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("channels", [3, 8])
+def test_bare_convolution(channels, dtype):
+    case = layer(channels, 16, batch=3)
+    low = case.to(dtype)
+    check(*([ops.convolution(each.x, each.weight)] for each, ops in ((low, convolution), (low, eager), (case, eager))))
 
 
 def eager_with_map(case: Layer, attention: Tensor) -> Tensor:

@@ -100,6 +100,47 @@ def check(name: str, arguments: Arguments, dtype: torch.dtype) -> Tensor:
     return got
 
 
+BARE = {
+    "one_input": reverse_case(3, 0, 4, 8, 3, 5)[:4],
+    "two_inputs": reverse_case(1, 32, 16, 8, 5, 4)[:4],
+    "picture": reconstruct_case(3, 8, 4, 5, 4)[:4],
+}
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", BARE)
+def test_deconvolution(case: str, dtype: torch.dtype) -> None:
+    check("deconvolution", BARE[case], dtype)
+
+
+def statistics_errors(arguments: Arguments, dtype: torch.dtype) -> list[float]:
+    """As ``excess``, of all three results."""
+    rounded = cast(arguments, dtype)
+    exact, plain = (eager.reverse_statistics(*cast(rounded, each)) for each in (torch.float64, dtype))
+    errors = []
+    for got, right, lossy in zip(deconvolution.reverse_statistics(*rounded), exact, plain, strict=True):
+        assert got.shape == right.shape and got.dtype == lossy.dtype
+        allowed = 2 * (lossy.double() - right).abs().max() + 2e-5 * right.abs().max()
+        errors.append(float((got.double() - right).abs().max() / allowed))
+    return errors
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("sizes", [(3, 0, 4, 8, 3, 5), (1, 32, 16, 40, 10, 13), (1, 8, 8, 4, 1, 1)])
+def test_reverse_statistics(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
+    *inputs, attention, _, _, _ = reverse_case(*sizes, map_batch=sizes[0])
+    scalars = torch.tensor([1.5, 1.1, 1.2, 0.7], dtype=torch.float64)
+    assert max(statistics_errors((*inputs, attention, scalars), dtype)) <= 1
+
+
+def test_blocks_counted_wrongly_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        deconvolution, "blocks_of", lambda values, block, device: torch.full((-(-values // block),), float(block))
+    )
+    with pytest.raises(AssertionError):
+        test_reverse_statistics((1, 32, 16, 40, 10, 13), torch.float32)
+
+
 REVERSE = {
     "one_position": reverse_case(1, 0, 16, 16, 1, 1),
     "one_position_two_inputs": reverse_case(3, 8, 16, 32, 1, 1, affine=True),

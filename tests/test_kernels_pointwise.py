@@ -59,8 +59,13 @@ class Inputs(NamedTuple):
     def statistics_backward(self, op):
         return op.statistics_backward(self.dmean, self.dvariance, self.mean, *self[:3])
 
+    def maps(self, op):
+        if op is pointwise:
+            return pointwise.maps(self.m, self.scalars, self.alpha, True, self.du is not None)
+        return op.attend(torch.ones_like(self.m), self.m, self.scalars, self.alpha, None, None, 1.0, self.du is not None)
 
-FUNCTIONS = ("attend", "attend_backward", "statistics", "statistics_backward")
+
+FUNCTIONS = ("attend", "maps", "attend_backward", "statistics", "statistics_backward")
 
 
 def arrange(x: Tensor, layout: str) -> Tensor:

@@ -12,13 +12,21 @@ from networks import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lbam_fast
+from lbam_fast.kernels import convolution, deconvolution
 from lbam_fast.ops import on_triton
+from lbam_fast.ops.regions import Tracker
 from lbam_fast.ops.routes import RouteError
 
 
 @pytest.fixture(autouse=True)
-def plain_threads_stay(monkeypatch):
+def few_programs(monkeypatch):
+    """The interpreter takes its time by programs, so blocks are large here; the shipped ones have tests of their own."""
     monkeypatch.delenv("LBAM_ROUTES", raising=False)
+    monkeypatch.setattr(convolution, "choose_tile", lambda *_: convolution.Tile(1024, 32, 16, 4, 2))
+    monkeypatch.setattr(deconvolution, "block_for", lambda *_: deconvolution.Block(1024, 32, 16, 4, 2))
+    monkeypatch.setattr(
+        deconvolution, "THIN_BLOCKS", dict.fromkeys(deconvolution.THIN_BLOCKS, deconvolution.Block(1024, 16, 16, 4, 2))
+    )
 
 
 def pictures(n=1, dtype=torch.float32):
@@ -132,21 +140,37 @@ def encoder_layer():
     return *tensors, torch.tensor([1.3, 0.4, 1.2, 0.8]), torch.tensor(0.75), None, None, 0.2, True, True
 
 
-def test_the_routes_of_an_op_agree(monkeypatch):
-    found = []
-    for name in ("kernel", "library"):
-        monkeypatch.setenv("LBAM_ROUTES", name)
-        found.append(on_triton.forward_attention(*encoder_layer()))
-    for kernel, library in zip(*found, strict=True):
-        assert torch.allclose(kernel, library, atol=1e-5)
-    u, _, weight, _, scalars, alpha, *_ = encoder_layer()
+def calls():
+    """Arguments for every op that has routes."""
+    x, u, weight, mask_weight, scalars, alpha, *rest = encoder_layer()
+    tracker = Tracker(torch.ones(1, 8, 8, 12))
+    regions = tracker.step(torch.ones(8, 8, 4, 4), alpha, x.dtype)
+    own_m, inputs = torch.randn(1, 8, 8, 12, generator=torch.Generator().manual_seed(1)), (x, u, weight, mask_weight)
+    thin = x, u, weight[:, :3], mask_weight[:, :3]
+    yield "forward_attention", (x, u, weight, mask_weight, scalars, alpha, *rest)
+    yield "forward_attention", (*inputs, scalars, alpha, *rest[:-1], False)
+    yield "forward_statistics", (*inputs, scalars)
+    yield "features_with_map", (x, weight, u[..., ::2, ::2].abs(), None, None, 0.2)
     for keep in (False, True):
-        found = []
-        for name in ("kernel", "library"):
-            monkeypatch.setenv("LBAM_ROUTES", name)
-            found.append(on_triton.mask_attention(u, weight, scalars, alpha, True, keep))
-        for kernel, library in zip(*found, strict=True):
-            assert torch.allclose(kernel, library, atol=1e-5)
+        yield "mask_attention", (u, weight, scalars, alpha, True, keep)
+    yield "mask_attention", (torch.ones_like(own_m), torch.ones(8, 8, 4, 4), scalars, alpha, True, False, *regions)
+    yield "reverse_attention", (*inputs, own_m, None, None, 0.2)
+    yield "reverse_statistics", (*inputs, own_m, scalars)
+    yield "reconstruct", (*thin, "tanh", None, None)
+    yield "convolution", (x, weight)
+    yield "deconvolution", inputs
+    yield "deconvolution", (None, u, None, weight[:, :3])
+
+
+@pytest.mark.parametrize(("name", "arguments"), [*calls()])
+def test_the_routes_of_an_op_agree(name, arguments, monkeypatch):
+    found = []
+    for route in ("kernel", "library"):
+        monkeypatch.setenv("LBAM_ROUTES", route)
+        results = getattr(on_triton, name)(*arguments)
+        found.append([results] if isinstance(results, torch.Tensor) else results)
+    for kernel, library in zip(*found, strict=True):
+        assert kernel.shape == library.shape and torch.allclose(kernel, library, rtol=1e-5, atol=1e-5)
 
 
 def test_a_route_that_does_not_exist_is_refused(monkeypatch):

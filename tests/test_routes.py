@@ -1,6 +1,7 @@
 """The choice of route by measurement: right before fast, remembered, and never half written."""
 
 import json
+import re
 import threading
 
 import pytest
@@ -52,9 +53,13 @@ def test_the_fastest_wins(tmp_path, arguments):
 
 
 @pytest.mark.parametrize("bad", [{"wrong": 1e-3}, {"wrong": float("nan")}, {"fails": True}])
-def test_a_faster_one_that_is_wrong_loses(tmp_path, arguments, bad):
+def test_a_faster_one_that_is_wrong_loses_and_is_named(tmp_path, arguments, bad):
     ways = {"quick": way("quick", **bad), "right": way("right")}
-    assert choose(Routes(tmp_path / "r.json", VERSIONS), ways, arguments, {"quick": 0.1, "right": 1.0}) == "right"
+    table = Routes(tmp_path / "r.json", VERSIONS)
+    assert choose(table, ways, arguments, {"quick": 0.1, "right": 1.0}) == "right"
+    for each in (table, Routes(table.path, VERSIONS)):
+        assert list(each.refused) == ["k, quick"]
+        assert re.search("differs from float64|RuntimeError: it does not compile", each.refused["k, quick"])
 
 
 def test_none_that_is_right_is_an_error_that_says_why(tmp_path, arguments):
@@ -74,7 +79,7 @@ def test_it_is_measured_once_and_remembered(tmp_path, arguments):
 
 
 def test_a_broken_file_is_as_good_as_none(tmp_path, arguments):
-    for contents in ("", "{", "[]", '{"format": 99}', '{"format": 1, "versions": 3, "choices": []}'):
+    for contents in ("", "{", "[]", '{"format": 99}', '{"format": 2, "versions": 3, "choices": []}'):
         path = tmp_path / "r.json"
         path.write_text(contents)
         assert choose(Routes(path, VERSIONS), {"a": way("a")}, arguments, {}) == "a"

@@ -24,12 +24,30 @@ Statistics = tuple[Tensor, Tensor, int]
 """Mean and biased variance per channel, and the number of values behind each."""
 
 NO_AFFINE: Affine = (None, None)
+NO_REGIONS = (None, None, None)
+SKIP_FROM = 512 * 512
+"""Pixels of a picture from which mask chains are followed: below, most positions see a hole's border."""
 EVERYTHING = slice(None)
 
 
 def covers(config: LBAMConfig) -> bool:
     """Whether the network can be made of the fused ops."""
     return config.attention == "gaussian" and config.mask_kernel_size == 4 and config.reverse
+
+
+def _regions(
+    tracker: ops.Tracker | None, level: int, u: Tensor, weight: Tensor, alpha: Tensor
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """What that level may skip; in the first, whose few channels cost next to nothing, all is computed."""
+    if tracker is None:
+        return NO_REGIONS
+    regions = tracker.step(weight, alpha, ops.working_dtype(u))
+    return NO_REGIONS if level == 1 else regions
+
+
+def _values(features: Tensor) -> int:
+    """Per channel."""
+    return features.numel() // features.shape[1]
 
 
 class FusedGenerator:
@@ -47,9 +65,9 @@ class FusedGenerator:
             if not self.keep:
                 return self.generate(x, self.attention_maps(mask))
             mask = mask.expand(len(x), -1, -1, -1)
-        u, skips = mask, []
+        u, skips, tracker = mask, [], self._tracker(mask)
         for level in range(1, LEVELS + 1):
-            x, u, skip = self._encode(level, x, u)
+            x, u, skip = self._encode(level, x, u, tracker)
             skips.append(skip)
         return self._decode(x, skips, self._chain(1 - mask, "reverseConv{}.", "reverseMaskConv", LEVELS - 1, self.keep))
 
@@ -71,25 +89,26 @@ class FusedGenerator:
             x = y
         return self._decode(x, skips, list(maps.reverse))
 
-    def _encode(self, level: int, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _encode(self, level: int, x: Tensor, u: Tensor, tracker: ops.Tracker | None) -> tuple[Tensor, Tensor, Tensor]:
         """The layer's output, the updated mask, and the skip for the decoder."""
         prefix, update = f"ec{level}.conv.", level < LEVELS
         weight, mask_weight = self.state[f"{prefix}conv.weight"], self._mask_filter(f"{prefix}maskConv.weight", u)
         scalars, alpha = self._scalars(prefix), self._alpha(prefix)
+        regions = _regions(tracker, level, u, mask_weight, alpha)
         if not self.config.batch_norm:
             y, new, _, _ = ops.forward_attention(
-                x, u, weight, mask_weight, scalars, alpha, *NO_AFFINE, LEAKY_SLOPE, update, self.keep
+                x, u, weight, mask_weight, scalars, alpha, *NO_AFFINE, LEAKY_SLOPE, update, self.keep, *regions
             )
             return y, new, y
         if self.training:
-            features, m = ops.convolution(x, weight), ops.convolution(u, mask_weight)
-            statistics = self._statistics(features, m, scalars)
+            features, m, mean, variance = ops.forward_statistics(x, u, weight, mask_weight, scalars)
+            statistics = mean, variance, _values(features)
             y, new = ops.attend(features, m, scalars, alpha, *self._batch_norm(f"ec{level}.bn", statistics), LEAKY_SLOPE, update)
         else:
             statistics = None
             affine = self._batch_norm(f"ec{level}.bn")
             y, new, features, m = ops.forward_attention(
-                x, u, weight, mask_weight, scalars, alpha, *affine, LEAKY_SLOPE, update, True
+                x, u, weight, mask_weight, scalars, alpha, *affine, LEAKY_SLOPE, update, True, *regions
             )
         if not update:
             return y, new, y  # the last layer's output is nobody's skip
@@ -98,11 +117,12 @@ class FusedGenerator:
 
     def _chain(self, u: Tensor, block: str, name: str, depth: int, keep: bool) -> list[Tensor]:
         """Of every layer the map or, with ``keep``, ``m``."""
-        found = []
+        found, tracker = [], self._tracker(u)
         for level in range(1, depth + 1):
             prefix = block.format(level)
-            weight = self._mask_filter(f"{prefix}{name}.weight", u)
-            attention, u, m = ops.mask_attention(u, weight, self._scalars(prefix), self._alpha(prefix), level < depth, keep)
+            weight, alpha = self._mask_filter(f"{prefix}{name}.weight", u), self._alpha(prefix)
+            regions = _regions(tracker, level, u, weight, alpha)
+            attention, u, m = ops.mask_attention(u, weight, self._scalars(prefix), alpha, level < depth, keep, *regions)
             found.append(m if keep else attention)
         return found
 
@@ -115,8 +135,12 @@ class FusedGenerator:
             own = self._half(level, of_skip=False)
             if self.keep:
                 prefix, m = f"reverseConv{level}.", reverse[level - 1]
-                features, scalars = ops.deconvolution(skip, x, *weights), self._scalars(prefix)
-                statistics = self._statistics(features, m, scalars) if self.training and self.config.batch_norm else None
+                scalars, statistics = self._scalars(prefix), None
+                if self.training and self.config.batch_norm:
+                    features, mean, variance = ops.reverse_statistics(skip, x, *weights, m, scalars)
+                    statistics = mean, variance, _values(features)
+                else:
+                    features = ops.deconvolution(skip, x, *weights)
                 affine = self._batch_norm(f"dc{i}.bn", statistics, own)
                 x, _ = ops.attend(features, m, scalars, self._alpha(prefix), *affine, LEAKY_SLOPE, False)
             else:
@@ -128,6 +152,11 @@ class FusedGenerator:
             return output_form(ops.deconvolution(skip, x, *weights), self.config.output)
         output: Tensor = ops.reconstruct(skip, x, *weights, self.config.output, None, None)
         return output
+
+    def _tracker(self, u: Tensor) -> ops.Tracker | None:
+        """Follows a chain that begins with ``u`` where that pays: in large pictures, without gradients."""
+        worth = u.shape[-2] * u.shape[-1] >= SKIP_FROM and not self.keep
+        return ops.Tracker(u) if worth and ops.skips(u.device, u.dtype) else None
 
     def _scalars(self, prefix: str) -> Tensor:
         config = self.config
@@ -163,10 +192,6 @@ class FusedGenerator:
     def _skip_batch_norm(self, level: int, statistics: Statistics | None = None) -> Affine:
         """The decoder's BatchNorm of the features that it reads at that level."""
         return self._batch_norm(f"dc{LEVELS - level}.bn", statistics, self._half(level, of_skip=True))
-
-    def _statistics(self, features: Tensor, m: Tensor, scalars: Tensor) -> Statistics:
-        mean, variance = ops.statistics(features, m, scalars)
-        return mean, variance, features.numel() // features.shape[1]
 
     def _batch_norm(self, prefix: str, statistics: Statistics | None = None, part: slice = EVERYTHING) -> Affine:
         """Scale and shift of that part of a BatchNorm's channels; None where the network has no such BatchNorm.

@@ -13,24 +13,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast.ops import eager, library
-from lbam_fast.ops.backends import REFERENCE, BackendError, backend, chosen, fell_back
+from lbam_fast.ops import library
+from lbam_fast.ops.backends import REFERENCE, BackendError, backend, chosen, fell_back, skips
+from lbam_fast.ops.regions import Tracker
 
 __all__ = [
     "REFERENCE",
     "BackendError",
+    "Tracker",
     "attend",
     "backend",
     "chosen",
-    "convolution",
     "deconvolution",
     "features_with_map",
     "fell_back",
     "forward_attention",
+    "forward_statistics",
     "mask_attention",
     "reconstruct",
     "reverse_attention",
-    "statistics",
+    "reverse_statistics",
+    "skips",
+    "working_dtype",
 ]
 
 
@@ -59,6 +63,11 @@ mask_attention = _autocast(0, 1)(library.mask_attention)
 reverse_attention = _autocast(0, 1, 2, 3, 4)(library.reverse_attention)
 reconstruct = _autocast(0, 1, 2, 3)(library.reconstruct)
 attend = _autocast(0, 1)(library.attend)
-statistics = _autocast(0, 1)(library.statistics)
-convolution = _autocast(0, 1)(eager.convolution)
-deconvolution = _autocast(0, 1, 2, 3)(eager.deconvolution)
+forward_statistics = _autocast(0, 1, 2, 3)(library.forward_statistics)
+reverse_statistics = _autocast(0, 1, 2, 3, 4)(library.reverse_statistics)
+deconvolution = _autocast(0, 1, 2, 3)(library.deconvolution)
+
+
+def working_dtype(x: Tensor) -> torch.dtype:
+    """The dtype that these functions compute ``x`` in: autocast's where that is on, else its own."""
+    return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype

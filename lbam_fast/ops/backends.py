@@ -67,6 +67,11 @@ def implementation(device: torch.device, dtype: torch.dtype) -> ModuleType:
     return import_module(_MODULES[chosen(device, dtype)])
 
 
+def skips(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the backend for such tensors leaves out mask convolutions where ``regions`` says that it may."""
+    return chosen(device, dtype) == TRITON
+
+
 @cache
 def unavailable(name: str) -> str:
     """Why a backend cannot be loaded; empty if it can."""

@@ -107,8 +107,14 @@ def forward_attention(
     slope: float,
     update: bool,
     keep: bool,
+    order: Tensor | None = None,
+    kinds: Tensor | None = None,
+    constant: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both convolutions of an encoder layer and ``attend``: (y, g_M(m), F, m), the last two with ``keep``."""
+    """Both convolutions of an encoder layer and ``attend``: (y, g_M(m), F, m), the last two with ``keep``.
+
+    order, kinds, constant: ``regions.Regions``, for backends that skip convolutions; nothing depends on them but speed.
+    """
     features, m = convolution(x, weight), convolution(u, mask_weight)
     y, new = attend(features, m, scalars, alpha, scale, shift, slope, update)
     return (y, new, features, m) if keep else (y, new, x.new_empty(0), x.new_empty(0))
@@ -122,10 +128,26 @@ def features_with_map(
     return _activate(product, slope).to(x.dtype)
 
 
+def forward_statistics(
+    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Both convolutions of an encoder layer and ``statistics``: (F, m, mean, variance)."""
+    features, m = convolution(x, weight), convolution(u, mask_weight)
+    return features, m, *statistics(features, m, scalars)
+
+
 def mask_attention(
-    u: Tensor, weight: Tensor, scalars: Tensor, alpha: Tensor, update: bool, keep: bool
+    u: Tensor,
+    weight: Tensor,
+    scalars: Tensor,
+    alpha: Tensor,
+    update: bool,
+    keep: bool,
+    order: Tensor | None = None,
+    kinds: Tensor | None = None,
+    constant: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A mask convolution: (g_A(m), g_M(m), m); with ``keep`` m in place of the map."""
+    """A mask convolution: (g_A(m), g_M(m), m); with ``keep`` m in place of the map. The rest as in ``forward_attention``."""
     m = convolution(u, weight)
     wide = widened(m)
     new = mask_update(wide, alpha).to(m.dtype) if update else m.new_empty(0)
@@ -148,6 +170,19 @@ def reverse_attention(
     features = deconvolution(skip, own, skip_weight, own_weight)
     product = _affine(widened(features) * widened(attention), scale, shift)
     return _activate(product, slope).to(own.dtype)
+
+
+def reverse_statistics(
+    skip: Tensor | None,
+    own: Tensor,
+    skip_weight: Tensor | None,
+    own_weight: Tensor,
+    m: Tensor,
+    scalars: Tensor,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A transposed convolution of one or two inputs and ``statistics``: (F, mean, variance)."""
+    features = deconvolution(skip, own, skip_weight, own_weight)
+    return features, *statistics(features, m, scalars)
 
 
 def reconstruct(

@@ -19,6 +19,8 @@ from lbam_fast.ops import eager
 from lbam_fast.ops.backends import implementation
 
 _POINTWISE = "Tensor features, Tensor m, Tensor scalars, Tensor alpha, Tensor? scale, Tensor? shift, float slope"
+_REGIONS = "Tensor? order=None, Tensor? kinds=None, Tensor? constant=None"
+_TWO_INPUTS = "Tensor? skip, Tensor own, Tensor? skip_weight, Tensor own_weight"
 
 
 def _define(name: str, schema: str, device_of: int = 0) -> Any:
@@ -40,7 +42,6 @@ attend = _define("attend", f"({_POINTWISE}, bool update) -> (Tensor, Tensor)")
 attend_backward = _define(
     "attend_backward", f"(Tensor dy, Tensor? du, {_POINTWISE}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
-statistics = _define("statistics", "(Tensor features, Tensor m, Tensor scalars) -> (Tensor, Tensor)")
 statistics_backward = _define(
     "statistics_backward",
     "(Tensor dmean, Tensor dvariance, Tensor mean, Tensor features, Tensor m, Tensor scalars) -> (Tensor, Tensor, Tensor)",
@@ -49,7 +50,11 @@ statistics_backward = _define(
 forward_attention = _define(
     "forward_attention",
     "(Tensor x, Tensor u, Tensor weight, Tensor mask_weight, Tensor scalars, Tensor alpha, Tensor? scale, Tensor? shift, "
-    "float slope, bool update, bool keep) -> (Tensor, Tensor, Tensor, Tensor)",
+    f"float slope, bool update, bool keep, {_REGIONS}) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+forward_statistics = _define(
+    "forward_statistics",
+    "(Tensor x, Tensor u, Tensor weight, Tensor mask_weight, Tensor scalars) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 features_with_map = _define(
     "features_with_map",
@@ -57,14 +62,18 @@ features_with_map = _define(
 )
 mask_attention = _define(
     "mask_attention",
-    "(Tensor u, Tensor weight, Tensor scalars, Tensor alpha, bool update, bool keep) -> (Tensor, Tensor, Tensor)",
+    f"(Tensor u, Tensor weight, Tensor scalars, Tensor alpha, bool update, bool keep, {_REGIONS}) -> (Tensor, Tensor, Tensor)",
 )
 reverse_attention = _define(
     "reverse_attention",
-    "(Tensor? skip, Tensor own, Tensor? skip_weight, Tensor own_weight, Tensor attention, Tensor? scale, Tensor? shift, "
-    "float slope) -> Tensor",
+    f"({_TWO_INPUTS}, Tensor attention, Tensor? scale, Tensor? shift, float slope) -> Tensor",
     device_of=1,
 )
+reverse_statistics = _define(
+    "reverse_statistics", f"({_TWO_INPUTS}, Tensor m, Tensor scalars) -> (Tensor, Tensor, Tensor)", device_of=1
+)
+convolution = _define("convolution", "(Tensor x, Tensor weight) -> Tensor")
+deconvolution = _define("deconvolution", f"({_TWO_INPUTS}) -> Tensor", device_of=1)
 reconstruct = _define(
     "reconstruct",
     "(Tensor skip, Tensor own, Tensor skip_weight, Tensor own_weight, str form, Tensor? image, Tensor? mask) -> Tensor",
@@ -103,22 +112,23 @@ def _(dy, du, features, m, scalars, alpha, scale, shift, slope):
     return _like(features), _like(m), torch.empty_like(scalars), torch.empty_like(alpha), *channels
 
 
-@statistics.register_fake
-def _(features, m, scalars):
-    return _per_channel(features, scalars), _per_channel(features, scalars)
-
-
 @statistics_backward.register_fake
 def _(dmean, dvariance, mean, features, m, scalars):
     return _like(features), _like(m), torch.empty_like(scalars)
 
 
 @forward_attention.register_fake
-def _(x, u, weight, mask_weight, scalars, alpha, scale, shift, slope, update, keep):
+def _(x, u, weight, mask_weight, scalars, alpha, scale, shift, slope, update, keep, order=None, kinds=None, constant=None):
     mask = _halved(u, mask_weight)
     features = _halved(x, weight)
     absent = [x.new_empty(0) for _ in range(2)]
     return _like(features), mask if update else u.new_empty(0), *((features, _like(mask)) if keep else absent)
+
+
+@forward_statistics.register_fake
+def _(x, u, weight, mask_weight, scalars):
+    features = _halved(x, weight)
+    return features, _halved(u, mask_weight), *(_per_channel(features, scalars) for _ in range(2))
 
 
 @features_with_map.register_fake
@@ -127,13 +137,29 @@ def _(x, weight, attention, scale, shift, slope):
 
 
 @mask_attention.register_fake
-def _(u, weight, scalars, alpha, update, keep):
+def _(u, weight, scalars, alpha, update, keep, order=None, kinds=None, constant=None):
     absent, result = u.new_empty(0), _halved(u, weight)
     return (absent if keep else result), (_like(result) if update else u.new_empty(0)), (result if keep else u.new_empty(0))
 
 
 @reverse_attention.register_fake
 def _(skip, own, skip_weight, own_weight, attention, scale, shift, slope):
+    return _doubled(own, own_weight)
+
+
+@reverse_statistics.register_fake
+def _(skip, own, skip_weight, own_weight, m, scalars):
+    features = _doubled(own, own_weight)
+    return features, *(_per_channel(features, scalars) for _ in range(2))
+
+
+@convolution.register_fake
+def _(x, weight):
+    return _halved(x, weight)
+
+
+@deconvolution.register_fake
+def _(skip, own, skip_weight, own_weight):
     return _doubled(own, own_weight)
 
 
@@ -165,24 +191,16 @@ def _affine_gradients(gradients, scale):
 attend.register_autograd(_attend_backward, setup_context=_keep_inputs)
 
 
-def _keep_statistics(ctx, inputs, output) -> None:
-    ctx.set_materialize_grads(False)
-    ctx.save_for_backward(*inputs, output[0])
-
-
-def _statistics_backward(ctx, dmean, dvariance):
-    features, m, scalars, mean = ctx.saved_tensors
+def _through_statistics(dmean, dvariance, mean, features, m, scalars):
+    """``statistics_backward`` where either gradient, or both, may be missing."""
     if dmean is None and dvariance is None:
         return None, None, None
     dmean, dvariance = (torch.zeros_like(mean) if d is None else d for d in (dmean, dvariance))
     return statistics_backward(dmean, dvariance, mean, features, m, scalars)
 
 
-statistics.register_autograd(_statistics_backward, setup_context=_keep_statistics)
-
-
 def _keep_forward_attention(ctx, inputs, output) -> None:
-    *tensors, slope, update, keep = inputs
+    *tensors, slope, update, keep = inputs[:11]
     if not keep:
         raise RuntimeError("forward_attention needs keep=True where gradients are wanted")
     ctx.set_materialize_grads(False)
@@ -193,31 +211,52 @@ def _keep_forward_attention(ctx, inputs, output) -> None:
 def _forward_attention_backward(ctx, dy, du, dfeatures, dm):
     x, u, weight, mask_weight, scalars, alpha, scale, shift, features, m = ctx.saved_tensors
     if dy is None and du is None and dfeatures is None and dm is None:
-        return (None,) * 11
+        return (None,) * 14
     dy, du = torch.zeros_like(features) if dy is None else dy, du if ctx.update else None
     own_dfeatures, own_dm, *rest = _affine_gradients(
         attend_backward(dy, du, features, m, scalars, alpha, scale, shift, ctx.slope), scale
     )
     dx, dweight = _convolution_backward(_sum(own_dfeatures, dfeatures), x, weight, ctx.needs_input_grad[0])
     du_in, dmask_weight = _convolution_backward(_sum(own_dm, dm), u, mask_weight, ctx.needs_input_grad[1])
-    return dx, du_in, dweight, dmask_weight, *rest, None, None, None
+    return dx, du_in, dweight, dmask_weight, *rest, *(None,) * 6
 
 
 def _sum(x, y):
-    return x if y is None else x + y
+    """Of two gradients, either of which may be missing."""
+    return y if x is None else x if y is None else x + y
+
+
+_GEOMETRY = ([2, 2], [1, 1], [1, 1])
 
 
 def _convolution_backward(gradient, x, weight, need_x):
-    geometry = ([2, 2], [1, 1], [1, 1], False, [0, 0], 1)
-    dx, dweight, _ = torch.ops.aten.convolution_backward(gradient, x, weight, None, *geometry, [need_x, True, False])
-    return dx, dweight
+    """The gradients of a convolution's input, None unless it is needed, and filter, from its result's, which may be missing.
+
+    That of a 4x4 one's input is a transposed convolution, an op with a choice of routes.
+    """
+    if gradient is None:
+        return None, None
+    own_way = need_x and weight.shape[-1] == 4
+    wanted = [need_x and not own_way, True, False]
+    gradients = torch.ops.aten.convolution_backward(gradient, x, weight, None, *_GEOMETRY, False, [0, 0], 1, wanted)
+    return deconvolution(None, gradient, None, weight) if own_way else gradients[0], gradients[1]
+
+
+def _deconvolution_backward(gradient, x, weight, need_x):
+    """The same of a transposed convolution, whose input may be missing too."""
+    if x is None or gradient is None:
+        return None, None
+    _, dweight, _ = torch.ops.aten.convolution_backward(
+        gradient, x, weight, None, *_GEOMETRY, True, [0, 0], 1, [False, True, False]
+    )
+    return convolution(gradient, weight) if need_x else None, dweight
 
 
 forward_attention.register_autograd(_forward_attention_backward, setup_context=_keep_forward_attention)
 
 
 def _keep_mask_attention(ctx, inputs, output) -> None:
-    u, weight, _, alpha, update, keep = inputs
+    u, weight, _, alpha, update, keep = inputs[:6]
     if not keep:
         raise RuntimeError("mask_attention needs keep=True where gradients are wanted")
     ctx.set_materialize_grads(False)
@@ -235,12 +274,69 @@ def _mask_attention_backward(ctx, dmap, du, dm):
         _, own, _, dalpha, _, _ = attend_backward(nothing, du, nothing, m, zero, alpha, None, None, 1.0)
         dm = _sum(own, dm)
     if dm is None:
-        return (None,) * 6
+        return (None,) * 9
     du_in, dweight = _convolution_backward(dm, u, weight, ctx.needs_input_grad[0])
-    return du_in, dweight, None, dalpha, None, None
+    return du_in, dweight, None, dalpha, *(None,) * 5
 
 
 mask_attention.register_autograd(_mask_attention_backward, setup_context=_keep_mask_attention)
+
+
+def _keep_forward_statistics(ctx, inputs, output) -> None:
+    features, m, mean, _ = output
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs, features, m, mean)
+
+
+def _forward_statistics_backward(ctx, dfeatures, dm, dmean, dvariance):
+    x, u, weight, mask_weight, scalars, features, m, mean = ctx.saved_tensors
+    own, own_m, dscalars = _through_statistics(dmean, dvariance, mean, features, m, scalars)
+    dx, dweight = _convolution_backward(_sum(own, dfeatures), x, weight, ctx.needs_input_grad[0])
+    du, dmask_weight = _convolution_backward(_sum(own_m, dm), u, mask_weight, ctx.needs_input_grad[1])
+    return dx, du, dweight, dmask_weight, dscalars
+
+
+forward_statistics.register_autograd(_forward_statistics_backward, setup_context=_keep_forward_statistics)
+
+
+def _keep_reverse_statistics(ctx, inputs, output) -> None:
+    features, mean, _ = output
+    ctx.set_materialize_grads(False)
+    ctx.save_for_backward(*inputs, features, mean)
+
+
+def _reverse_statistics_backward(ctx, dfeatures, dmean, dvariance):
+    skip, own, skip_weight, own_weight, m, scalars, features, mean = ctx.saved_tensors
+    own_dfeatures, dm, dscalars = _through_statistics(dmean, dvariance, mean, features, m, scalars)
+    inputs = skip, own, skip_weight, own_weight
+    return *_two_inputs_backward(_sum(own_dfeatures, dfeatures), inputs, ctx.needs_input_grad), dm, dscalars
+
+
+reverse_statistics.register_autograd(_reverse_statistics_backward, setup_context=_keep_reverse_statistics)
+
+
+def _two_inputs_backward(gradient, inputs, needed):
+    skip, own, skip_weight, own_weight = inputs
+    dskip, dskip_weight = _deconvolution_backward(gradient, skip, skip_weight, needed[0])
+    down, down_weight = _deconvolution_backward(gradient, own, own_weight, needed[1])
+    return dskip, down, dskip_weight, down_weight
+
+
+def _keep_all(ctx, inputs, output) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _bare_convolution_backward(ctx, gradient):
+    x, weight = ctx.saved_tensors
+    return _convolution_backward(gradient, x, weight, ctx.needs_input_grad[0])
+
+
+def _bare_deconvolution_backward(ctx, gradient):
+    return _two_inputs_backward(gradient, ctx.saved_tensors, ctx.needs_input_grad)
+
+
+convolution.register_autograd(_bare_convolution_backward, setup_context=_keep_all)
+deconvolution.register_autograd(_bare_deconvolution_backward, setup_context=_keep_all)
 
 
 def _recomputed(function: Callable[..., Tensor]) -> Any:

@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast.kernels import convolution, deconvolution, pointwise
+from lbam_fast.kernels import convolution as encoder
+from lbam_fast.kernels import deconvolution as decoder
+from lbam_fast.kernels import pointwise
 from lbam_fast.ops import eager, routes
 
 attend = pointwise.attend
 attend_backward = pointwise.attend_backward
-statistics = pointwise.statistics
 statistics_backward = pointwise.statistics_backward
 
 KERNEL, LIBRARY = "kernel", "library"
@@ -31,18 +32,33 @@ def _library_forward_attention(
     slope: float,
     update: bool,
     keep: bool,
+    *regions: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     features, m = eager.convolution(x, weight), eager.convolution(u, mask_weight)
     y, new = attend(features, m, scalars, alpha, scale, shift, slope, update)
     return (y, new, features, m) if keep else (y, new, x.new_empty(0), x.new_empty(0))
 
 
+def _library_forward_statistics(
+    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    features, m = eager.convolution(x, weight), eager.convolution(u, mask_weight)
+    return features, m, *pointwise.statistics(features, m, scalars)
+
+
 def _library_mask_attention(
-    u: Tensor, weight: Tensor, scalars: Tensor, alpha: Tensor, update: bool, keep: bool
+    u: Tensor, weight: Tensor, scalars: Tensor, alpha: Tensor, update: bool, keep: bool, *regions: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor]:
     m = eager.convolution(u, weight)
-    attention, new = attend(torch.ones_like(m), m, scalars, alpha, None, None, 1.0, update)
-    return (m.new_empty(0), new, m) if keep else (attention, new, m.new_empty(0))
+    attention, new = pointwise.maps(m, scalars, alpha, not keep, update)
+    return attention, new, m if keep else m.new_empty(0)
+
+
+def _library_reverse_statistics(
+    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, m: Tensor, scalars: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    features = eager.deconvolution(skip, own, skip_weight, own_weight)
+    return features, *pointwise.statistics(features, m, scalars)
 
 
 def _op(name: str, kernel: Callable[..., Any], library: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,8 +89,12 @@ def _op(name: str, kernel: Callable[..., Any], library: Callable[..., Any]) -> C
     return call
 
 
-forward_attention = _op("forward_attention", convolution.forward_attention, _library_forward_attention)
-features_with_map = _op("features_with_map", convolution.features_with_map, eager.features_with_map)
-mask_attention = _op("mask_attention", convolution.mask_attention, _library_mask_attention)
-reverse_attention = _op("reverse_attention", deconvolution.reverse_attention, eager.reverse_attention)
-reconstruct = _op("reconstruct", deconvolution.reconstruct, eager.reconstruct)
+forward_attention = _op("forward_attention", encoder.forward_attention, _library_forward_attention)
+forward_statistics = _op("forward_statistics", encoder.forward_statistics, _library_forward_statistics)
+features_with_map = _op("features_with_map", encoder.features_with_map, eager.features_with_map)
+mask_attention = _op("mask_attention", encoder.mask_attention, _library_mask_attention)
+reverse_attention = _op("reverse_attention", decoder.reverse_attention, eager.reverse_attention)
+reverse_statistics = _op("reverse_statistics", decoder.reverse_statistics, _library_reverse_statistics)
+reconstruct = _op("reconstruct", decoder.reconstruct, eager.reconstruct)
+convolution = _op("convolution", encoder.convolution, eager.convolution)
+deconvolution = _op("deconvolution", decoder.deconvolution, eager.deconvolution)

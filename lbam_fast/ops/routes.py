@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-FORMAT = 1
+FORMAT = 2
 VARIABLE = "LBAM_ROUTES"
 MEASURE = "measure"
 FACTOR = 2.0
@@ -38,12 +38,16 @@ class RouteError(RuntimeError):
 
 
 class Routes:
-    """What was chosen, by key, and the file that remembers it. Safe under threads. A file that cannot be used does no harm."""
+    """What was chosen, by key, and the file that remembers it. Safe under threads. A file that cannot be used does no harm.
+
+    choices  the route of every key
+    refused  why a route may not run, by key and route
+    """
 
     def __init__(self, path: Path, versions: Mapping[str, str]) -> None:
         self.path, self.versions = path, dict(versions)
         self._lock = threading.Lock()
-        self.choices: dict[str, str] = self._read()
+        self.choices, self.refused = self._read()
 
     def choose(self, key: str, routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock) -> str:
         """The name of the route for that key: the one remembered, else the fastest of those that are right.
@@ -52,22 +56,26 @@ class Routes:
         """
         with self._lock:
             if self.choices.get(key) not in routes:
-                self.choices[key] = _fastest(routes, arguments, plain, clock)
+                self.choices[key], refused = _fastest(routes, arguments, plain, clock)
+                self.refused |= {f"{key}, {name}": reason for name, reason in refused.items()}
                 self._write()
             return self.choices[key]
 
-    def _read(self) -> dict[str, str]:
+    def _read(self) -> tuple[dict[str, str], dict[str, str]]:
         try:
             found = json.loads(self.path.read_text(encoding="utf-8"))
             if found["format"] == FORMAT and found["versions"] == self.versions:
-                return {str(key): str(name) for key, name in found["choices"].items()}
+                choices, refused = ({str(k): str(v) for k, v in found[name].items()} for name in ("choices", "refused"))
+                return choices, refused
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             pass
-        return {}
+        return {}, {}
 
     def _write(self) -> None:
         """Whole or not at all, beside what other processes have found since."""
-        contents = {"format": FORMAT, "versions": self.versions, "choices": {**self._read(), **self.choices}}
+        choices, refused = self._read()
+        found = {"choices": {**choices, **self.choices}, "refused": {**refused, **self.refused}}
+        contents = {"format": FORMAT, "versions": self.versions, **found}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False, encoding="utf-8") as file:
@@ -105,7 +113,8 @@ def device_clock(work: Callable[[], object]) -> float:
     return float(start.elapsed_time(end)) / 1e3
 
 
-def _fastest(routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock) -> str:
+def _fastest(routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock) -> tuple[str, dict[str, str]]:
+    """The fastest of the routes that are right, and why others are not."""
     exact = _tensors(plain(*(x.double() if _floating(x) else x for x in arguments)))
     allowed = [FACTOR * _error(y, e) + SLACK * _size(e) for y, e in zip(_tensors(plain(*arguments)), exact, strict=True)]
     refused, right = {}, {}
@@ -118,12 +127,12 @@ def _fastest(routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route
     if not right:
         raise RouteError(f"no route gives the right result: {refused}; set {VARIABLE} or LBAM_BACKEND=reference, and report this")
     if len(right) == 1:
-        return next(iter(right))
+        return next(iter(right)), refused
     seconds: dict[str, list[float]] = {name: [] for name in right}
     for _ in range(ROUNDS):
         for name, route in right.items():
             seconds[name].append(clock(lambda route=route: route(*arguments)))  # type: ignore[misc]
-    return min(seconds, key=lambda name: sorted(seconds[name])[ROUNDS // 2])
+    return min(seconds, key=lambda name: sorted(seconds[name])[ROUNDS // 2]), refused
 
 
 def _refusal(route: Route, arguments: Sequence[Any], exact: Sequence[Tensor], allowed: Sequence[float]) -> str:
