@@ -6,8 +6,7 @@ from networks import images, masks, network
 
 import lbam_fast
 from lbam_fast import ops
-from lbam_fast.model import fused
-from lbam_fast.ops import routes
+from lbam_fast.ops import backends, routes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device")]
 
@@ -99,9 +98,9 @@ def test_two_backward_passes_agree_to_the_bit(route):
     assert all(torch.equal(p, q) for p, q in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("skip_from", [0, fused.SKIP_FROM])
+@pytest.mark.parametrize("skip_from", [0, backends.SKIP_FROM])
 def test_a_cuda_graph_replays_with_new_inputs(skip_from, monkeypatch):
-    monkeypatch.setattr(fused, "SKIP_FROM", skip_from)
+    monkeypatch.setattr(backends, "SKIP_FROM", skip_from)
     model = on_gpu("official")
     image, mask = pictures()
     new_image, new_mask = image.flip(0).clone(), mask.flip(0).clone()
@@ -128,7 +127,7 @@ def test_leaving_out_what_is_known_changes_nothing(preset, dtype, monkeypatch):
     image, mask = pictures()
     with torch.no_grad(), in_dtype(dtype):
         whole = model(image, mask)
-        monkeypatch.setattr(fused, "SKIP_FROM", 0)
+        monkeypatch.setattr(backends, "SKIP_FROM", 0)
         assert torch.allclose(model(image, mask), whole, rtol=0, atol=1e-5 if dtype == torch.float32 else 2e-2)
 
 

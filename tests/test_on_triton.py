@@ -143,8 +143,7 @@ def encoder_layer():
 def calls():
     """Arguments for every op that has routes."""
     x, u, weight, mask_weight, scalars, alpha, *rest = encoder_layer()
-    tracker = Tracker(torch.ones(1, 8, 8, 12))
-    regions = tracker.step(torch.ones(8, 8, 4, 4), alpha, x.dtype)
+    regions = Tracker(torch.ones(1, 8, 8, 12), [torch.ones(8, 8, 4, 4)], [alpha], x.dtype).step()
     own_m, inputs = torch.randn(1, 8, 8, 12, generator=torch.Generator().manual_seed(1)), (x, u, weight, mask_weight)
     thin = x, u, weight[:, :3], mask_weight[:, :3]
     yield "forward_attention", (x, u, weight, mask_weight, scalars, alpha, *rest)

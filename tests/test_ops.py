@@ -219,13 +219,13 @@ class TestTorchOps:
 
     def test_opcheck(self):
         for op, arguments in self.samples():
-            torch.library.opcheck(op, arguments)
-            torch.library.opcheck(op, tuple(learned(x) if isinstance(x, torch.Tensor) else x for x in arguments))
+            torch.library.opcheck(op.overload, arguments)
+            torch.library.opcheck(op.overload, tuple(learned(x) if isinstance(x, torch.Tensor) else x for x in arguments))
 
     def test_results_without_gradients_are_channels_last(self):
         x, u, weight, mask_weight = layer()
         arguments = (x, u, weight, mask_weight, SCALARS, ALPHA, None, None, 0.2, True, False)
-        torch.library.opcheck(library.forward_attention, arguments)
+        torch.library.opcheck(library.forward_attention.overload, arguments)
         y, new, *absent = library.forward_attention(*arguments)
         assert y.is_contiguous(memory_format=torch.channels_last) and new.is_contiguous(memory_format=torch.channels_last)
         assert [x.numel() for x in absent] == [0, 0]

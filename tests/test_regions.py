@@ -14,8 +14,7 @@ from torch import Tensor
 import lbam_fast
 from lbam_fast import reference
 from lbam_fast.kernels import convolution
-from lbam_fast.model import fused
-from lbam_fast.ops import eager, on_triton, regions
+from lbam_fast.ops import backends, eager, on_triton, regions
 from lbam_fast.ops.regions import KNOWN, MIXED, ZERO, Tracker, classified, spread
 
 ALPHA = torch.tensor(0.8, dtype=torch.float64)
@@ -47,9 +46,9 @@ def filters(seed: int = 0) -> list[Tensor]:
 @pytest.mark.parametrize("name", awkward())
 def test_a_chain_is_what_its_regions_say(name, complement):
     u = 1 - awkward()[name] if complement else awkward()[name]
-    tracker = Tracker(u)
+    tracker = Tracker(u, filters(), [ALPHA] * 3, torch.float64)
     for weight in filters():
-        found = tracker.step(weight, ALPHA, torch.float64)
+        found = tracker.step()
         m = reference.mask_convolution(u, weight)
         flat = m.permute(0, 2, 3, 1).reshape(-1, m.shape[1])[found.order.long()]
         assert (flat[found.kinds == ZERO] == 0).all()
@@ -92,11 +91,11 @@ def level(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, region
     """The second level of a chain of two pictures: x, u, the filter and its regions."""
     mask = torch.cat([awkward()[name], awkward()["irregular"].flip(-1)])
     first, weight = filters()[:2]
-    tracker = Tracker(mask)
-    tracker.step(first, ALPHA, dtype)
+    tracker = Tracker(mask, [first, weight], [ALPHA] * 2, dtype)
+    tracker.step()
     u = reference.mask_update(reference.mask_convolution(mask, first), ALPHA).to(dtype)
     x = torch.from_numpy(recipe.rng(3, name).normal(size=u.shape)).to(dtype)
-    return x, u, weight.to(dtype), tracker.step(weight, ALPHA, dtype)
+    return x, u, weight.to(dtype), tracker.step()
 
 
 SCALARS = torch.tensor([1.5, 1.1, 1.2, 0.7])
@@ -172,7 +171,7 @@ def test_a_network_that_skips_gives_the_same(preset, kind, monkeypatch):
     with torch.no_grad(), lbam_fast.backend("triton"):
         plain = model(image.float(), mask.float())
         assert not any(told)
-        monkeypatch.setattr(fused, "SKIP_FROM", 0)
+        monkeypatch.setattr(backends, "SKIP_FROM", 0)
         result = model(image.float(), mask.float())
     assert sum(told) == 11  # but the first of each chain
     assert (plain - expected).abs().max() < 2e-5 and (result - expected).abs().max() < 2e-5

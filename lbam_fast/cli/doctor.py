@@ -46,6 +46,7 @@ def examine() -> dict[str, str]:
         "CPU": _cpu(),
         "GPU": _gpu(),
         "backend": _backend(),
+        "compiled kernels": _native(),
         "routes": _routes(),
         "weights": _weights(),
     }
@@ -102,6 +103,14 @@ def _backend() -> str:
     return f"{name}, on {device}; triton is {f'not usable: {reason}' if reason else 'usable'}"
 
 
+def _native() -> str:
+    from lbam_fast import native
+
+    reason = native.unavailable()
+    cpu = f"not usable: {reason}" if reason else f"usable, {native.instruction_set()}"
+    return f"CPU {cpu}; CUDA {native.not_built('cuda') or 'built'}"
+
+
 def _routes() -> str:
     try:
         from lbam_fast.ops import routes
@@ -111,7 +120,8 @@ def _routes() -> str:
         return f"unknown: {type(error).__name__}: {error}"
     counts = Counter(table.choices.values())
     choices = ", ".join(f"{name} for {count}" for name, count in sorted(counts.items())) or "nothing measured yet"
-    return f"{choices} (op, shape and dtype), in {table.path}"
+    refusals = "".join(f"; refused: {call}: {reason}" for call, reason in sorted(table.refused.items()))
+    return f"{choices} (op, shape and dtype), in {table.path}{refusals}"
 
 
 def _weights() -> str:

@@ -6,7 +6,7 @@ For backward, layers keep their features and ``m`` beside the convolutions' inpu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -25,8 +25,8 @@ Statistics = tuple[Tensor, Tensor, int]
 
 NO_AFFINE: Affine = (None, None)
 NO_REGIONS = (None, None, None)
-SKIP_FROM = 512 * 512
-"""Pixels of a picture from which mask chains are followed: below, most positions see a hole's border."""
+_FORWARD, _REVERSE = ("ec{}.conv.", "maskConv.weight"), ("reverseConv{}.", "reverseMaskConv.weight")
+"""The mask chains in the modules' names: a layer's prefix, and its filter's name."""
 EVERYTHING = slice(None)
 
 
@@ -35,13 +35,11 @@ def covers(config: LBAMConfig) -> bool:
     return config.attention == "gaussian" and config.mask_kernel_size == 4 and config.reverse
 
 
-def _regions(
-    tracker: ops.Tracker | None, level: int, u: Tensor, weight: Tensor, alpha: Tensor
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+def _regions(tracker: ops.Tracker | None, level: int) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """What that level may skip; in the first, whose few channels cost next to nothing, all is computed."""
     if tracker is None:
         return NO_REGIONS
-    regions = tracker.step(weight, alpha, ops.working_dtype(u))
+    regions = tracker.step()
     return NO_REGIONS if level == 1 else regions
 
 
@@ -58,6 +56,8 @@ class FusedGenerator:
         learning = torch.is_grad_enabled() and any(value.requires_grad for value in state.values())
         self.keep = learning or training
         """Whether layers keep ``m`` rather than maps: for gradients, and for BatchNorm's statistics."""
+        self.reuse = not self.keep and state["dc7.weight"].device.type == "cpu"
+        """Whether what is made of parameters is kept for the next call: a GPU makes it while it waits for work anyway."""
 
     def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
         """x [N, 3 or 4, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]; differentiable."""
@@ -65,16 +65,16 @@ class FusedGenerator:
             if not self.keep:
                 return self.generate(x, self.attention_maps(mask))
             mask = mask.expand(len(x), -1, -1, -1)
-        u, skips, tracker = mask, [], self._tracker(mask)
+        u, skips, tracker = mask, [], self._tracker(mask, _FORWARD, LEVELS)
         for level in range(1, LEVELS + 1):
             x, u, skip = self._encode(level, x, u, tracker)
             skips.append(skip)
-        return self._decode(x, skips, self._chain(1 - mask, "reverseConv{}.", "reverseMaskConv", LEVELS - 1, self.keep))
+        return self._decode(x, skips, self._chain(1 - mask, _REVERSE, LEVELS - 1, self.keep))
 
     def attention_maps(self, mask: Tensor) -> AttentionMaps:
         """Both chains' maps; only without gradients."""
-        forward = self._chain(mask, "ec{}.conv.", "maskConv", LEVELS, keep=False)
-        reverse = self._chain(1 - mask, "reverseConv{}.", "reverseMaskConv", LEVELS - 1, keep=False)
+        forward = self._chain(mask, _FORWARD, LEVELS, keep=False)
+        reverse = self._chain(1 - mask, _REVERSE, LEVELS - 1, keep=False)
         return AttentionMaps(mask, tuple(forward), tuple(reverse))
 
     def generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
@@ -92,9 +92,9 @@ class FusedGenerator:
     def _encode(self, level: int, x: Tensor, u: Tensor, tracker: ops.Tracker | None) -> tuple[Tensor, Tensor, Tensor]:
         """The layer's output, the updated mask, and the skip for the decoder."""
         prefix, update = f"ec{level}.conv.", level < LEVELS
-        weight, mask_weight = self.state[f"{prefix}conv.weight"], self._mask_filter(f"{prefix}maskConv.weight", u)
+        weight, mask_weight = self.state[f"{prefix}conv.weight"], self._mask_filter(prefix + _FORWARD[1], u)
         scalars, alpha = self._scalars(prefix), self._alpha(prefix)
-        regions = _regions(tracker, level, u, mask_weight, alpha)
+        regions = _regions(tracker, level)
         if not self.config.batch_norm:
             y, new, _, _ = ops.forward_attention(
                 x, u, weight, mask_weight, scalars, alpha, *NO_AFFINE, LEAKY_SLOPE, update, self.keep, *regions
@@ -115,14 +115,14 @@ class FusedGenerator:
         skip, _ = ops.attend(features, m, scalars, alpha, *self._skip_batch_norm(level, statistics), LEAKY_SLOPE, False)
         return y, new, skip
 
-    def _chain(self, u: Tensor, block: str, name: str, depth: int, keep: bool) -> list[Tensor]:
+    def _chain(self, u: Tensor, names: tuple[str, str], depth: int, keep: bool) -> list[Tensor]:
         """Of every layer the map or, with ``keep``, ``m``."""
-        found, tracker = [], self._tracker(u)
+        found, tracker = [], self._tracker(u, names, depth)
         for level in range(1, depth + 1):
-            prefix = block.format(level)
-            weight, alpha = self._mask_filter(f"{prefix}{name}.weight", u), self._alpha(prefix)
-            regions = _regions(tracker, level, u, weight, alpha)
-            attention, u, m = ops.mask_attention(u, weight, self._scalars(prefix), alpha, level < depth, keep, *regions)
+            prefix = names[0].format(level)
+            weight, regions = self._mask_filter(prefix + names[1], u), _regions(tracker, level)
+            arguments = self._scalars(prefix), self._alpha(prefix), level < depth, keep, *regions
+            attention, u, m = ops.mask_attention(u, weight, *arguments)
             found.append(m if keep else attention)
         return found
 
@@ -153,28 +153,44 @@ class FusedGenerator:
         output: Tensor = ops.reconstruct(skip, x, *weights, self.config.output, None, None)
         return output
 
-    def _tracker(self, u: Tensor) -> ops.Tracker | None:
-        """Follows a chain that begins with ``u`` where that pays: in large pictures, without gradients."""
-        worth = u.shape[-2] * u.shape[-1] >= SKIP_FROM and not self.keep
-        return ops.Tracker(u) if worth and ops.skips(u.device, u.dtype) else None
+    def _tracker(self, u: Tensor, names: tuple[str, str], depth: int) -> ops.Tracker | None:
+        """Follows a chain that begins with ``u`` where that pays; not where gradients are wanted."""
+        if self.keep or not ops.skips(u):
+            return None
+        prefixes = [names[0].format(level) for level in range(1, depth + 1)]
+        filters = [self._mask_filter(prefixes[0] + names[1], u), *(self.state[prefix + names[1]] for prefix in prefixes[1:])]
+        return ops.Tracker(u, filters, [self._alpha(prefix) for prefix in prefixes], ops.working_dtype(u))
 
     def _scalars(self, prefix: str) -> Tensor:
         config = self.config
         ranges = {"a": config.a_range, "mu": config.mu_range, "sigma1": config.gamma_range, "sigma2": config.gamma_range}
-        values = [clamped(self.state[f"{prefix}activationFuncG_A.{name}"], bounds) for name, bounds in ranges.items()]
-        return widened(torch.stack(values))
+
+        def stacked(*values: Tensor) -> Tensor:
+            return widened(torch.stack([clamped(x, bounds) for x, bounds in zip(values, ranges.values(), strict=True)]))
+
+        return self._made(f"scalars in {ranges}", stacked, *(self.state[f"{prefix}activationFuncG_A.{name}"] for name in ranges))
 
     def _alpha(self, prefix: str) -> Tensor:
         learned = self.state.get(f"{prefix}updateMask.alpha")
         if self.config.alpha_range is None or learned is None:
             last = self.state["dc7.weight"]
-            return torch.full((), self.config.alpha, device=last.device, dtype=torch.promote_types(last.dtype, torch.float32))
-        return widened(clamped(learned, self.config.alpha_range))
+            dtype = torch.promote_types(last.dtype, torch.float32)
+            return self._made(
+                f"alpha {self.config.alpha}", lambda x: torch.full((), self.config.alpha, dtype=dtype, device=x.device), last
+            )
+        bounds = self.config.alpha_range
+        return self._made(f"alpha in {bounds}", lambda x: widened(clamped(x, bounds)), learned)
+
+    def _made(self, kind: str, make: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
+        """``make(*parameters)``, kept for the next call where nothing is learned from it."""
+        return ops.prepared(kind, make, *parameters) if self.reuse else make(*parameters)
 
     def _mask_filter(self, name: str, u: Tensor) -> Tensor:
         """The filter; where ``u`` is one channel for three equal ones, summed over them."""
         weight = self.state[name]
-        return weight.sum(dim=1, keepdim=True) if u.shape[1] == 1 < weight.shape[1] else weight
+        if u.shape[1] == weight.shape[1]:
+            return weight
+        return self._made("sum over the inputs", lambda x: x.sum(dim=1, keepdim=True), weight)
 
     def _filter_halves(self, name: str, skip: Tensor | None) -> tuple[Tensor | None, Tensor]:
         """A decoder filter's rows for the skip and for the layer's own input."""

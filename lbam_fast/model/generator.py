@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterator
 
 import torch
@@ -63,6 +64,7 @@ class Generator(nn.Module):
     def __init__(self, config: LBAMConfig) -> None:
         super().__init__()
         self.config = config
+        self._names: tuple[str, ...] | None = None
         widths = config.channels
         for i, (c_in, c_out) in enumerate(itertools.pairwise((config.input_channels, *widths)), start=1):
             mask_in = 3 if i == 1 else c_in
@@ -138,7 +140,10 @@ class Generator(nn.Module):
         return self.dc7.weight.dtype
 
     def _state(self) -> dict[str, Tensor]:
-        return dict(itertools.chain(self.named_parameters(), self.named_buffers()))
+        """Parameters and buffers by name, as they are now; walking through all modules would take longer than a small layer."""
+        if self._names is None:
+            self._names = tuple(name for name, _ in itertools.chain(self.named_parameters(), self.named_buffers()))
+        return {name: operator.attrgetter(name)(self) for name in self._names}
 
     def attention_maps(self, mask: Tensor) -> AttentionMaps:
         """Both chains' maps of a mask [N, 1 or 3, H, W], 1 = known, soft values allowed; for ``model(image, maps=maps)``.

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lbam_fast.ops import library
-from lbam_fast.ops.backends import REFERENCE, BackendError, backend, chosen, fell_back, skips
+from lbam_fast.ops.backends import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
+from lbam_fast.ops.prepared import clear, prepared
 from lbam_fast.ops.regions import Tracker
 
 __all__ = [
@@ -24,12 +25,14 @@ __all__ = [
     "attend",
     "backend",
     "chosen",
+    "clear",
     "deconvolution",
     "features_with_map",
     "fell_back",
     "forward_attention",
     "forward_statistics",
     "mask_attention",
+    "prepared",
     "reconstruct",
     "reverse_attention",
     "reverse_statistics",
@@ -38,8 +41,11 @@ __all__ = [
 ]
 
 
-def _autocast(*positions: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The function with the tensors at those positions in autocast's dtype, where autocast is on, and without autocast inside."""
+def _autocast(*positions: int, filters: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The function with the tensors at those positions in autocast's dtype, where autocast is on, and without autocast inside.
+
+    Where no gradients are wanted, the compiled kernels round the filters themselves, once.
+    """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -48,7 +54,9 @@ def _autocast(*positions: int) -> Callable[[Callable[..., Any]], Callable[..., A
             if not torch.is_autocast_enabled(device):
                 return function(*arguments)
             dtype = torch.get_autocast_dtype(device)
-            cast = (x.to(dtype) if i in positions and isinstance(x, Tensor) else x for i, x in enumerate(arguments))
+            as_they_are = not torch.is_grad_enabled() and chosen(torch.device(device), dtype) == CPU
+            wanted = positions if as_they_are else positions + filters
+            cast = (x.to(dtype) if i in wanted and isinstance(x, Tensor) else x for i, x in enumerate(arguments))
             with torch.autocast(device, enabled=False):
                 return function(*cast)
 
@@ -57,15 +65,15 @@ def _autocast(*positions: int) -> Callable[[Callable[..., Any]], Callable[..., A
     return decorate
 
 
-forward_attention = _autocast(0, 1, 2, 3)(library.forward_attention)
-features_with_map = _autocast(0, 1, 2)(library.features_with_map)
-mask_attention = _autocast(0, 1)(library.mask_attention)
-reverse_attention = _autocast(0, 1, 2, 3, 4)(library.reverse_attention)
-reconstruct = _autocast(0, 1, 2, 3)(library.reconstruct)
-attend = _autocast(0, 1)(library.attend)
-forward_statistics = _autocast(0, 1, 2, 3)(library.forward_statistics)
-reverse_statistics = _autocast(0, 1, 2, 3, 4)(library.reverse_statistics)
-deconvolution = _autocast(0, 1, 2, 3)(library.deconvolution)
+forward_attention = _autocast(0, 1, filters=(2, 3))(library.forward_attention)
+features_with_map = _autocast(0, 2, filters=(1,))(library.features_with_map)
+mask_attention = _autocast(0, filters=(1,))(library.mask_attention)
+reverse_attention = _autocast(0, 1, 4, filters=(2, 3))(library.reverse_attention)
+reconstruct = _autocast(0, 1, filters=(2, 3))(library.reconstruct)
+attend = _autocast(0, 1, filters=())(library.attend)
+forward_statistics = _autocast(0, 1, filters=(2, 3))(library.forward_statistics)
+reverse_statistics = _autocast(0, 1, 4, filters=(2, 3))(library.reverse_statistics)
+deconvolution = _autocast(0, 1, filters=(2, 3))(library.deconvolution)
 
 
 def working_dtype(x: Tensor) -> torch.dtype:

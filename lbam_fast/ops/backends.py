@@ -13,9 +13,21 @@ from types import ModuleType
 
 import torch
 
+from lbam_fast import native
+
 VARIABLE = "LBAM_BACKEND"
-AUTO, REFERENCE, EAGER, TRITON = NAMES = ("auto", "reference", "eager", "triton")
-_MODULES = {REFERENCE: "lbam_fast.ops.eager", EAGER: "lbam_fast.ops.eager", TRITON: "lbam_fast.ops.on_triton"}
+AUTO, REFERENCE, EAGER, CPU, TRITON = NAMES = ("auto", "reference", "eager", "cpu", "triton")
+_MODULES = {
+    REFERENCE: "lbam_fast.ops.eager",
+    EAGER: "lbam_fast.ops.eager",
+    CPU: "lbam_fast.ops.on_cpu",
+    TRITON: "lbam_fast.ops.on_triton",
+}
+_DTYPES = {CPU: (torch.float32, torch.bfloat16), TRITON: (torch.float32, torch.float16, torch.bfloat16)}
+_BY_DEVICE = {"cpu": CPU, "cuda": TRITON}
+_TITLES = {CPU: "compiled kernels for the CPU", TRITON: "Triton kernels"}
+SKIP_FROM = 512 * 512
+"""Pixels of a picture from which Triton's kernels skip; in smaller ones, most of their blocks see a hole's border."""
 
 _override: ContextVar[str | None] = ContextVar("lbam_backend", default=None)
 
@@ -29,7 +41,8 @@ def backend(name: str) -> Iterator[None]:
     """Run LBAM with that backend inside the block.
 
     name  "reference": the network as it is specified, in plain PyTorch; "eager": the fused ops in plain PyTorch, which keep a
-          third of the memory for backward; "triton": the Triton kernels; "auto": Triton on a CUDA device, else the reference
+          third of the memory for backward; "cpu": the compiled kernels for the CPU; "triton": the Triton kernels;
+          "auto": Triton on a CUDA device, the compiled kernels on a CPU
 
     Raises BackendError at once for another name, or if the backend cannot be loaded.
     """
@@ -42,20 +55,19 @@ def backend(name: str) -> Iterator[None]:
 
 
 def chosen(device: torch.device, dtype: torch.dtype) -> str:
-    """The backend for tensors of that device and dtype: the one named, else Triton on a CUDA device, else the reference.
+    """The backend for tensors of that device and dtype: the one named, else Triton on a CUDA device, the CPU's on a CPU.
 
-    float64 has no kernels and runs on the reference. An automatic choice that cannot be loaded falls back to it and says so once.
-    What ``torch.compile`` compiles keeps the choice of that time.
+    The reference runs dtypes without kernels, float64 among them. An automatic choice that cannot be loaded falls back to it and
+    says so once. What ``torch.compile`` compiles keeps the choice of that time.
     """
     named = _override.get() or _checked(os.environ.get(VARIABLE, AUTO), f"the environment variable {VARIABLE}")
-    if named != AUTO:
-        return REFERENCE if named == TRITON and dtype == torch.float64 else named
-    if device.type != "cuda" or dtype == torch.float64:
+    name = _BY_DEVICE.get(device.type, REFERENCE) if named == AUTO else named
+    if dtype not in _DTYPES.get(name, (dtype,)):
         return REFERENCE
-    if reason := unavailable(TRITON):
-        _say_once(f"the Triton kernels cannot be loaded ({reason}); plain PyTorch runs instead")
+    if named == AUTO and name != REFERENCE and (reason := unavailable(name)):
+        _say_once(f"the {_TITLES[name]} cannot be loaded ({reason}); plain PyTorch runs instead")
         return REFERENCE
-    return TRITON
+    return name
 
 
 # What torch.compiler.assume_constant_result does, which would import the compiler, and with it Triton, at once.
@@ -67,9 +79,10 @@ def implementation(device: torch.device, dtype: torch.dtype) -> ModuleType:
     return import_module(_MODULES[chosen(device, dtype)])
 
 
-def skips(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether the backend for such tensors leaves out mask convolutions where ``regions`` says that it may."""
-    return chosen(device, dtype) == TRITON
+def skips(u: torch.Tensor) -> bool:
+    """Whether the backend for a mask chain's input leaves out what ``regions`` says that it may, and that pays."""
+    name = chosen(u.device, u.dtype)
+    return name == CPU or (name == TRITON and u.shape[-2] * u.shape[-1] >= SKIP_FROM)
 
 
 @cache
@@ -79,6 +92,8 @@ def unavailable(name: str) -> str:
         import_module(_MODULES[name])
     except Exception as error:  # whatever a broken installation raises
         return f"{type(error).__name__}: {error}"
+    if name == CPU:
+        return native.unavailable()
     if name == TRITON and not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
         return "PyTorch finds no CUDA device"
     return ""

@@ -23,15 +23,39 @@ _REGIONS = "Tensor? order=None, Tensor? kinds=None, Tensor? constant=None"
 _TWO_INPUTS = "Tensor? skip, Tensor own, Tensor? skip_weight, Tensor own_weight"
 
 
-def _define(name: str, schema: str, device_of: int = 0) -> Any:
-    """The op of that name, run by the chosen backend's function of the same name."""
+_library = torch.library.Library("lbam", "DEF")
 
-    def run(*arguments: Any) -> Any:
-        lead = arguments[device_of]
-        results = getattr(implementation(lead.device, lead.dtype), name)(*arguments)
-        return _nhwc(results) if isinstance(results, Tensor) else tuple(map(_nhwc, results))
 
-    return torch.library.custom_op(f"lbam::{name}", run, mutates_args=(), schema=schema)
+class _Op:
+    """An op of ``torch.ops.lbam``, run by the chosen backend's function of the same name.
+
+    Defined by hand: the first call of a ``torch.library.custom_op`` imports PyTorch's compiler, which takes seconds.
+    """
+
+    def __init__(self, name: str, schema: str, device_of: int) -> None:
+        self._name = name
+        _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+        def run(*arguments: Any) -> Any:
+            lead = arguments[device_of]
+            results = getattr(implementation(lead.device, lead.dtype), name)(*arguments)
+            return _nhwc(results) if isinstance(results, Tensor) else tuple(map(_nhwc, results))
+
+        _library.impl(name, run, "CompositeExplicitAutograd")
+        self.overload = getattr(torch.ops.lbam, name).default
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.overload(*arguments)
+
+    def register_fake(self, function: Callable[..., Any]) -> None:
+        torch.library.register_fake(f"lbam::{self._name}", function, lib=_library)
+
+    def register_autograd(self, backward: Callable[..., Any], *, setup_context: Callable[..., Any]) -> None:
+        torch.library.register_autograd(f"lbam::{self._name}", backward, setup_context=setup_context, lib=_library)
+
+
+def _define(name: str, schema: str, device_of: int = 0) -> _Op:
+    return _Op(name, schema, device_of)
 
 
 def _nhwc(x: Tensor) -> Tensor:

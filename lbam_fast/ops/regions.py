@@ -7,13 +7,17 @@ Nothing is assumed of a mask: where it is neither 0 nor 1, positions count as mi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lbam_fast import native
 from lbam_fast.ops.eager import widened
+from lbam_fast.ops.prepared import prepared
 from lbam_fast.reference import mask_update
 
 ZERO, KNOWN, MIXED = 0, 1, 2
@@ -34,25 +38,44 @@ class Regions(NamedTuple):
 
 
 class Tracker:
-    """Follows a mask chain from its input ``u`` [N, C, H, W], level by level; never synchronises."""
+    """Follows a mask chain, level by level; never synchronises."""
 
-    def __init__(self, u: Tensor) -> None:
+    def __init__(self, u: Tensor, filters: Sequence[Tensor], alphas: Sequence[Tensor], dtype: torch.dtype) -> None:
+        """u [N, C, H, W], the chain's input; of every level the filter [C_out, C_in, 4, 4] and alpha; the dtype it runs in."""
         self.kinds = classified(u)
-        self.value = torch.ones(u.shape[1], device=u.device)
+        self.on_cpu = u.device.type == "cpu"
+        make = partial(_constants, dtype=dtype)
+        given = *filters, *alphas
+        together = prepared(f"constants in {dtype}", make, *given) if self.on_cpu else make(*given)
+        self.constants = iter(torch.split(together, [weight.shape[0] for weight in filters]))
 
-    def step(self, weight: Tensor, alpha: Tensor, dtype: torch.dtype) -> Regions:
-        """The next level's regions, of a mask convolution with that weight [C_out, C_in, 4, 4] and alpha, in that dtype."""
-        self.kinds = spread(self.kinds)
+    def step(self) -> Regions:
+        """The next level's regions."""
+        if self.on_cpu and not native.unavailable():
+            self.kinds, order, kinds = torch.ops.lbam_native.regions(self.kinds)
+        else:
+            self.kinds = spread(self.kinds)
+            kinds, order = self.kinds.flatten().sort(stable=True)
+        return Regions(order.int(), kinds, next(self.constants))
+
+
+def _constants(*given: Tensor, dtype: torch.dtype) -> Tensor:
+    """What ``m`` is at KNOWN positions: of all levels one after the other; ``given`` are their filters, then their alphas."""
+    filters, alphas = given[: len(given) // 2], given[len(given) // 2 :]
+    value = torch.ones(filters[0].shape[1], device=filters[0].device)
+    found = []
+    for weight, alpha in zip(filters, alphas, strict=True):
         sums = widened(weight.to(dtype)).sum(dim=(2, 3))
-        constant = sums @ self.value.to(sums.dtype)
-        self.value = mask_update(constant, alpha).to(dtype)
-        kinds, order = self.kinds.flatten().sort(stable=True)
-        return Regions(order.int(), kinds, constant)
+        found.append((sums * value).sum(dim=1))  # not a product of matrices, which autocast would round
+        value = mask_update(found[-1], alpha).to(dtype)
+    return torch.cat(found)
 
 
 def classified(u: Tensor) -> Tensor:
     """The kinds [N, 1, H, W], uint8, of a chain's input [N, C, H, W]."""
-    zero, one = (u == 0).all(dim=1, keepdim=True), (u == 1).all(dim=1, keepdim=True)
+    zero, one = u == 0, u == 1
+    if u.shape[1] > 1:
+        zero, one = zero.all(dim=1, keepdim=True), one.all(dim=1, keepdim=True)
     return torch.where(zero, ZERO, torch.where(one, KNOWN, MIXED)).to(torch.uint8)
 
 

@@ -1,0 +1,73 @@
+// torch.ops.lbam_native: the schemas, and their kernels for the CPU.
+#include "../cpu/lbam_cpu.h"
+#include "cpu_ops.h"
+#include "tensor.h"
+
+namespace lbam::binding {
+namespace {
+
+void instruction_set(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  stack[0] = static_cast<StableIValue>(cpu::instruction_set());
+}
+
+void bfloat16_products(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  stack[0] = static_cast<StableIValue>(cpu::bfloat16_products());
+}
+
+struct Op {
+  const char *name, *schema;
+  void (*kernel)(StableIValue*, std::uint64_t, std::uint64_t);
+  const char* key;
+};
+
+constexpr Op kOps[] = {
+    {"attend",
+     "attend(Tensor features, Tensor m, Tensor scalars, Tensor alpha, Tensor? scale, Tensor? shift, float slope, bool update)"
+     " -> (Tensor, Tensor)",
+     attend, "CPU"},
+    {"maps", "maps(Tensor m, Tensor? scalars, Tensor? alpha, bool bfloat16) -> (Tensor, Tensor)", maps, "CPU"},
+    {"attend_backward",
+     "attend_backward(Tensor dy, Tensor? du, Tensor features, Tensor m, Tensor scalars, Tensor alpha, Tensor? scale,"
+     " Tensor? shift, float slope) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)",
+     attend_backward, "CPU"},
+    {"statistics", "statistics(Tensor features, Tensor m, Tensor scalars) -> (Tensor, Tensor)", statistics, "CPU"},
+    {"statistics_backward",
+     "statistics_backward(Tensor dmean, Tensor dvariance, Tensor mean, Tensor features, Tensor m, Tensor scalars)"
+     " -> (Tensor, Tensor, Tensor)",
+     statistics_backward, "CPU"},
+    {"pack", "pack(Tensor matrix, bool bfloat16) -> Tensor", pack, "CPU"},
+    {"encode",
+     "encode(Tensor x, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope, bool winograd)"
+     " -> Tensor",
+     encode, "CPU"},
+    {"advance",
+     "advance(Tensor u, Tensor weight, int outputs, Tensor scalars, Tensor alpha, Tensor? order, Tensor? kinds, Tensor? constant,"
+     " bool attention, bool update, bool m) -> (Tensor, Tensor, Tensor)",
+     advance, "CPU"},
+    {"decode",
+     "decode(Tensor? skip, Tensor own, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope,"
+     " bool winograd) -> Tensor",
+     decode, "CPU"},
+    {"reconstruct",
+     "reconstruct(Tensor skip, Tensor own, Tensor weight, bool absolute, Tensor? image, Tensor? mask) -> Tensor", reconstruct,
+     "CPU"},
+    {"regions", "regions(Tensor kinds) -> (Tensor, Tensor, Tensor)", regions, "CPU"},
+    {"bfloat16_products", "bfloat16_products() -> bool", bfloat16_products, "CompositeExplicitAutograd"},
+    {"instruction_set", "instruction_set() -> int", instruction_set, "CompositeExplicitAutograd"},
+};
+
+// Once, when the library is loaded; what it registers lives as long as the process.
+[[maybe_unused]] const bool registered = [] {
+  TorchLibraryHandle definitions = nullptr;
+  done(aoti_torch_library_init_fragment("lbam_native", __FILE__, __LINE__, &definitions));
+  for (const Op& op : kOps) {
+    done(aoti_torch_library_def(definitions, op.schema));
+    TorchLibraryHandle kernels = nullptr;
+    done(aoti_torch_library_init_impl("lbam_native", op.key, __FILE__, __LINE__, &kernels));
+    done(aoti_torch_library_impl(kernels, op.name, op.kernel));
+  }
+  return true;
+}();
+
+}  // namespace
+}  // namespace lbam::binding

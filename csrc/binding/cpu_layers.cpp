@@ -1,0 +1,193 @@
+// The layers that are convolutions. Pictures are [N, C, H, W] in channels_last.
+#include "cpu_ops.h"
+#include "cpu_tensors.h"
+
+namespace lbam::binding {
+namespace {
+
+using cpu::Sizes;
+
+struct Picture {
+  Rows rows;
+  Sizes size;
+};
+
+Picture picture(const Tensor& x, const char* message) {
+  const Rows r = rows(x, message);
+  require(r.dims == 4, message);
+  return {r, {r.sizes[0], r.sizes[2], r.sizes[3]}};
+}
+
+bool same(const Sizes& a, const Sizes& b) { return a.images == b.images && a.height == b.height && a.width == b.width; }
+
+Tensor empty_picture(std::int64_t images, std::int64_t channels, std::int64_t height, std::int64_t width, Type type) {
+  const std::int64_t sizes[] = {images, channels, height, width};
+  const std::int64_t strides[] = {channels * height * width, 1, channels * width, channels};
+  return empty(4, sizes, strides, type);
+}
+
+std::int64_t elements(const Tensor& x) {
+  std::int64_t count = 1;
+  for (std::int64_t i = 0; i < x.dims(); ++i) count *= x.sizes()[i];
+  return count;
+}
+
+Input panels(const Tensor& weight, std::int64_t depth, std::int64_t columns) {
+  const Input result = input(weight);
+  require(result.type == Type::kFloat || cpu::bfloat16_products(), "weight: this processor has no products of bfloat16");
+  require(elements(weight) == depth * cpu::packed_columns(columns), "weight: not a filter of this layer that pack has left");
+  return result;
+}
+
+// The images whose map it is: 1, or as many as the result's.
+std::int64_t maps_of(const Picture& map, const Sizes& result) {
+  constexpr const char* message = "attention: expected the shape of the result, channels_last, or that with batch 1";
+  require(map.size.height == result.height && map.size.width == result.width, message);
+  require(map.size.images == 1 || map.size.images == result.images, message);
+  return map.size.images;
+}
+
+template <typename T>
+const T* integers(const Tensor& x, std::int64_t count, std::int32_t dtype, const char* message) {
+  require(x.dims() == 1 && x.sizes()[0] == count && (count <= 1 || x.strides()[0] == 1) && x.dtype() == dtype, message);
+  return static_cast<const T*>(x.data());
+}
+
+Tensor empty_integers(std::int64_t dims, const std::int64_t* sizes, std::int32_t dtype) {
+  std::int64_t strides[4], stride = 1;
+  for (std::int64_t axis = dims - 1; axis >= 0; --axis) {
+    strides[axis] = stride;
+    stride *= sizes[axis];
+  }
+  return Tensor::empty(dims, sizes, strides, dtype, aoti_torch_device_type_cpu(), 0);
+}
+
+constexpr const char* kEven = "winograd: needs even numbers of lines and columns";
+constexpr const char* kInputs = "skip, own: expected pictures of one size and dtype in channels_last";
+
+}  // namespace
+
+void pack(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor matrix(stack[0]);
+  const bool pairs = flag(stack[1]);
+  constexpr const char* message = "matrix: expected a dense float32 [parts, depth, columns]";
+  require(matrix.dims() == 3 && matrix.dtype() == aoti_torch_dtype_float32(), message);
+  const std::int64_t parts = matrix.sizes()[0], depth = matrix.sizes()[1], columns = matrix.sizes()[2];
+  require(matrix.strides()[2] == 1 && matrix.strides()[1] == columns && matrix.strides()[0] == depth * columns, message);
+  require(!pairs || (depth % 2 == 0 && cpu::bfloat16_products()), "bfloat16: needs an even depth and a processor that multiplies it");
+  const std::int64_t size = depth * cpu::packed_columns(columns), count = parts * size, stride = 1;
+  Tensor result = empty(1, &count, &stride, pairs ? Type::kBfloat16 : Type::kFloat);
+  char* const data = static_cast<char*>(result.data());
+  for (std::int64_t part = 0; part < parts; ++part)
+    cpu::pack({depth, columns, static_cast<const float*>(matrix.data()) + part * depth * columns,
+               {data + part * size * (pairs ? 2 : 4), pairs ? Type::kBfloat16 : Type::kFloat}},
+              threads());
+  stack[0] = result.release();
+}
+
+void encode(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor x(stack[0]), weight(stack[1]), map(stack[2]), scale(Tensor::optional(stack[3])), shift(Tensor::optional(stack[4]));
+  const Picture own = picture(x, "x: expected a dense channels_last [N, C, H, W]");
+  const Picture attention = picture(map, "attention: expected a dense channels_last [N, C, H, W]");
+  const Sizes result = {own.size.images, own.size.height / 2, own.size.width / 2};
+  const std::int64_t maps = maps_of(attention, result), outputs = attention.rows.channels;
+  const bool winograd = flag(stack[6]);
+  require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
+  require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
+  Tensor y = empty_picture(result.images, outputs, result.height, result.width, type_of(x));
+  cpu::encode({own.size, own.rows.channels, outputs, input(x), panels(weight, (winograd ? 36 : 16) * own.rows.channels, outputs),
+               winograd, input(map), maps, per_channel(scale, outputs), per_channel(shift, outputs),
+               static_cast<float>(number(stack[5])), output(y)},
+              threads());
+  stack[0] = y.release();
+}
+
+void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor u(stack[0]), weight(stack[1]), scalars(stack[3]), alpha(stack[4]), order(Tensor::optional(stack[5])),
+      kinds(Tensor::optional(stack[6])), constant(Tensor::optional(stack[7]));
+  const std::int64_t outputs = static_cast<std::int64_t>(stack[2]);
+  const Picture own = picture(u, "u: expected a dense channels_last [N, C, H, W]");
+  const Sizes result = {own.size.images, own.size.height / 2, own.size.width / 2};
+  const std::int64_t count = result.images * result.height * result.width;
+  constexpr const char* message = "order, kinds, constant: expected int32 and uint8 for every position and float32 [C], or none";
+  const bool skips = static_cast<bool>(order);
+  require(skips == static_cast<bool>(kinds) && skips == static_cast<bool>(constant), message);
+  const Type type = type_of(u);
+  Tensor results[3];
+  Output outs[3] = {};
+  for (int i = 0; i < 3; ++i) {
+    const bool wanted = flag(stack[8 + i]);
+    results[i] = wanted ? empty_picture(result.images, outputs, result.height, result.width, type) : absent(type);
+    if (wanted) outs[i] = output(results[i]);
+  }
+  cpu::advance({own.size, own.rows.channels, outputs, input(u), panels(weight, 16 * own.rows.channels, outputs), gaussian(scalars),
+                *values(alpha, 1, kAlpha),
+                skips ? integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message) : nullptr,
+                skips ? integers<std::uint8_t>(kinds, count, aoti_torch_dtype_uint8(), message) : nullptr,
+                skips ? values(constant, outputs, message) : nullptr, outs[0], outs[1], outs[2]},
+               threads());
+  for (int i = 0; i < 3; ++i) stack[i] = results[i].release();
+}
+
+void decode(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor skip(Tensor::optional(stack[0])), own(stack[1]), weight(stack[2]), map(stack[3]),
+      scale(Tensor::optional(stack[4])), shift(Tensor::optional(stack[5]));
+  const Picture inner = picture(own, kInputs), outer = skip ? picture(skip, kInputs) : Picture{};
+  require(!skip || (same(inner.size, outer.size) && type_of(skip) == type_of(own)), kInputs);
+  const Picture attention = picture(map, "attention: expected a dense channels_last [N, C, H, W]");
+  const Sizes result = {inner.size.images, 2 * inner.size.height, 2 * inner.size.width};
+  const std::int64_t maps = maps_of(attention, result), outputs = attention.rows.channels;
+  const std::int64_t depth = inner.rows.channels + outer.rows.channels;
+  const bool winograd = flag(stack[7]);
+  require(!winograd || (inner.size.height % 2 == 0 && inner.size.width % 2 == 0), kEven);
+  require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
+  Tensor y = empty_picture(result.images, outputs, result.height, result.width, type_of(own));
+  cpu::decode({inner.size, outer.rows.channels, inner.rows.channels, outputs, input(skip), input(own),
+               panels(weight, (winograd ? 36 : 16) * depth, outputs), winograd, input(map), maps, per_channel(scale, outputs),
+               per_channel(shift, outputs), static_cast<float>(number(stack[6])), output(y)},
+              threads());
+  stack[0] = y.release();
+}
+
+void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor skip(stack[0]), own(stack[1]), weight(stack[2]), image(Tensor::optional(stack[4])), mask(Tensor::optional(stack[5]));
+  const Picture outer = picture(skip, kInputs), inner = picture(own, kInputs);
+  require(same(inner.size, outer.size) && type_of(skip) == type_of(own), kInputs);
+  const Sizes result = {inner.size.images, 2 * inner.size.height, 2 * inner.size.width};
+  constexpr const char* message = "image, mask: expected [N, 3, H, W] and [N or 1, 1, H, W] in channels_last, or neither";
+  require(static_cast<bool>(image) == static_cast<bool>(mask), message);
+  std::int64_t masks = 1;
+  if (image) {
+    const Picture known = picture(image, message), holes = picture(mask, message);
+    require(known.rows.channels == 3 && holes.rows.channels == 1 && same(known.size, result), message);
+    require(holes.size.height == result.height && holes.size.width == result.width, message);
+    require(holes.size.images == 1 || holes.size.images == result.images, message);
+    masks = holes.size.images;
+  }
+  Tensor y = empty_picture(result.images, 3, result.height, result.width, type_of(own));
+  cpu::reconstruct({inner.size, outer.rows.channels, inner.rows.channels, input(skip), input(own),
+                    panels(weight, 9 * (outer.rows.channels + inner.rows.channels), 12),
+                    flag(stack[3]) ? cpu::Form::kAbs : cpu::Form::kTanh, input(image), input(mask), masks, output(y)},
+                   threads());
+  stack[0] = y.release();
+}
+
+void regions(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor kinds(stack[0]);
+  constexpr const char* message = "kinds: expected a dense uint8 [N, 1, H, W] of even height and width";
+  const Picture all = picture(kinds, message);
+  const std::int32_t bytes = aoti_torch_dtype_uint8();
+  require(all.rows.channels == 1 && kinds.dtype() == bytes && all.size.height % 2 == 0 && all.size.width % 2 == 0, message);
+  const std::int64_t sizes[] = {all.size.images, 1, all.size.height / 2, all.size.width / 2};
+  const std::int64_t count = sizes[0] * sizes[2] * sizes[3];
+  Tensor next = empty_integers(4, sizes, bytes), order = empty_integers(1, &count, aoti_torch_dtype_int32()),
+         sorted = empty_integers(1, &count, bytes);
+  cpu::regions({all.size, static_cast<const std::uint8_t*>(kinds.data()), static_cast<std::uint8_t*>(next.data()),
+                static_cast<std::int32_t*>(order.data()), static_cast<std::uint8_t*>(sorted.data())},
+               threads());
+  stack[0] = next.release();
+  stack[1] = order.release();
+  stack[2] = sorted.release();
+}
+
+}  // namespace lbam::binding

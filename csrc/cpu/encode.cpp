@@ -1,0 +1,39 @@
+#include "epilogue.h"
+#include "winograd.h"
+
+namespace lbam::cpu::LBAM_INSTRUCTION_SET {
+
+void encode(const Encode& r, ParallelFor parallel) {
+  const int64_t lines = r.size.height / 2, columns = r.size.width / 2, area = lines * columns;
+  const auto finish_row = [&](int64_t position, int64_t column, int64_t count, const float* c, float* buffers) {
+    const int64_t on_map = r.maps == 1 ? position % area : position;
+    activated(c, count, r.map, on_map * r.outputs + column, r.scale, r.shift, column, r.slope, r.y,
+              position * r.outputs + column, buffers);
+  };
+  with_types(r.x.type, r.weight.type, [&](auto stored, auto element) {
+    using Stored = decltype(stored);
+    using Element = decltype(element);
+    if (r.winograd) {
+      Tiles<Stored> tiles{r.size.images, lines / 2, columns / 2, r.size.height, r.size.width, 2, r.outputs, {}, 4, r.weight.data};
+      for (int plane = 0; plane < 4; ++plane)
+        tiles.planes[plane] = {static_cast<const Stored*>(r.x.data), r.channels, plane / 2 - 1, plane % 2 - 1};
+      return multiply_tiles<Element>(
+          tiles, parallel, [&](int64_t image, int64_t line, int64_t at, int64_t column, int64_t count, const float* c) {
+            float buffers[2 * kMostColumns];
+            for (int64_t begin = 0; begin < count; begin += kMostColumns)
+              finish_row(image * area + line * columns + at, column + begin, least(count - begin, kMostColumns), c + begin, buffers);
+          });
+    }
+    const auto finish = [&](int64_t row, int64_t rows, int64_t column, int64_t count, const float* c, int64_t stride) {
+      const Scratch<float> buffers(2 * count);
+      for (int64_t i = 0; i < rows; ++i) finish_row(row + i, column, count, c + i * stride, buffers.data);
+    };
+    const auto place = [&](int64_t row) {
+      return Place{row / area, 2 * (row % area / columns) - 1, 2 * (row % columns) - 1};
+    };
+    multiply<Element>(Product<Stored>{r.size.images * area, r.outputs, {source<Stored>(r.x, r.size, r.channels, 4), {}}, 1, r.weight.data},
+                      parallel, place, finish);
+  });
+}
+
+}  // namespace lbam::cpu::LBAM_INSTRUCTION_SET

@@ -1,0 +1,92 @@
+// Requests of the layers that are convolutions; a part of lbam_cpu.h. Pictures are NHWC without gaps; what is computed, and by whom the arguments are
+// named, is said in lbam_fast/ops/eager.py.
+#pragma once
+
+#include <cstdint>
+
+namespace lbam::cpu {
+
+// A filter as `pack` leaves it. Its elements are those of the products: bfloat16 needs kBfloat16Products.
+using Panels = Input;
+
+// One or two pictures of the same height and width, each with its channels.
+struct Sizes {
+  std::int64_t images, height, width;
+};
+
+// [depth, columns] in panels.
+struct Pack {
+  std::int64_t depth, columns;
+  const float* matrix;
+  Output panels;  // [packed_columns(columns), depth] elements
+};
+
+// An encoder layer under a map that is known: y = leaky(scale * convolution(x) * map + shift).
+struct Encode {
+  Sizes size;  // of x
+  std::int64_t channels, outputs;
+  Input x;
+  Panels weight;  // [16 taps, channels] x outputs, or as winograd.h has it: 9 products of [4 planes, channels] x outputs
+  bool winograd;  // for even numbers of lines and columns of the result
+  Input map;                 // [maps, height / 2, width / 2, outputs]
+  std::int64_t maps;         // images, or 1 for all
+  const float *scale, *shift;  // [outputs], or both null
+  float slope;
+  Output y;
+};
+
+// A mask convolution with g_A and g_M.
+struct Advance {
+  Sizes size;  // of u
+  std::int64_t channels, outputs;
+  Input u;
+  Panels weight;
+  Gaussian<float> gaussian;
+  float alpha;
+  // All positions by kind, and the kinds: 0 where m is 0, 1 where m is `constant`, 2 where it is to be computed; or all null.
+  const std::int32_t* order;
+  const std::uint8_t* kinds;
+  const float* constant;  // [outputs]
+  Output map, update, m;  // each where it is wanted
+};
+
+// A decoder layer: transposed convolution of one or two inputs, times a map, and as in Encode.
+struct Decode {
+  Sizes size;  // of the inputs
+  std::int64_t skip_channels, own_channels, outputs;
+  Input skip, own;
+  // For each of the 4 phases of the result's lines and columns, of skip before own: [4 taps, channels] x outputs, or as winograd.h
+  // has it, 9 products of [channels] x outputs.
+  Panels weight;
+  bool winograd;  // for even numbers of lines and columns of the inputs
+  Input map;
+  std::int64_t maps;
+  const float *scale, *shift;
+  float slope;
+  Output y;
+};
+
+enum class Form { kTanh, kAbs };
+
+// The last transposed convolution: a picture of 3 channels in [0, 1], pasted where there is an image and its mask.
+struct Reconstruct {
+  Sizes size;
+  std::int64_t skip_channels, own_channels;
+  Input skip, own;
+  Panels weight;  // [9 neighbours, channels] x 4 phases of 3 colours, of skip before own
+  Form form;
+  Input image, mask;  // [images, ..., 3], [masks, ..., 1], or both absent
+  std::int64_t masks;
+  Output y;
+};
+
+// What kind of window each position of a mask convolution's result has; see lbam_fast/ops/regions.py.
+struct Regions {
+  Sizes size;                 // of kinds
+  const std::uint8_t* kinds;  // [images, height, width]
+  std::uint8_t* next;         // [images, height / 2, width / 2]
+  std::int32_t* order;        // all positions, by kind
+  std::uint8_t* sorted;       // their kinds
+};
+
+}  // namespace lbam::cpu

@@ -1,0 +1,216 @@
+// Convolutions as matrix products: rows are positions of the result, columns its channels, the inner axis the taps of a window.
+//
+// Rows are copied, a piece of the inner axis at a time, into a buffer of the nearest cache, which is where padding gets its zeros
+// and where any set of positions is as good as another. Weights lie in panels as wide as two registers, or one where that holds
+// all columns, [panel, taps, width]; in bfloat16 by pairs of taps, [panel, taps / 2, width, 2]. The order of summation depends on
+// no thread.
+#pragma once
+
+#include "rows.h"
+#include "vectors.h"
+
+namespace lbam::cpu::LBAM_INSTRUCTION_SET {
+namespace {
+
+constexpr int64_t kDepth = 256;              // words of the inner axis at a time
+constexpr int64_t kStride = kDepth + kLanes;  // of a copied row, so that rows fall into different sets of the cache
+constexpr int64_t kBlock = 256;              // rows at a time, so that their copies fill a part of the second cache
+constexpr int64_t kTasks = 2;                // for each thread, where there is that much to do
+
+inline int64_t panel_width(int64_t columns) { return columns <= kLanes ? kLanes : 2 * kLanes; }
+inline int64_t packed_columns(int64_t columns) { return ceiling(columns, panel_width(columns)) * panel_width(columns); }
+
+// Where a window lies: its first line and column, which may be outside.
+struct Place {
+  int64_t image, line, column;
+};
+
+// Pictures [images, height, width, channels] of which windows of `taps` x `taps` positions are read.
+template <typename Stored>
+struct Source {
+  const Stored* data;
+  int64_t height, width, channels, taps;
+
+  int64_t depth() const { return taps * taps * channels; }
+};
+
+inline void copied(const float* from, int64_t count, float* to) { std::memcpy(to, from, count * sizeof(float)); }
+inline void copied(const std::uint16_t* from, int64_t count, std::uint16_t* to) { std::memcpy(to, from, count * sizeof *to); }
+inline void copied(const std::uint16_t* from, int64_t count, float* to) {
+  LBAM_VECTORISE
+  for (int64_t j = 0; j < count; ++j) to[j] = widened(from[j]);
+}
+
+// Elements [begin, end) of a window's taps, line by line, with zeros outside the picture.
+template <typename Stored, typename Element>
+inline void copied_window(const Source<Stored>& source, const Place& at, int64_t begin, int64_t end, Element* to) {
+  const int64_t length = source.taps * source.channels;
+  const int64_t low = most(0, -at.column) * source.channels;
+  const int64_t high = most(0, least(source.taps, source.width - at.column)) * source.channels;
+  for (int64_t tap = begin / length; tap * length < end; ++tap) {
+    const int64_t first = most(begin - tap * length, 0), last = least(end - tap * length, length);
+    Element* const own = to + tap * length - begin;
+    const int64_t line = at.line + tap;
+    const bool inside = line >= 0 && line < source.height;
+    const int64_t from = inside ? least(most(first, low), last) : last, until = inside ? most(least(last, high), from) : last;
+    for (int64_t j = first; j < from; ++j) own[j] = 0;
+    if (from < until) {
+      const int64_t start = ((at.image * source.height + line) * source.width + at.column) * source.channels;
+      copied(source.data + start + from, until - from, own + from);
+    }
+    for (int64_t j = until; j < last; ++j) own[j] = 0;
+  }
+}
+
+// c [R, V registers] of rows `stride` apart, plus or, with `first`, equal to the product of R copied rows with a panel.
+template <int R, int V, typename Word>
+void multiplied(const Word* rows, const Word* panel, int64_t depth, bool first, float* c, int64_t stride) {
+  Vector sums[R][V];
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) sums[r][v] = first ? repeated(0) : load(c + r * stride + v * kLanes);
+  for (int64_t k = 0; k < depth; ++k) {
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC unroll 16
+#endif
+    for (int r = 0; r < R; ++r) {
+      const Vector word = spread_out(rows[r * kStride + k]);
+      for (int v = 0; v < V; ++v) sums[r][v] = product_added(word, panel + (k * V + v) * kLanes, sums[r][v]);
+    }
+  }
+  for (int r = 0; r < R; ++r)
+    for (int v = 0; v < V; ++v) store(c + r * stride + v * kLanes, sums[r][v]);
+}
+
+template <typename Word>
+using Multiplication = void (*)(const Word*, const Word*, int64_t, bool, float*, int64_t);
+
+// `multiplied` for 1 to R rows.
+template <int V, typename Word, int R = kMostRows>
+inline Multiplication<Word> multiplication(int64_t rows) {
+  if constexpr (R > 1) {
+    if (rows < R) return multiplication<V, Word, R - 1>(rows);
+  }
+  return multiplied<R, V, Word>;
+}
+
+// The words of an element type: floats, or pairs of bfloat16.
+template <typename Element>
+struct Words;
+template <>
+struct Words<float> {
+  using Type = float;
+  static constexpr int64_t kElements = 1;
+};
+#if defined(__AVX512BF16__)
+template <>
+struct Words<std::uint16_t> {
+  using Type = std::uint32_t;
+  static constexpr int64_t kElements = 2;
+};
+#endif
+
+// Buffers of one thread: copied rows, and results of `rows` x `columns`.
+template <typename Element>
+struct Workspace {
+  using Word = typename Words<Element>::Type;
+  Workspace(int64_t rows, int64_t columns) : words(rows * kStride), results(rows * columns) {}
+  Word* copies() const { return reinterpret_cast<Word*>(words.data); }
+
+  const Scratch<float> words, results;
+};
+
+// A block of a product: some of its rows by some of its panels.
+struct Block {
+  int64_t first_row, rows, first_panel, panels, width;  // of a panel
+  int64_t stride() const { return panels * width; }
+};
+
+// Adds to the results of a block, or with `first` sets them to, the product of rows of `depth` elements, of which
+// copy(row, begin, end, to) gives a piece, with panels; `between` words lie between the beginnings of two panels.
+template <typename Element, typename Copy>
+inline void accumulate(const Workspace<Element>& space, const Block& block, int64_t depth, const typename Words<Element>::Type* panels,
+                       int64_t between, bool first, Copy copy) {
+  using Word = typename Words<Element>::Type;
+  constexpr int64_t kElements = Words<Element>::kElements;
+  const int64_t parts = ceiling(block.rows, kMostRows), stride = block.stride();
+  for (int64_t begin = 0; begin < depth; begin += kDepth * kElements) {
+    const int64_t end = least(depth, begin + kDepth * kElements), length = (end - begin) / kElements;
+    for (int64_t r = 0; r < block.rows; ++r)
+      copy(block.first_row + r, begin, end, reinterpret_cast<Element*>(space.copies() + r * kStride));
+    for (int64_t panel = 0; panel < block.panels; ++panel)
+      for (int64_t part = 0; part < parts; ++part) {
+        const int64_t from = part * block.rows / parts, height = (part + 1) * block.rows / parts - from;
+        const auto run = block.width == kLanes ? multiplication<1, Word>(height) : multiplication<2, Word>(height);
+        run(space.copies() + from * kStride, panels + panel * between + begin / kElements * block.width, length,
+            first && begin == 0, space.results.data + from * stride + panel * block.width, stride);
+      }
+  }
+}
+
+// body(block) for blocks that cover `count` rows and `columns`, each of at most `most_rows`; prepare(rows, columns) makes what a
+// thread needs for that many and is handed to its blocks.
+template <typename Prepare, typename Body>
+inline void for_blocks(int64_t count, int64_t columns, int64_t most_rows, ParallelFor parallel, Prepare prepare, Body body) {
+  const int64_t width = panel_width(columns), panels = ceiling(columns, width), blocks = ceiling(count, most_rows);
+  if (blocks == 0) return;
+  const int64_t share = ceiling(panels, ceiling(kTasks * parallel.threads, blocks)), groups = ceiling(panels, share);
+  int64_t next = 0;  // task; each thread takes one when it is done with the last
+  for_ranges(parallel, blocks * groups, 1, [&](int64_t, int64_t) {
+    const auto space = prepare(ceiling(count, blocks), share * width);
+    for (int64_t task; (task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < blocks * groups;) {
+      const int64_t block = task / groups, first_row = block * count / blocks, first_panel = task % groups * share;
+      body(space, Block{first_row, (block + 1) * count / blocks - first_row, first_panel, least(panels - first_panel, share), width});
+    }
+  });
+}
+
+// One matrix product: `count` windows of one or two sources with `panels`, [count, columns].
+template <typename Stored>
+struct Product {
+  int64_t count, columns;
+  Source<Stored> sources[2];
+  int sources_count;
+  const void* panels;
+};
+
+// place(row) says where a row's windows lie; finish(first_row, rows, first_column, columns, c, stride) takes results.
+template <typename Element, typename Stored, typename PlaceOf, typename Finish>
+void multiply(const Product<Stored>& p, ParallelFor parallel, PlaceOf place, Finish finish) {
+  using Word = typename Words<Element>::Type;
+  constexpr int64_t kElements = Words<Element>::kElements;
+  int64_t depth = 0;
+  for (int s = 0; s < p.sources_count; ++s) depth += p.sources[s].depth() / kElements;
+  const auto prepare = [](int64_t rows, int64_t columns) { return Workspace<Element>(rows, columns); };
+  for_blocks(p.count, p.columns, kBlock, parallel, prepare, [&](const Workspace<Element>& space, const Block& block) {
+    const int64_t between = depth * block.width;
+    const Word* panels = static_cast<const Word*>(p.panels) + block.first_panel * between;
+    for (int s = 0; s < p.sources_count; ++s) {
+      const Source<Stored>& source = p.sources[s];
+      accumulate(space, block, source.depth(), panels, between, s == 0,
+                 [&](int64_t row, int64_t begin, int64_t end, Element* to) { copied_window(source, place(row), begin, end, to); });
+      panels += source.depth() / kElements * block.width;
+    }
+    const int64_t column = block.first_panel * block.width;
+    finish(block.first_row, block.rows, column, least(p.columns - column, block.stride()), space.results.data, block.stride());
+  });
+}
+
+template <typename Stored>
+Source<Stored> source(const Input& x, const Sizes& size, int64_t channels, int64_t taps) {
+  return {static_cast<const Stored*>(x.data), size.height, size.width, channels, taps};
+}
+
+// body(stored, element) with a value of each type: of pictures, and of the products' elements.
+template <typename Body>
+void with_types(Type stored, Type element, Body body) {
+#if defined(__AVX512BF16__)
+  if (element == Type::kBfloat16) return body(std::uint16_t{}, std::uint16_t{});
+#else
+  static_cast<void>(element);  // the caller asks for no other
+#endif
+  if (stored == Type::kFloat) return body(float{}, float{});
+  return body(std::uint16_t{}, float{});
+}
+
+}  // namespace
+}  // namespace lbam::cpu::LBAM_INSTRUCTION_SET

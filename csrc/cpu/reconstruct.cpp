@@ -1,0 +1,43 @@
+#include "product.h"
+
+namespace lbam::cpu::LBAM_INSTRUCTION_SET {
+namespace {
+
+// (tanh(x) + 1) / 2 or |tanh(x)|.
+inline float formed(float x, bool absolute) {
+  const float bell = detail::exponential(-2 * (x < 0 ? -x : x));
+  return (absolute ? 1 - bell : x < 0 ? bell : 1.0f) / (1 + bell);
+}
+
+}  // namespace
+
+void reconstruct(const Reconstruct& r, ParallelFor parallel) {
+  constexpr int64_t kColours = 3, kColumns = 4 * kColours;
+  const int64_t columns = r.size.width, area = r.size.height * columns;
+  const bool absolute = r.form == Form::kAbs;
+  const auto finish = [&](int64_t row, int64_t rows, int64_t, int64_t, const float* c, int64_t stride) {
+    float values[kColumns], known[kColours], mask[1];
+    for (int64_t i = 0; i < rows; ++i, c += stride) {
+      const int64_t p = row + i, image = p / area, line = p % area / columns, column = p % columns;
+      LBAM_VECTORISE
+      for (int64_t j = 0; j < kColumns; ++j) values[j] = formed(c[j], absolute);
+      for (int64_t phase = 0; phase < 4; ++phase) {
+        const int64_t inside = (2 * line + phase / 2) * 2 * columns + 2 * column + phase % 2, position = image * 4 * area + inside;
+        const float* from = values + phase * kColours;
+        if (r.image.data != nullptr && *read(r.mask, r.masks == 1 ? inside : position, 1, mask) == 1)
+          from = read(r.image, position * kColours, kColours, known);
+        float* y = place(r.y, position * kColours, known);
+        for (int64_t j = 0; j < kColours; ++j) y[j] = from[j];
+        written(r.y, position * kColours, kColours, y);
+      }
+    }
+  };
+  const auto place = [&](int64_t row) { return Place{row / area, row % area / columns - 1, row % columns - 1}; };
+  with_types(r.own.type, r.weight.type, [&](auto stored, auto element) {
+    const auto skip = source<decltype(stored)>(r.skip, r.size, r.skip_channels, 3);
+    const auto own = source<decltype(stored)>(r.own, r.size, r.own_channels, 3);
+    multiply<decltype(element)>(Product<decltype(stored)>{r.size.images * area, kColumns, {skip, own}, 2, r.weight.data}, parallel, place, finish);
+  });
+}
+
+}  // namespace lbam::cpu::LBAM_INSTRUCTION_SET

@@ -1,0 +1,128 @@
+// Windows of 2x2 positions by Winograd's F(2x2, 2x2): nine products for the sixteen of four neighbouring results, whose transforms
+// are additions alone. In one dimension, of inputs x and taps g,
+//   m = [(x0 - x1) g0, x1 (g0 + g1), (x1 - x2) g1],  y = [m0 + m1, m1 - m2].
+//
+// A 4x4 convolution of stride 2 is a sum of four such windows, one on each of the four pictures of every second line and column;
+// a transposed one is four of them, one for each phase of its result.
+#pragma once
+
+#include "product.h"
+
+namespace lbam::cpu::LBAM_INSTRUCTION_SET {
+namespace {
+
+constexpr int64_t kProducts = 9;
+constexpr int64_t kTileRows = 128;  // tiles at a time, of which each has nine products and four results
+
+// One of the pictures that windows are read of; tile (0, 0) begins at line `down` and column `right`.
+template <typename Stored>
+struct Plane {
+  const Stored* data;
+  int64_t channels, down, right;
+};
+
+// `count` tiles of 2x2 windows of one to four planes with panels, a part for each product: [count, columns] four times. Planes are
+// [images, height, width, channels], read at every `step`th line and column; tiles are 2 * step apart, `lines` x `tiles` an image.
+template <typename Stored>
+struct Tiles {
+  int64_t images, lines, tiles, height, width, step, columns;
+  Plane<Stored> planes[4];
+  int planes_count;
+  const void* panels;
+};
+
+// Which of a line's three positions the product takes: `plus`, less `minus` if that is not negative.
+struct Taken {
+  int64_t plus, minus;
+};
+constexpr Taken kTaken[3] = {{0, 1}, {1, -1}, {1, 2}};
+
+inline float wide(float x) { return x; }
+inline float wide(std::uint16_t x) { return widened(x); }
+inline void put(float x, float* to) { *to = x; }
+inline void put(float x, std::uint16_t* to) { *to = narrowed(x); }
+
+// Channels [begin, end) of one product's input of one tile, which begins at (line, column).
+template <typename Stored, typename Element>
+inline void copied_tile(const Tiles<Stored>& t, const Plane<Stored>& plane, int64_t image, int64_t line, int64_t column,
+                        const Taken& down, const Taken& right, int64_t begin, int64_t end, Element* to) {
+  static const Stored zeros[2 * kDepth] = {};
+  const auto at = [&](int64_t i, int64_t j) {
+    const int64_t y = line + i * t.step, x = column + j * t.step;
+    const bool inside = y >= 0 && y < t.height && x >= 0 && x < t.width;
+    return inside ? plane.data + ((image * t.height + y) * t.width + x) * plane.channels + begin : zeros;
+  };
+  const int64_t n = end - begin;
+  const Stored* const a = at(down.plus, right.plus);
+  if (down.minus < 0 && right.minus < 0) {
+    LBAM_VECTORISE
+    for (int64_t k = 0; k < n; ++k) put(wide(a[k]), to + k);
+    return;
+  }
+  const Stored* const b = right.minus < 0 ? at(down.minus, right.plus) : at(down.plus, right.minus);
+  if (down.minus < 0 || right.minus < 0) {
+    LBAM_VECTORISE
+    for (int64_t k = 0; k < n; ++k) put(wide(a[k]) - wide(b[k]), to + k);
+    return;
+  }
+  const Stored *const c = at(down.minus, right.plus), *const d = at(down.minus, right.minus);
+  LBAM_VECTORISE
+  for (int64_t k = 0; k < n; ++k) put((wide(a[k]) - wide(b[k])) - (wide(c[k]) - wide(d[k])), to + k);
+}
+
+// finish(image, line, column, first_column, columns, y) takes the results at every position of the tiles.
+template <typename Element, typename Stored, typename Finish>
+void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish) {
+  using Word = typename Words<Element>::Type;
+  constexpr int64_t kElements = Words<Element>::kElements;
+  int64_t depth = 0;
+  for (int s = 0; s < t.planes_count; ++s) depth += t.planes[s].channels;
+  struct Space {
+    Workspace<Element> products;
+    Scratch<float> results;
+  };
+  const auto prepare = [](int64_t rows, int64_t columns) {
+    return Space{Workspace<Element>(rows, columns), Scratch<float>(4 * rows * columns)};
+  };
+  const int64_t area = t.lines * t.tiles;
+  for_blocks(t.images * area, t.columns, kTileRows, parallel, prepare, [&](const Space& space, const Block& block) {
+    const int64_t between = depth / kElements * block.width, size = block.rows * block.stride();
+    const Word* panels = static_cast<const Word*>(t.panels) + block.first_panel * between;
+    for (int64_t product = 0; product < kProducts; ++product) {
+      const int64_t down = product / 3, right = product % 3;
+      accumulate(space.products, block, depth, panels, between, true, [&](int64_t row, int64_t begin, int64_t end, Element* to) {
+        const int64_t image = row / area, line = row % area / t.tiles * 2 * t.step, column = row % t.tiles * 2 * t.step;
+        int64_t before = 0;
+        for (int s = 0; s < t.planes_count; ++s) {
+          const Plane<Stored>& plane = t.planes[s];
+          const int64_t first = most(begin - before, 0), last = least(end - before, plane.channels);
+          if (first < last)
+            copied_tile(t, plane, image, line + plane.down, column + plane.right, kTaken[down], kTaken[right], first, last,
+                        to + before + first - begin);
+          before += plane.channels;
+        }
+      });
+      panels += depth / kElements * packed_columns(t.columns);
+      const float* const m = space.products.results.data;
+      for (int64_t i = most(down - 1, 0); i < least(down + 1, 2); ++i)
+        for (int64_t j = most(right - 1, 0); j < least(right + 1, 2); ++j) {
+          float* const y = space.results.data + (2 * i + j) * size;
+          const float sign = (down == 2) == (right == 2) ? 1 : -1;
+          if (down == i && right == j) {
+            for (int64_t k = 0; k < size; ++k) y[k] = sign * m[k];
+          } else {
+            for (int64_t k = 0; k < size; ++k) y[k] += sign * m[k];
+          }
+        }
+    }
+    const int64_t column = block.first_panel * block.width, columns = least(t.columns - column, block.stride());
+    for (int64_t r = 0; r < block.rows; ++r)
+      for (int64_t i = 0; i < 4; ++i) {
+        const int64_t row = block.first_row + r, line = 2 * (row % area / t.tiles) + i / 2, at = 2 * (row % t.tiles) + i % 2;
+        finish(row / area, line, at, column, columns, space.results.data + i * size + r * block.stride());
+      }
+  });
+}
+
+}  // namespace
+}  // namespace lbam::cpu::LBAM_INSTRUCTION_SET

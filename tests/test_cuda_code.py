@@ -1,0 +1,99 @@
+"""The machine code of the CUDA C++ kernels, read without a GPU: no spill, no atomics, packs of 16 bytes.
+
+Compiled for compute capability 9.0; with LBAM_TEST_ALL set (``make test-all``) for all that are shipped.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+pytest.importorskip("triton", reason="cuobjdump comes with Triton")
+import aot
+
+NVCC = shutil.which("nvcc")
+pytestmark = pytest.mark.skipif(NVCC is None, reason="there is no nvcc")
+
+SOURCES = sorted((Path(__file__).parent.parent / "csrc" / "cuda").glob("*.cu"))
+ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120") if os.environ.get("LBAM_TEST_ALL") else ("sm_90a",)
+MOVES = {
+    r"(attend|backward)_kernelI(fLi4|\w+Li8)": ("LDG.E.128", "STG.E.128"),
+    r"moments_kernelI(fLi4|\w+Li8)": ("LDG.E.128",),
+    r"classify_packs_kernel": ("LDG.E.128",),
+    r"first_layer_kernel": ("LDS.128", "STG.E.128"),
+    r"last_layer_kernel": ("LDG.E.128", "LDS.128"),
+}
+"""Instructions that kernels of these names must have."""
+
+FAULTS = {
+    "atomic": ("__global__ void attend_kernel(float* x) { atomicAdd(x, 1.0f); }", "atomics"),
+    "spill": (
+        """__global__ void __maxnreg__(24) attend_kernel(float* x) {
+          float held[64], sum = 0;
+          for (int i = 0; i < 64; ++i) sum += held[i] = x[i * 32];
+          for (int i = 0; i < 64; ++i) x[i * 32] = held[i] * sum;
+        }""",
+        "local memory",
+    ),
+    "single elements": (
+        "template <typename T, int kWidth> __global__ void attend_kernel(T* x) { x[0] = x[kWidth]; }"
+        "template __global__ void attend_kernel<float, 4>(float*);",
+        "no LDG.E.128, STG.E.128",
+    ),
+}
+
+
+class Kernel(NamedTuple):
+    registers: int
+    instructions: tuple[str, ...]
+
+
+def machine_code(architecture: str, source: Path, folder: Path) -> dict[str, Kernel]:
+    """By name; warnings are errors."""
+    cubin = folder / f"{source.stem}.{architecture}.cubin"
+    command = [NVCC, "-std=c++17", "-O3", f"-arch={architecture}", "-Werror=all-warnings", "-cubin", "-o", cubin, source]
+    result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    registers = dict(re.findall(r"Function (\w+):\s+REG:(\d+)", aot._cuobjdump("-res-usage", str(cubin))))
+    parts = re.split(r"Function : (\w+)", aot._cuobjdump("-sass", str(cubin)))
+    return {
+        name: Kernel(int(registers[name]), tuple(aot._INSTRUCTION.findall(text)))
+        for name, text in zip(parts[1::2], parts[2::2], strict=True)
+    }
+
+
+def faults(name: str, kernel: Kernel) -> list[str]:
+    wanted = next((moves for pattern, moves in MOVES.items() if re.search(pattern, name)), ())
+    missing = [move for move in wanted if not any(instruction.startswith(move) for instruction in kernel.instructions)]
+    found = {
+        "atomics": any(map(aot._SASS_ATOMIC.match, kernel.instructions)),
+        "local memory": any(instruction.startswith(("STL", "LDL")) for instruction in kernel.instructions),
+        f"no {', '.join(missing)}": missing,
+    }
+    return [fault for fault, there in found.items() if there]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_kernels_have_no_fault(architecture, tmp_path):
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        codes = list(pool.map(partial(machine_code, architecture, folder=tmp_path), SOURCES))
+    kernels = {name: kernel for code in codes for name, kernel in code.items()}
+    assert all(codes)
+    assert not {name: found for name, kernel in kernels.items() if (found := faults(name, kernel))}
+    assert all(kernel.registers <= 168 for kernel in kernels.values())
+    assert all(any(re.search(pattern, name) for name in kernels) for pattern in MOVES)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_caught(fault, tmp_path):
+    text, found = FAULTS[fault]
+    source = tmp_path / "faulty.cu"
+    source.write_text(text)
+    ((name, kernel),) = machine_code("sm_90a", source, tmp_path).items()
+    assert faults(name, kernel) == [found]
