@@ -216,7 +216,7 @@ def choose_tile(precision: str, channels: int, mask_channels: int, positions: in
     """The tile for a product of ``positions`` x ``outputs``; ``channels`` or ``mask_channels`` is 0 for an absent half."""
     fits = max(16, triton.next_power_of_2(outputs))
     if precision == "fp32":
-        return Tile(64, min(64, fits), 16, 8, 3)
+        return Tile(64, min(64, fits), 16, 8, 3 if channels else 2)
     block_m, num_warps = (128, 8) if positions >= 8192 else (64, 4)
     if max(channels, mask_channels) <= MOST_THIN:
         return Tile(block_m, min(64, fits), 16, num_warps, 2)

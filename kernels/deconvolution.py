@@ -213,6 +213,8 @@ def _launch(inputs: _Inputs, y: Tensor, slope: float, tf32: bool, **others: Tens
         return
     precision = _precision(inputs.own, tf32)
     block = block_for(precision, positions, channels_out)
+    if not others:
+        block = _without_a_map(block, precision)
     by_position = {
         name: None if others.get(name) is None else others[name].contiguous(memory_format=torch.channels_last)
         for name in ("attention", "m")
@@ -236,6 +238,11 @@ def _launch(inputs: _Inputs, y: Tensor, slope: float, tf32: bool, **others: Tens
             num_warps=block.num_warps,
             num_stages=block.num_stages,
         )
+
+
+def _without_a_map(block: Block, precision: str) -> Block:
+    """For a bare result, which spills with as many stages as the others at compute capability 100, and in tf32 with fewer at 80."""
+    return block if precision == "tf32" else block._replace(num_stages=block.num_stages - 1)
 
 
 def _positions(x: Tensor) -> int:
@@ -507,7 +514,8 @@ def _shipped() -> Iterator[Shipped]:
         absent = tuple(name for name in ("skip", "skip_weight", *_OPTIONAL) if name not in present)
         for block in BLOCKS[precision]:
             name = form + "-two" * two
-            yield _entry(_reverse_attention, name, precision, block, absent, {"BLOCK_OUT": block.channels_out})
+            shape = block if options else _without_a_map(block, precision)
+            yield _entry(_reverse_attention, name, precision, shape, absent, {"BLOCK_OUT": block.channels_out})
     for (precision, block), form, pasted in product(THIN_BLOCKS.items(), ("tanh", "abs", BARE), (False, True)):
         if form == BARE and pasted:
             continue

@@ -20,6 +20,7 @@ _TILE = 2048  # elements of a block that is passed through
 _SUMMING_TILE = 1024  # elements of a block with a register for each of its up to seven sums
 _PROGRAMS = 2048  # that share out a summation: enough to fill a GPU, few enough to add up quickly
 _WARPS = 4
+_WARPS_OF_STATISTICS = 8  # in their backward pass, which spills in float32 with fewer
 _STAGES = 3  # what Triton takes unless it is told
 _LEAST = tl.constexpr(2.0**-126)  # the smallest normal float32: a GPU may take less for 0
 
@@ -299,7 +300,16 @@ def statistics(features: Tensor, m: Tensor, scalars: Tensor) -> tuple[Tensor, Te
     sums, pivot = share.channel_sums(features), scalars.new_empty(share.channels)
     with torch.cuda.device_of(features):
         statistics_kernel[(share.programs,)](
-            features, m, scalars, pivot, sums, share.positions, share.channels, share.steps, **share.blocks, num_warps=_WARPS
+            features,
+            m,
+            scalars,
+            pivot,
+            sums,
+            share.positions,
+            share.channels,
+            share.steps,
+            **share.blocks,
+            num_warps=_WARPS,
         )
     offset, square = sums.sum(dim=1) / share.positions
     return pivot + offset, (square - offset * offset).clamp(min=0)
@@ -348,7 +358,7 @@ def _backward(
             share.channels,
             share.steps,
             **share.blocks,
-            num_warps=_WARPS,
+            num_warps=_WARPS if dy is not None else _WARPS_OF_STATISTICS,
         )
     return dfeatures, dm, by_scalar, by_channel
 
@@ -423,7 +433,7 @@ def _shipped(form: str, kernel: Any, tile: int, absent: tuple[str, ...], precisi
         signature=signature,
         constants=constants,
         precision=precision,
-        num_warps=_WARPS,
+        num_warps=_WARPS if "dy" not in absent else _WARPS_OF_STATISTICS,
         num_stages=_STAGES,
         multiplies=False,
         aligned=(*pointers, "channels"),

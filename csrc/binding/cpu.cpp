@@ -37,20 +37,21 @@ constexpr Op kOps[] = {
      statistics_backward, "CPU"},
     {"pack", "pack(Tensor matrix, bool bfloat16) -> Tensor", pack, "CPU"},
     {"encode",
-     "encode(Tensor x, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope, bool winograd)"
-     " -> Tensor",
+     "encode(Tensor x, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope, bool winograd, Tensor(a!) out)"
+     " -> ()",
      encode, "CPU"},
     {"advance",
      "advance(Tensor u, Tensor weight, int outputs, Tensor scalars, Tensor alpha, Tensor? order, Tensor? kinds, Tensor? constant,"
-     " bool attention, bool update, bool m) -> (Tensor, Tensor, Tensor)",
+     " Tensor(a!)? attention, Tensor(b!)? update) -> ()",
      advance, "CPU"},
     {"decode",
-     "decode(Tensor? skip, Tensor own, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope,"
-     " bool winograd) -> Tensor",
+     "decode(Tensor? skip, Tensor own, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope, bool winograd,"
+     " Tensor(a!) out) -> ()",
      decode, "CPU"},
     {"reconstruct",
-     "reconstruct(Tensor skip, Tensor own, Tensor weight, bool absolute, Tensor? image, Tensor? mask) -> Tensor", reconstruct,
-     "CPU"},
+     "reconstruct(Tensor skip, Tensor own, Tensor weight, bool absolute, Tensor? image, Tensor? mask, Tensor(a!) out) -> ()",
+     reconstruct, "CPU"},
+    {"in_large_pages", "in_large_pages(Tensor x) -> ()", in_large_pages, "CPU"},
     {"regions", "regions(Tensor kinds) -> (Tensor, Tensor, Tensor)", regions, "CPU"},
     {"bfloat16_products", "bfloat16_products() -> bool", bfloat16_products, "CompositeExplicitAutograd"},
     {"instruction_set", "instruction_set() -> int", instruction_set, "CompositeExplicitAutograd"},

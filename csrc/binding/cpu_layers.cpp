@@ -1,4 +1,8 @@
-// The layers that are convolutions. Pictures are [N, C, H, W] in channels_last.
+// The layers that are convolutions. Pictures are [N, C, H, W] in channels_last; results are written into tensors that are given.
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 #include "cpu_ops.h"
 #include "cpu_tensors.h"
 
@@ -20,10 +24,11 @@ Picture picture(const Tensor& x, const char* message) {
 
 bool same(const Sizes& a, const Sizes& b) { return a.images == b.images && a.height == b.height && a.width == b.width; }
 
-Tensor empty_picture(std::int64_t images, std::int64_t channels, std::int64_t height, std::int64_t width, Type type) {
-  const std::int64_t sizes[] = {images, channels, height, width};
-  const std::int64_t strides[] = {channels * height * width, 1, channels * width, channels};
-  return empty(4, sizes, strides, type);
+// A result that the caller gives.
+void require_picture(const Tensor& y, const Sizes& size, std::int64_t channels, Type type) {
+  constexpr const char* message = "out: expected the result's shape and dtype, dense and channels_last";
+  const Picture given = picture(y, message);
+  require(same(given.size, size) && given.rows.channels == channels && type_of(y) == type, message);
 }
 
 std::int64_t elements(const Tensor& x) {
@@ -94,12 +99,12 @@ void encode(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const bool winograd = flag(stack[6]);
   require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
-  Tensor y = empty_picture(result.images, outputs, result.height, result.width, type_of(x));
+  const Tensor y(stack[7]);
+  require_picture(y, result, outputs, type_of(x));
   cpu::encode({own.size, own.rows.channels, outputs, input(x), panels(weight, (winograd ? 36 : 16) * own.rows.channels, outputs),
                winograd, input(map), maps, per_channel(scale, outputs), per_channel(shift, outputs),
                static_cast<float>(number(stack[5])), output(y)},
               threads());
-  stack[0] = y.release();
 }
 
 void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
@@ -112,21 +117,15 @@ void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
   constexpr const char* message = "order, kinds, constant: expected int32 and uint8 for every position and float32 [C], or none";
   const bool skips = static_cast<bool>(order);
   require(skips == static_cast<bool>(kinds) && skips == static_cast<bool>(constant), message);
-  const Type type = type_of(u);
-  Tensor results[3];
-  Output outs[3] = {};
-  for (int i = 0; i < 3; ++i) {
-    const bool wanted = flag(stack[8 + i]);
-    results[i] = wanted ? empty_picture(result.images, outputs, result.height, result.width, type) : absent(type);
-    if (wanted) outs[i] = output(results[i]);
-  }
+  const Tensor map(Tensor::optional(stack[8])), update(Tensor::optional(stack[9]));
+  for (const Tensor* each : {&map, &update})
+    if (*each) require_picture(*each, result, outputs, type_of(u));
   cpu::advance({own.size, own.rows.channels, outputs, input(u), panels(weight, 16 * own.rows.channels, outputs), gaussian(scalars),
                 *values(alpha, 1, kAlpha),
                 skips ? integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message) : nullptr,
                 skips ? integers<std::uint8_t>(kinds, count, aoti_torch_dtype_uint8(), message) : nullptr,
-                skips ? values(constant, outputs, message) : nullptr, outs[0], outs[1], outs[2]},
+                skips ? values(constant, outputs, message) : nullptr, output(map), output(update)},
                threads());
-  for (int i = 0; i < 3; ++i) stack[i] = results[i].release();
 }
 
 void decode(StableIValue* stack, std::uint64_t, std::uint64_t) {
@@ -141,12 +140,12 @@ void decode(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const bool winograd = flag(stack[7]);
   require(!winograd || (inner.size.height % 2 == 0 && inner.size.width % 2 == 0), kEven);
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
-  Tensor y = empty_picture(result.images, outputs, result.height, result.width, type_of(own));
+  const Tensor y(stack[8]);
+  require_picture(y, result, outputs, type_of(own));
   cpu::decode({inner.size, outer.rows.channels, inner.rows.channels, outputs, input(skip), input(own),
                panels(weight, (winograd ? 36 : 16) * depth, outputs), winograd, input(map), maps, per_channel(scale, outputs),
                per_channel(shift, outputs), static_cast<float>(number(stack[6])), output(y)},
               threads());
-  stack[0] = y.release();
 }
 
 void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
@@ -164,12 +163,23 @@ void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
     require(holes.size.images == 1 || holes.size.images == result.images, message);
     masks = holes.size.images;
   }
-  Tensor y = empty_picture(result.images, 3, result.height, result.width, type_of(own));
+  const Tensor y(stack[6]);
+  require_picture(y, result, 3, type_of(own));
   cpu::reconstruct({inner.size, outer.rows.channels, inner.rows.channels, input(skip), input(own),
-                    panels(weight, 9 * (outer.rows.channels + inner.rows.channels), 12),
+                    panels(weight, 4 * (outer.rows.channels + inner.rows.channels), 12),
                     flag(stack[3]) ? cpu::Form::kAbs : cpu::Form::kTanh, input(image), input(mask), masks, output(y)},
                    threads());
-  stack[0] = y.release();
+}
+
+// Before it is first written: a fresh tensor costs a page fault for each of its pages.
+void in_large_pages(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor x(stack[0]);
+#if defined(__linux__)
+  constexpr std::int64_t kPage = std::int64_t{2} << 20;
+  const std::int64_t begin = reinterpret_cast<std::int64_t>(x.data()), bytes = elements(x) * (type_of(x) == Type::kFloat ? 4 : 2);
+  const std::int64_t first = (begin + kPage - 1) / kPage * kPage, length = (begin + bytes) / kPage * kPage - first;
+  if (length > 0) madvise(reinterpret_cast<void*>(first), length, MADV_HUGEPAGE);  // advice: it may be ignored
+#endif
 }
 
 void regions(StableIValue* stack, std::uint64_t, std::uint64_t) {

@@ -18,6 +18,7 @@ namespace lbam::binding {
   X(advance)             \
   X(decode)              \
   X(reconstruct)         \
+  X(in_large_pages)      \
   X(regions)
 
 #define LBAM_OP(name) void name(StableIValue* stack, std::uint64_t inputs, std::uint64_t outputs);

@@ -1,10 +1,6 @@
 // Tensors as the CPU library takes them, and its results.
 #pragma once
 
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
-
 #include "../cpu/lbam_cpu.h"
 #include "tensor.h"
 
@@ -32,27 +28,10 @@ inline Type type_of(const Tensor& x) {
 inline Input input(const Tensor& x) { return x ? Input{x.data(), type_of(x)} : Input{}; }
 inline Output output(const Tensor& x) { return x ? Output{x.data(), type_of(x)} : Output{}; }
 
-// Large memory in large pages, where the system has them for the asking: a fresh result costs a page fault for each of its pages.
-inline void in_large_pages(void* data, std::int64_t bytes) {
-#if defined(__linux__)
-  constexpr std::int64_t kPage = std::int64_t{2} << 20;
-  if (bytes < 2 * kPage) return;
-  const std::int64_t begin = reinterpret_cast<std::int64_t>(data), first = (begin + kPage - 1) / kPage * kPage;
-  madvise(reinterpret_cast<void*>(first), (begin + bytes) / kPage * kPage - first, MADV_HUGEPAGE);
-#else
-  static_cast<void>(data);
-  static_cast<void>(bytes);
-#endif
-}
-
 inline Tensor empty(std::int64_t dims, const std::int64_t* sizes, const std::int64_t* strides, Type type) {
   static const std::int32_t device = aoti_torch_device_type_cpu();
   const bool wide = type == Type::kFloat;
-  Tensor result = Tensor::empty(dims, sizes, strides, wide ? aoti_torch_dtype_float32() : aoti_torch_dtype_bfloat16(), device, 0);
-  std::int64_t count = wide ? 4 : 2;
-  for (std::int64_t axis = 0; axis < dims; ++axis) count *= sizes[axis];
-  in_large_pages(result.data(), count);
-  return result;
+  return Tensor::empty(dims, sizes, strides, wide ? aoti_torch_dtype_float32() : aoti_torch_dtype_bfloat16(), device, 0);
 }
 
 inline Tensor empty(const Rows& like, Type type) { return empty(like.dims, like.sizes, like.strides, type); }

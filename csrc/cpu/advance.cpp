@@ -16,11 +16,6 @@ void stored_row(const Advance& r, const float* m, int64_t count, int64_t begin, 
     mask_updates(m, count, r.alpha, update);
     written(r.update, begin, count, update);
   }
-  if (r.m.data != nullptr) {
-    float* own = place(r.m, begin, buffer);
-    std::memcpy(own, m, count * sizeof(float));
-    written(r.m, begin, count, own);
-  }
 }
 
 int64_t size_of(Type type) { return type == Type::kFloat ? 4 : 2; }
@@ -58,7 +53,7 @@ void advance(const Advance& r, ParallelFor parallel) {
       stored_row(r, kind == 0 ? zero.data : r.constant, r.outputs, from * r.outputs, zero.data + r.outputs);
       for_ranges(parallel, last - first, ceiling(kTask, r.outputs), [&](int64_t begin, int64_t end) {
         for (int64_t i = first + begin; i < first + end; ++i)
-          for (const Output& to : {r.map, r.update, r.m}) repeat_row(to, from, r.order[i], r.outputs);
+          for (const Output& to : {r.map, r.update}) repeat_row(to, from, r.order[i], r.outputs);
       });
       first = last;
     }

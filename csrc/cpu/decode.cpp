@@ -9,9 +9,8 @@ void decode(const Decode& r, ParallelFor parallel) {
   for (int phase = 0; phase < 4; ++phase) {
     const int64_t down = phase / 2, right = phase % 2;
     // The result of one position of the input's size, in this phase.
-    const auto finish_row = [&](int64_t image, int64_t line, int64_t at, int64_t column, int64_t count, const float* c,
-                                float* buffers) {
-      const int64_t inside = (2 * line + down) * 2 * columns + 2 * at + right, position = image * 4 * area + inside;
+    const auto finish_row = [&](const Place& at, int64_t column, int64_t count, const float* c, float* buffers) {
+      const int64_t inside = (2 * at.line + down) * 2 * columns + 2 * at.column + right, position = at.image * 4 * area + inside;
       activated(c, count, r.map, (r.maps == 1 ? inside : position) * r.outputs + column, r.scale, r.shift, column, r.slope, r.y,
                 position * r.outputs + column, buffers);
     };
@@ -26,10 +25,10 @@ void decode(const Decode& r, ParallelFor parallel) {
         return multiply_tiles<Element>(
             Tiles<Stored>{r.size.images, lines / 2, columns / 2, lines, columns, 1, r.outputs, {planes[first], planes[1]}, 2 - first,
                           weight},
-            parallel, [&](int64_t image, int64_t line, int64_t at, int64_t column, int64_t count, const float* c) {
+            parallel, [&](const Place& at, int64_t column, int64_t count, const float* c) {
               float buffers[2 * kMostColumns];
               for (int64_t begin = 0; begin < count; begin += kMostColumns)
-                finish_row(image, line, at, column + begin, least(count - begin, kMostColumns), c + begin, buffers);
+                finish_row(at, column + begin, least(count - begin, kMostColumns), c + begin, buffers);
             });
       }
       const Source<Stored> sources[2] = {source<Stored>(r.skip, r.size, r.skip_channels, 2),
@@ -38,7 +37,7 @@ void decode(const Decode& r, ParallelFor parallel) {
         const Scratch<float> buffers(2 * count);
         for (int64_t i = 0; i < rows; ++i) {
           const int64_t p = row + i;
-          finish_row(p / area, p % area / columns, p % columns, column, count, c + i * stride, buffers.data);
+          finish_row({p / area, p % area / columns, p % columns}, column, count, c + i * stride, buffers.data);
         }
       };
       const auto place = [&](int64_t row) {

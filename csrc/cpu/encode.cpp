@@ -18,10 +18,10 @@ void encode(const Encode& r, ParallelFor parallel) {
       for (int plane = 0; plane < 4; ++plane)
         tiles.planes[plane] = {static_cast<const Stored*>(r.x.data), r.channels, plane / 2 - 1, plane % 2 - 1};
       return multiply_tiles<Element>(
-          tiles, parallel, [&](int64_t image, int64_t line, int64_t at, int64_t column, int64_t count, const float* c) {
+          tiles, parallel, [&](const Place& at, int64_t column, int64_t count, const float* c) {
             float buffers[2 * kMostColumns];
             for (int64_t begin = 0; begin < count; begin += kMostColumns)
-              finish_row(image * area + line * columns + at, column + begin, least(count - begin, kMostColumns), c + begin, buffers);
+              finish_row(at.image * area + at.line * columns + at.column, column + begin, least(count - begin, kMostColumns), c + begin, buffers);
           });
     }
     const auto finish = [&](int64_t row, int64_t rows, int64_t column, int64_t count, const float* c, int64_t stride) {

@@ -47,7 +47,7 @@ struct Advance {
   const std::int32_t* order;
   const std::uint8_t* kinds;
   const float* constant;  // [outputs]
-  Output map, update, m;  // each where it is wanted
+  Output map, update;  // each where it is wanted
 };
 
 // A decoder layer: transposed convolution of one or two inputs, times a map, and as in Encode.
@@ -73,7 +73,7 @@ struct Reconstruct {
   Sizes size;
   std::int64_t skip_channels, own_channels;
   Input skip, own;
-  Panels weight;  // [9 neighbours, channels] x 4 phases of 3 colours, of skip before own
+  Panels weight;  // [4 taps, channels] x 4 pixels of 3 colours, of skip before own
   Form form;
   Input image, mask;  // [images, ..., 3], [masks, ..., 1], or both absent
   std::int64_t masks;

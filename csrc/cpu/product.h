@@ -109,14 +109,15 @@ struct Words<std::uint16_t> {
 };
 #endif
 
-// Buffers of one thread: copied rows, and results of `rows` x `columns`.
+// Buffers of one thread: where a block's rows lie, their copies, and results of `rows` x `columns`.
 template <typename Element>
 struct Workspace {
   using Word = typename Words<Element>::Type;
-  Workspace(int64_t rows, int64_t columns) : words(rows * kStride), results(rows * columns) {}
+  Workspace(int64_t rows, int64_t columns) : words(rows * kStride), results(rows * columns), places(rows) {}
   Word* copies() const { return reinterpret_cast<Word*>(words.data); }
 
   const Scratch<float> words, results;
+  const Scratch<Place> places;
 };
 
 // A block of a product: some of its rows by some of its panels.
@@ -126,7 +127,7 @@ struct Block {
 };
 
 // Adds to the results of a block, or with `first` sets them to, the product of rows of `depth` elements, of which
-// copy(row, begin, end, to) gives a piece, with panels; `between` words lie between the beginnings of two panels.
+// copy(place, begin, end, to) gives a piece, with panels; `between` words lie between the beginnings of two panels.
 template <typename Element, typename Copy>
 inline void accumulate(const Workspace<Element>& space, const Block& block, int64_t depth, const typename Words<Element>::Type* panels,
                        int64_t between, bool first, Copy copy) {
@@ -136,7 +137,7 @@ inline void accumulate(const Workspace<Element>& space, const Block& block, int6
   for (int64_t begin = 0; begin < depth; begin += kDepth * kElements) {
     const int64_t end = least(depth, begin + kDepth * kElements), length = (end - begin) / kElements;
     for (int64_t r = 0; r < block.rows; ++r)
-      copy(block.first_row + r, begin, end, reinterpret_cast<Element*>(space.copies() + r * kStride));
+      copy(space.places.data[r], begin, end, reinterpret_cast<Element*>(space.copies() + r * kStride));
     for (int64_t panel = 0; panel < block.panels; ++panel)
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t from = part * block.rows / parts, height = (part + 1) * block.rows / parts - from;
@@ -184,10 +185,11 @@ void multiply(const Product<Stored>& p, ParallelFor parallel, PlaceOf place, Fin
   for_blocks(p.count, p.columns, kBlock, parallel, prepare, [&](const Workspace<Element>& space, const Block& block) {
     const int64_t between = depth * block.width;
     const Word* panels = static_cast<const Word*>(p.panels) + block.first_panel * between;
+    for (int64_t r = 0; r < block.rows; ++r) space.places.data[r] = place(block.first_row + r);
     for (int s = 0; s < p.sources_count; ++s) {
       const Source<Stored>& source = p.sources[s];
       accumulate(space, block, source.depth(), panels, between, s == 0,
-                 [&](int64_t row, int64_t begin, int64_t end, Element* to) { copied_window(source, place(row), begin, end, to); });
+                 [&](const Place& at, int64_t begin, int64_t end, Element* to) { copied_window(source, at, begin, end, to); });
       panels += source.depth() / kElements * block.width;
     }
     const int64_t column = block.first_panel * block.width;

@@ -70,7 +70,7 @@ inline void copied_tile(const Tiles<Stored>& t, const Plane<Stored>& plane, int6
   for (int64_t k = 0; k < n; ++k) put((wide(a[k]) - wide(b[k])) - (wide(c[k]) - wide(d[k])), to + k);
 }
 
-// finish(image, line, column, first_column, columns, y) takes the results at every position of the tiles.
+// finish(place, first_column, columns, y) takes the results at every position of the tiles.
 template <typename Element, typename Stored, typename Finish>
 void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish) {
   using Word = typename Words<Element>::Type;
@@ -88,16 +88,20 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
   for_blocks(t.images * area, t.columns, kTileRows, parallel, prepare, [&](const Space& space, const Block& block) {
     const int64_t between = depth / kElements * block.width, size = block.rows * block.stride();
     const Word* panels = static_cast<const Word*>(t.panels) + block.first_panel * between;
+    for (int64_t r = 0; r < block.rows; ++r) {
+      const int64_t row = block.first_row + r;
+      space.products.places.data[r] = {row / area, row % area / t.tiles, row % t.tiles};
+    }
     for (int64_t product = 0; product < kProducts; ++product) {
       const int64_t down = product / 3, right = product % 3;
-      accumulate(space.products, block, depth, panels, between, true, [&](int64_t row, int64_t begin, int64_t end, Element* to) {
-        const int64_t image = row / area, line = row % area / t.tiles * 2 * t.step, column = row % t.tiles * 2 * t.step;
+      accumulate(space.products, block, depth, panels, between, true, [&](const Place& at, int64_t begin, int64_t end, Element* to) {
+        const int64_t line = 2 * t.step * at.line, column = 2 * t.step * at.column;
         int64_t before = 0;
         for (int s = 0; s < t.planes_count; ++s) {
           const Plane<Stored>& plane = t.planes[s];
           const int64_t first = most(begin - before, 0), last = least(end - before, plane.channels);
           if (first < last)
-            copied_tile(t, plane, image, line + plane.down, column + plane.right, kTaken[down], kTaken[right], first, last,
+            copied_tile(t, plane, at.image, line + plane.down, column + plane.right, kTaken[down], kTaken[right], first, last,
                         to + before + first - begin);
           before += plane.channels;
         }
@@ -118,8 +122,9 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
     const int64_t column = block.first_panel * block.width, columns = least(t.columns - column, block.stride());
     for (int64_t r = 0; r < block.rows; ++r)
       for (int64_t i = 0; i < 4; ++i) {
-        const int64_t row = block.first_row + r, line = 2 * (row % area / t.tiles) + i / 2, at = 2 * (row % t.tiles) + i % 2;
-        finish(row / area, line, at, column, columns, space.results.data + i * size + r * block.stride());
+        const Place& at = space.products.places.data[r];
+        finish(Place{at.image, 2 * at.line + i / 2, 2 * at.column + i % 2}, column, columns,
+               space.results.data + i * size + r * block.stride());
       }
   });
 }

@@ -35,12 +35,9 @@ def covers(config: LBAMConfig) -> bool:
     return config.attention == "gaussian" and config.mask_kernel_size == 4 and config.reverse
 
 
-def _regions(tracker: ops.Tracker | None, level: int) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """What that level may skip; in the first, whose few channels cost next to nothing, all is computed."""
-    if tracker is None:
-        return NO_REGIONS
-    regions = tracker.step()
-    return NO_REGIONS if level == 1 else regions
+def _regions(tracker: ops.Tracker | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """What the next level may skip."""
+    return NO_REGIONS if tracker is None else tracker.step()
 
 
 def _values(features: Tensor) -> int:
@@ -94,7 +91,7 @@ class FusedGenerator:
         prefix, update = f"ec{level}.conv.", level < LEVELS
         weight, mask_weight = self.state[f"{prefix}conv.weight"], self._mask_filter(prefix + _FORWARD[1], u)
         scalars, alpha = self._scalars(prefix), self._alpha(prefix)
-        regions = _regions(tracker, level)
+        regions = _regions(tracker)
         if not self.config.batch_norm:
             y, new, _, _ = ops.forward_attention(
                 x, u, weight, mask_weight, scalars, alpha, *NO_AFFINE, LEAKY_SLOPE, update, self.keep, *regions
@@ -120,7 +117,7 @@ class FusedGenerator:
         found, tracker = [], self._tracker(u, names, depth)
         for level in range(1, depth + 1):
             prefix = names[0].format(level)
-            weight, regions = self._mask_filter(prefix + names[1], u), _regions(tracker, level)
+            weight, regions = self._mask_filter(prefix + names[1], u), _regions(tracker)
             arguments = self._scalars(prefix), self._alpha(prefix), level < depth, keep, *regions
             attention, u, m = ops.mask_attention(u, weight, *arguments)
             found.append(m if keep else attention)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from lbam_fast import native
 from lbam_fast.ops import eager
+from lbam_fast.ops.buffers import empty
 from lbam_fast.ops.prepared import prepared
 
 WINOGRAD_FROM = 128
@@ -110,7 +111,9 @@ def features_with_map(
         return eager.features_with_map(x, weight, attention, scale, shift, slope)
     winograd = _by_winograd(x, x.shape[2] // 2, x.shape[3] // 2)
     filters = _packed(_planes if winograd else _taps, x.dtype, weight)
-    return _native().encode(_nhwc(x), filters, _nhwc(attention), scale, shift, slope, winograd)
+    y = _empty(x, weight.shape[0], x.shape[2] // 2, x.shape[3] // 2)
+    _native().encode(_nhwc(x), filters, _nhwc(attention), scale, shift, slope, winograd, y)
+    return y
 
 
 def mask_attention(
@@ -130,8 +133,12 @@ def mask_attention(
         m = _nhwc(convolution(u, weight))
         attention, new = _native().maps(m, None if keep else scalars, alpha if update else None, m.dtype == torch.bfloat16)
         return attention, new, m if keep else m.new_empty(0)
-    given = scalars, alpha, order, kinds, constant
-    return _native().advance(_nhwc(u), _packed(_taps, u.dtype, weight), weight.shape[0], *given, True, update, False)
+    size = weight.shape[0], u.shape[2] // 2, u.shape[3] // 2
+    attention, new = _empty(u, *size), _empty(u, *size) if update else None
+    given = scalars, alpha, order, kinds, constant, attention, new
+    _native().advance(_nhwc(u), _packed(_taps, u.dtype, weight), weight.shape[0], *given)
+    absent = u.new_empty(0)
+    return attention, absent if new is None else new, u.new_empty(0)
 
 
 def reverse_attention(
@@ -150,7 +157,9 @@ def reverse_attention(
     layout = _products_of_phases if winograd else _taps_of_phases
     filters = _packed(layout, own.dtype, *(x for x in (skip_weight, own_weight) if x is not None))
     inputs = None if skip is None else _nhwc(skip), _nhwc(own)
-    return _native().decode(*inputs, filters, _nhwc(attention), scale, shift, slope, winograd)
+    y = _empty(own, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
+    _native().decode(*inputs, filters, _nhwc(attention), scale, shift, slope, winograd, y)
+    return y
 
 
 def reverse_statistics(
@@ -166,9 +175,10 @@ def reconstruct(
     if not _covers(own):
         return eager.reconstruct(skip, own, skip_weight, own_weight, form, image, mask)
     known = (None if x is None else _nhwc(x.to(own.dtype)) for x in (image, mask))
-    return _native().reconstruct(
-        _nhwc(skip), _nhwc(own), _packed(_picture, own.dtype, skip_weight, own_weight), form == "abs", *known
-    )
+    y = _empty(own, 3, 2 * own.shape[2], 2 * own.shape[3])
+    filters = _packed(_picture, own.dtype, skip_weight, own_weight)
+    _native().reconstruct(_nhwc(skip), _nhwc(own), filters, form == "abs", *known, y)
+    return y
 
 
 def _statistics(features: Tensor, m: Tensor, scalars: Tensor) -> eager.Pair:
@@ -186,6 +196,10 @@ def _native() -> Any:
 @cache
 def _multiplies_bfloat16() -> bool:
     return _native().bfloat16_products()
+
+
+def _empty(like: Tensor, channels: int, height: int, width: int) -> Tensor:
+    return empty(like, channels, height, width, _native().in_large_pages)
 
 
 def _covers(x: Tensor) -> bool:
@@ -252,12 +266,10 @@ def _winograd(taps: Tensor) -> Tensor:
 
 
 def _picture(*weights: Tensor) -> Tensor:
-    """Each [C_in, 3, 4, 4] -> [1, 3x3 neighbours and C_in of all, phases and colours]; phases do not see all neighbours."""
-    parts = []
-    for weight in weights:
-        part = weight.new_zeros(3, 3, weight.shape[0], 2, 2, 3)
-        for down, right in ((0, 0), (0, 1), (1, 0), (1, 1)):
-            seen = weight[:, :, [3 - down, 1 - down]][..., [3 - right, 1 - right]]
-            part[down : down + 2, right : right + 2, :, down, right] = seen.permute(2, 3, 0, 1)
-        parts.append(part.flatten(3).flatten(0, 2))
-    return torch.cat(parts)[None]
+    """Each [C_in, 3, 4, 4] -> [1, 2x2 taps and C_in of each weight one after the other, pixels and colours].
+
+    Of the two rows of pixels between two input rows the first sees them with the filter's rows 2 and 0, the second with 3 and 1.
+    """
+    rows = torch.tensor([[2, 0], [3, 1]])
+    parts = [weight[:, :, rows][..., rows] for weight in weights]  # [C_in, 3, pixel row, tap row, pixel column, tap column]
+    return torch.cat([part.permute(3, 5, 0, 2, 4, 1).flatten(3).flatten(0, 2) for part in parts])[None]
