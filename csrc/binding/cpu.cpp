@@ -42,7 +42,7 @@ constexpr Op kOps[] = {
      encode, "CPU"},
     {"advance",
      "advance(Tensor u, Tensor weight, int outputs, Tensor scalars, Tensor alpha, Tensor? order, Tensor? kinds, Tensor? constant,"
-     " Tensor(a!)? attention, Tensor(b!)? update) -> ()",
+     " bool winograd, Tensor(a!)? attention, Tensor(b!)? update) -> ()",
      advance, "CPU"},
     {"decode",
      "decode(Tensor? skip, Tensor own, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope, bool winograd,"

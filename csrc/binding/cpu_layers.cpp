@@ -117,10 +117,13 @@ void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
   constexpr const char* message = "order, kinds, constant: expected int32 and uint8 for every position and float32 [C], or none";
   const bool skips = static_cast<bool>(order);
   require(skips == static_cast<bool>(kinds) && skips == static_cast<bool>(constant), message);
-  const Tensor map(Tensor::optional(stack[8])), update(Tensor::optional(stack[9]));
+  const bool winograd = flag(stack[8]);
+  require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
+  const Tensor map(Tensor::optional(stack[9])), update(Tensor::optional(stack[10]));
   for (const Tensor* each : {&map, &update})
     if (*each) require_picture(*each, result, outputs, type_of(u));
-  cpu::advance({own.size, own.rows.channels, outputs, input(u), panels(weight, 16 * own.rows.channels, outputs), gaussian(scalars),
+  cpu::advance({own.size, own.rows.channels, outputs, input(u), panels(weight, (winograd ? 36 : 16) * own.rows.channels, outputs),
+                winograd, gaussian(scalars),
                 *values(alpha, 1, kAlpha),
                 skips ? integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message) : nullptr,
                 skips ? integers<std::uint8_t>(kinds, count, aoti_torch_dtype_uint8(), message) : nullptr,

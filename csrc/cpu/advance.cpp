@@ -1,5 +1,6 @@
 #include "maps.h"
-#include "product.h"
+#include "epilogue.h"
+#include "winograd.h"
 
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
@@ -27,49 +28,76 @@ void repeat_row(const Output& to, int64_t from, int64_t position, int64_t count)
   std::memcpy(data + position * bytes, data + from * bytes, bytes);
 }
 
+// Writes what needs no product, and returns how many positions that are, the first in `order`.
+int64_t write_known(const Advance& r, int64_t all, ParallelFor parallel) {
+  int64_t known = 0, end = all;
+  while (known < end) {
+    const int64_t middle = (known + end) / 2;
+    if (r.kinds[middle] < 2) {
+      known = middle + 1;
+    } else {
+      end = middle;
+    }
+  }
+  const Scratch<float> buffer(2 * r.outputs);
+  float* const zero = buffer.data + r.outputs;
+  for (int64_t j = 0; j < r.outputs; ++j) zero[j] = 0;
+  for (int64_t first = 0, last; first < known; first = last) {  // the first position of a kind, and its copies
+    const int kind = r.kinds[first];
+    for (last = first; last < known && r.kinds[last] == kind;) ++last;
+    const int64_t from = r.order[first];
+    stored_row(r, kind == 0 ? zero : r.constant, r.outputs, from * r.outputs, buffer.data);
+    for_ranges(parallel, last - first, ceiling(kTask, r.outputs), [&](int64_t begin, int64_t end) {
+      for (int64_t i = first + begin; i < first + end; ++i)
+        for (const Output& to : {r.map, r.update}) repeat_row(to, from, r.order[i], r.outputs);
+    });
+  }
+  return known;
+}
+
+// The tiles of 2x2 positions, of `columns` to a line, in which one of `positions` lies, ascending; returns how many.
+int64_t tiles_with(const std::int32_t* positions, int64_t count, int64_t columns, int64_t all, std::int32_t* tiles) {
+  const Scratch<std::uint8_t> there(all / 4);
+  for (int64_t i = 0; i < count; ++i) there.data[positions[i] / columns / 2 * (columns / 2) + positions[i] % columns / 2] = 1;
+  int64_t found = 0;
+  for (int64_t tile = 0; tile < all / 4; ++tile)
+    if (there.data[tile]) tiles[found++] = static_cast<std::int32_t>(tile);
+  return found;
+}
+
 }  // namespace
 
 void advance(const Advance& r, ParallelFor parallel) {
   const int64_t lines = r.size.height / 2, columns = r.size.width / 2, area = lines * columns, all = r.size.images * area;
-  int64_t known = 0;  // so many positions, the first in `order`, need no product
-  if (r.order != nullptr) {
-    int64_t end = all;
-    while (known < end) {
-      const int64_t middle = (known + end) / 2;
-      if (r.kinds[middle] < 2) {
-        known = middle + 1;
-      } else {
-        end = middle;
-      }
-    }
-    const Scratch<float> zero(2 * r.outputs);
-    int64_t first = 0;
-    for (int kind = 0; kind < 2; ++kind) {  // the first position of a kind, and then its copies
-      int64_t last = first;
-      while (last < known && r.kinds[last] == kind) ++last;
-      if (first == last) continue;
-      const int64_t from = r.order[first];
-      for (int64_t j = 0; j < r.outputs; ++j) zero.data[j] = 0;
-      stored_row(r, kind == 0 ? zero.data : r.constant, r.outputs, from * r.outputs, zero.data + r.outputs);
-      for_ranges(parallel, last - first, ceiling(kTask, r.outputs), [&](int64_t begin, int64_t end) {
-        for (int64_t i = first + begin; i < first + end; ++i)
-          for (const Output& to : {r.map, r.update}) repeat_row(to, from, r.order[i], r.outputs);
-      });
-      first = last;
-    }
-  }
-  const auto position = [&](int64_t row) { return r.order == nullptr ? row : int64_t{r.order[known + row]}; };
-  const auto finish = [&](int64_t row, int64_t rows, int64_t column, int64_t count, const float* c, int64_t stride) {
-    const Scratch<float> buffer(count);
-    for (int64_t i = 0; i < rows; ++i) stored_row(r, c + i * stride, count, position(row + i) * r.outputs + column, buffer.data);
-  };
-  const auto place = [&](int64_t row) {
-    const int64_t p = position(row);
-    return Place{p / area, 2 * (p % area / columns) - 1, 2 * (p % columns) - 1};
-  };
+  const int64_t known = r.order == nullptr ? 0 : write_known(r, all, parallel);
   with_types(r.u.type, r.weight.type, [&](auto stored, auto element) {
-    const auto u = source<decltype(stored)>(r.u, r.size, r.channels, 4);
-    multiply<decltype(element)>(Product<decltype(stored)>{all - known, r.outputs, {u, {}}, 1, r.weight.data}, parallel, place, finish);
+    using Stored = decltype(stored);
+    using Element = decltype(element);
+    if (r.winograd) {
+      Tiles<Stored> tiles = tiles_of<Stored>(r.u, r.size, r.channels, r.outputs, r.weight.data);
+      const Scratch<std::int32_t> chosen(r.order == nullptr ? 1 : tiles.count);
+      if (r.order != nullptr) {
+        tiles.chosen = chosen.data;
+        tiles.count = tiles_with(r.order + known, all - known, columns, all, chosen.data);
+      }
+      return multiply_tiles<Element>(tiles, parallel, [&](const Place& at, int64_t column, int64_t count, const float* c) {
+        float buffer[kMostColumns];
+        const int64_t position = at.image * area + at.line * columns + at.column;
+        for (int64_t begin = 0; begin < count; begin += kMostColumns)
+          stored_row(r, c + begin, least(count - begin, kMostColumns), position * r.outputs + column + begin, buffer);
+      });
+    }
+    const auto position = [&](int64_t row) { return r.order == nullptr ? row : int64_t{r.order[known + row]}; };
+    const auto finish = [&](int64_t row, int64_t rows, int64_t column, int64_t count, const float* c, int64_t stride) {
+      const Scratch<float> buffer(count);
+      for (int64_t i = 0; i < rows; ++i) stored_row(r, c + i * stride, count, position(row + i) * r.outputs + column, buffer.data);
+    };
+    const auto place = [&](int64_t row) {
+      const int64_t p = position(row);
+      return Place{p / area, 2 * (p % area / columns) - 1, 2 * (p % columns) - 1};
+    };
+    multiply<Element>(Product<Stored>{all - known, r.outputs, {source<Stored>(r.u, r.size, r.channels, 4), {}}, 1, r.weight.data},
+                      parallel, place, finish);
   });
 }
 

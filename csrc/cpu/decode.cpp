@@ -23,8 +23,8 @@ void decode(const Decode& r, ParallelFor parallel) {
         const Plane<Stored> planes[2] = {{static_cast<const Stored*>(r.skip.data), r.skip_channels, down - 1, right - 1},
                                          {static_cast<const Stored*>(r.own.data), r.own_channels, down - 1, right - 1}};
         return multiply_tiles<Element>(
-            Tiles<Stored>{r.size.images, lines / 2, columns / 2, lines, columns, 1, r.outputs, {planes[first], planes[1]}, 2 - first,
-                          weight},
+            Tiles<Stored>{lines / 2, columns / 2, nullptr, r.size.images * area / 4, lines, columns, 1, r.outputs,
+                          {planes[first], planes[1]}, 2 - first, weight},
             parallel, [&](const Place& at, int64_t column, int64_t count, const float* c) {
               float buffers[2 * kMostColumns];
               for (int64_t begin = 0; begin < count; begin += kMostColumns)

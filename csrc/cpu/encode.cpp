@@ -14,11 +14,8 @@ void encode(const Encode& r, ParallelFor parallel) {
     using Stored = decltype(stored);
     using Element = decltype(element);
     if (r.winograd) {
-      Tiles<Stored> tiles{r.size.images, lines / 2, columns / 2, r.size.height, r.size.width, 2, r.outputs, {}, 4, r.weight.data};
-      for (int plane = 0; plane < 4; ++plane)
-        tiles.planes[plane] = {static_cast<const Stored*>(r.x.data), r.channels, plane / 2 - 1, plane % 2 - 1};
       return multiply_tiles<Element>(
-          tiles, parallel, [&](const Place& at, int64_t column, int64_t count, const float* c) {
+          tiles_of<Stored>(r.x, r.size, r.channels, r.outputs, r.weight.data), parallel, [&](const Place& at, int64_t column, int64_t count, const float* c) {
             float buffers[2 * kMostColumns];
             for (int64_t begin = 0; begin < count; begin += kMostColumns)
               finish_row(at.image * area + at.line * columns + at.column, column + begin, least(count - begin, kMostColumns), c + begin, buffers);

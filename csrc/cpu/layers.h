@@ -41,6 +41,7 @@ struct Advance {
   std::int64_t channels, outputs;
   Input u;
   Panels weight;
+  bool winograd;  // both as in Encode
   Gaussian<float> gaussian;
   float alpha;
   // All positions by kind, and the kinds: 0 where m is 0, 1 where m is `constant`, 2 where it is to be computed; or all null.

@@ -1,8 +1,7 @@
 // Vectors of floats in the widest registers of the instruction set, as the matrix products use them.
 #pragma once
 
-#include <cstdint>
-#include <cstring>
+#include "rows.h"
 
 #if defined(__AVX2__)
 #include <immintrin.h>
@@ -45,6 +44,26 @@ inline void store(float* x, Vector v) { std::memcpy(x, &v, sizeof v); }
 inline Vector repeated(float x) { return Vector{x, x, x, x}; }
 inline Vector multiplied_add(Vector a, Vector b, Vector c) { return a * b + c; }
 
+#endif
+
+#if defined(__AVX512BF16__)
+inline Vector load(const std::uint16_t* x) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))), 16));
+}
+inline void store(std::uint16_t* x, Vector v) {
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));
+}
+#else
+inline Vector load(const std::uint16_t* x) {
+  float values[kLanes];
+  for (int j = 0; j < kLanes; ++j) values[j] = widened(x[j]);
+  return load(values);
+}
+inline void store(std::uint16_t* x, Vector v) {
+  float values[kLanes];
+  store(values, v);
+  for (int j = 0; j < kLanes; ++j) x[j] = narrowed(values[j]);
+}
 #endif
 
 // A word of a row, repeated for every lane. The compiler is kept from folding it into each use, which would load it as often.

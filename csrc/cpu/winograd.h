@@ -21,11 +21,14 @@ struct Plane {
   int64_t channels, down, right;
 };
 
-// `count` tiles of 2x2 windows of one to four planes with panels, a part for each product: [count, columns] four times. Planes are
-// [images, height, width, channels], read at every `step`th line and column; tiles are 2 * step apart, `lines` x `tiles` an image.
+// Tiles of 2x2 windows of one to four planes with panels, a part for each product: [tiles, columns] four times. Planes are
+// [images, height, width, channels], read at every `step`th line and column; tiles are 2 * step apart, `lines` x `tiles` an image,
+// of which `chosen` lists `count`, or null for all.
 template <typename Stored>
 struct Tiles {
-  int64_t images, lines, tiles, height, width, step, columns;
+  int64_t lines, tiles;
+  const std::int32_t* chosen;
+  int64_t count, height, width, step, columns;
   Plane<Stored> planes[4];
   int planes_count;
   const void* panels;
@@ -42,6 +45,14 @@ inline float wide(std::uint16_t x) { return widened(x); }
 inline void put(float x, float* to) { *to = x; }
 inline void put(float x, std::uint16_t* to) { *to = narrowed(x); }
 
+// to[k] = value(k, as) for n elements, of vectors or single: as(x + k) reads either.
+template <typename Element, typename Value>
+inline void put_all(int64_t n, Element* to, Value value) {
+  int64_t k = 0;
+  for (; k + kLanes <= n; k += kLanes) store(to + k, value(k, [](const auto* x) { return load(x); }));
+  for (; k < n; ++k) put(value(k, [](const auto* x) { return wide(*x); }), to + k);
+}
+
 // Channels [begin, end) of one product's input of one tile, which begins at (line, column).
 template <typename Stored, typename Element>
 inline void copied_tile(const Tiles<Stored>& t, const Plane<Stored>& plane, int64_t image, int64_t line, int64_t column,
@@ -55,19 +66,14 @@ inline void copied_tile(const Tiles<Stored>& t, const Plane<Stored>& plane, int6
   const int64_t n = end - begin;
   const Stored* const a = at(down.plus, right.plus);
   if (down.minus < 0 && right.minus < 0) {
-    LBAM_VECTORISE
-    for (int64_t k = 0; k < n; ++k) put(wide(a[k]), to + k);
-    return;
+    return put_all(n, to, [&](int64_t k, auto as) { return as(a + k); });
   }
   const Stored* const b = right.minus < 0 ? at(down.minus, right.plus) : at(down.plus, right.minus);
   if (down.minus < 0 || right.minus < 0) {
-    LBAM_VECTORISE
-    for (int64_t k = 0; k < n; ++k) put(wide(a[k]) - wide(b[k]), to + k);
-    return;
+    return put_all(n, to, [&](int64_t k, auto as) { return as(a + k) - as(b + k); });
   }
   const Stored *const c = at(down.minus, right.plus), *const d = at(down.minus, right.minus);
-  LBAM_VECTORISE
-  for (int64_t k = 0; k < n; ++k) put((wide(a[k]) - wide(b[k])) - (wide(c[k]) - wide(d[k])), to + k);
+  put_all(n, to, [&](int64_t k, auto as) { return (as(a + k) - as(b + k)) - (as(c + k) - as(d + k)); });
 }
 
 // finish(place, first_column, columns, y) takes the results at every position of the tiles.
@@ -85,11 +91,11 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
     return Space{Workspace<Element>(rows, columns), Scratch<float>(4 * rows * columns)};
   };
   const int64_t area = t.lines * t.tiles;
-  for_blocks(t.images * area, t.columns, kTileRows, parallel, prepare, [&](const Space& space, const Block& block) {
+  for_blocks(t.count, t.columns, kTileRows, parallel, prepare, [&](const Space& space, const Block& block) {
     const int64_t between = depth / kElements * block.width, size = block.rows * block.stride();
     const Word* panels = static_cast<const Word*>(t.panels) + block.first_panel * between;
     for (int64_t r = 0; r < block.rows; ++r) {
-      const int64_t row = block.first_row + r;
+      const int64_t row = t.chosen == nullptr ? block.first_row + r : t.chosen[block.first_row + r];
       space.products.places.data[r] = {row / area, row % area / t.tiles, row % t.tiles};
     }
     for (int64_t product = 0; product < kProducts; ++product) {
@@ -127,6 +133,16 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
                space.results.data + i * size + r * block.stride());
       }
   });
+}
+
+// The tiles of a 4x4 convolution of stride 2, all of them.
+template <typename Stored>
+Tiles<Stored> tiles_of(const Input& x, const Sizes& size, int64_t channels, int64_t outputs, const void* panels) {
+  const int64_t lines = size.height / 4, tiles = size.width / 4;
+  Tiles<Stored> t{lines, tiles, nullptr, size.images * lines * tiles, size.height, size.width, 2, outputs, {}, 4, panels};
+  for (int plane = 0; plane < 4; ++plane)
+    t.planes[plane] = {static_cast<const Stored*>(x.data), channels, plane / 2 - 1, plane % 2 - 1};
+  return t;
 }
 
 }  // namespace

@@ -135,8 +135,10 @@ def mask_attention(
         return attention, new, m if keep else m.new_empty(0)
     size = weight.shape[0], u.shape[2] // 2, u.shape[3] // 2
     attention, new = _empty(u, *size), _empty(u, *size) if update else None
-    given = scalars, alpha, order, kinds, constant, attention, new
-    _native().advance(_nhwc(u), _packed(_taps, u.dtype, weight), weight.shape[0], *given)
+    winograd = _by_winograd(u, *size[1:])
+    filters = _packed(_planes if winograd else _taps, u.dtype, weight)
+    given = scalars, alpha, order, kinds, constant, winograd, attention, new
+    _native().advance(_nhwc(u), filters, weight.shape[0], *given)
     absent = u.new_empty(0)
     return attention, absent if new is None else new, u.new_empty(0)
 
