@@ -91,6 +91,7 @@ class TestGate:
 
     def test_a_broken_model_gets_none(self, monkeypatch):
         flip_the_sign(monkeypatch)
+        monkeypatch.setenv("LBAM_BACKEND", "reference")
         methods = only("published form", "lbam_fast fp32", "lbam_fast bf16")
         figures = harness.measure(suite(methods), CASE, methods)
         assert figures["published form"].row.status == OK
@@ -109,6 +110,7 @@ class TestGate:
 
     def test_a_broken_gradient_gets_none(self, monkeypatch):
         flip_the_sign(monkeypatch)
+        monkeypatch.setenv("LBAM_BACKEND", "reference")
         steps = [m for m in training_step.training_methods(CASE) if m.name in ("published form", "lbam_fast fp32")]
         figures = harness.measure(
             suite(steps, truth=training_step.truth, yardstick=training_step.yardstick, slack=gate.GRADIENT_SLACK), CASE, steps
@@ -290,6 +292,7 @@ def test_latency_goes_from_picture_to_picture():
 def test_one_mask_for_many_images_needs_its_maps_once(monkeypatch):
     case = replace(CASE, mask="shared")
     methods = only("published form", "lbam_fast with maps fp32", case=case)
+    monkeypatch.setenv("LBAM_BACKEND", "reference")
     computed = []
     right = reference.attention_maps
     monkeypatch.setattr("lbam_fast.model.generator.reference.attention_maps", lambda *a: computed.append(1) or right(*a))

@@ -161,7 +161,8 @@ class TestKeptBytes:
         assert whole == pytest.approx(236e6, rel=0.01)
         with lbam_fast.backend("eager"):
             assert self.kept(model, image, mask) < 0.32 * whole
-        assert self.kept(model, image, mask) > 0.5 * whole
+        with lbam_fast.backend("reference"):
+            assert self.kept(model, image, mask) > 0.5 * whole
 
 
 class TestAutocast:
@@ -260,11 +261,12 @@ class TestTorchOps:
         assert all(torch.equal(p, q) for p, q in zip(*gradients, strict=True))
 
     @pytest.mark.filterwarnings("ignore")  # of the compiler
+    @pytest.mark.parametrize("backend", ["eager", "auto"])
     @pytest.mark.parametrize("training", [False, True])
-    def test_the_network_compiles_as_one_graph(self, training):
+    def test_the_network_compiles_as_one_graph(self, training, backend):
         model = network("official-2019", dtype=torch.float32).train(training)
         image, mask = (x.float() for x in (images(2), masks("irregular", "box")[:, :1]))
-        with lbam_fast.backend("eager"), torch.set_grad_enabled(training):
+        with lbam_fast.backend(backend), torch.set_grad_enabled(training):
             expected = model(image, mask)
             compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
             assert torch.allclose(compiled(image, mask), expected, rtol=0, atol=1e-4)
@@ -290,7 +292,7 @@ class TestBackends:
     def test_the_choice(self, monkeypatch):
         cuda, cpu = torch.device("cuda"), torch.device("cpu")
         monkeypatch.setattr(backends, "unavailable", lambda name: "")
-        assert ops.chosen(cuda, torch.bfloat16) == "triton" and ops.chosen(cpu, torch.bfloat16) == "reference"
+        assert ops.chosen(cuda, torch.bfloat16) == "triton" and ops.chosen(cpu, torch.bfloat16) == "cpu"
         assert ops.chosen(cuda, torch.float64) == "reference"
         with lbam_fast.backend("reference"):
             assert ops.chosen(cuda, torch.float32) == "reference"

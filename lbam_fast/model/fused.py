@@ -58,9 +58,9 @@ class FusedGenerator:
 
     def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
         """x [N, 3 or 4, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]; differentiable."""
+        if not self.keep and (len(mask) != len(x) or (self.config.batch_norm and self.reuse)):
+            return self.generate(x, self.attention_maps(mask))
         if len(mask) != len(x):
-            if not self.keep:
-                return self.generate(x, self.attention_maps(mask))
             mask = mask.expand(len(x), -1, -1, -1)
         u, skips, tracker = mask, [], self._tracker(mask, _FORWARD, LEVELS)
         for level in range(1, LEVELS + 1):

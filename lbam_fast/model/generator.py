@@ -173,7 +173,8 @@ class Generator(nn.Module):
         if ops.chosen(x.device, x.dtype) == ops.REFERENCE:
             return False
         if not covers(self.config):
-            ops.fell_back(f"the preset {self.config.preset_name!r}" if self.config.preset_name else "this configuration")
+            what = f"the preset {self.config.preset_name!r}" if self.config.preset_name else "this configuration"
+            ops.fell_back(what, x.device)
             return False
         return True
 

@@ -60,7 +60,7 @@ def chosen(device: torch.device, dtype: torch.dtype) -> str:
     The reference runs dtypes without kernels, float64 among them. An automatic choice that cannot be loaded falls back to it and
     says so once. What ``torch.compile`` compiles keeps the choice of that time.
     """
-    named = _override.get() or _checked(os.environ.get(VARIABLE, AUTO), f"the environment variable {VARIABLE}")
+    named = _named()
     name = _BY_DEVICE.get(device.type, REFERENCE) if named == AUTO else named
     if dtype not in _DTYPES.get(name, (dtype,)):
         return REFERENCE
@@ -81,6 +81,8 @@ def implementation(device: torch.device, dtype: torch.dtype) -> ModuleType:
 
 def skips(u: torch.Tensor) -> bool:
     """Whether the backend for a mask chain's input leaves out what ``regions`` says that it may, and that pays."""
+    if torch.compiler.is_compiling():
+        return False
     name = chosen(u.device, u.dtype)
     return name == CPU or (name == TRITON and u.shape[-2] * u.shape[-1] >= SKIP_FROM)
 
@@ -99,14 +101,19 @@ def unavailable(name: str) -> str:
     return ""
 
 
-def fell_back(what: str) -> None:
-    """Say once that ``what`` runs on the reference."""
-    _say_once(f"{what} has no fused kernels; plain PyTorch runs instead")
+def fell_back(what: str, device: torch.device) -> None:
+    """Say once that ``what`` runs on the reference; on a CPU, where that surprises nobody, only if a backend was named."""
+    if device.type != "cpu" or _named() != AUTO:
+        _say_once(f"{what} has no fused kernels; plain PyTorch runs instead")
 
 
 @cache
 def _say_once(message: str) -> None:
     warnings.warn(message, stacklevel=2)
+
+
+def _named() -> str:
+    return _override.get() or _checked(os.environ.get(VARIABLE, AUTO), f"the environment variable {VARIABLE}")
 
 
 def _checked(name: str, where: str) -> str:

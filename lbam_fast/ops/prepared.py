@@ -23,7 +23,7 @@ _kept: dict[_Key, tuple[tuple[int, ...], list[StorageWeakRef], Tensor]] = {}
 
 def prepared(kind: str, make: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
     """``make(*parameters)``, or what it gave for these very tensors. ``kind`` names it. Safe under threads; without gradients."""
-    if any(x.is_inference() for x in parameters):  # which have no version
+    if torch.compiler.is_compiling() or any(x.is_inference() for x in parameters):  # which have no version
         return make(*parameters)
     key: _Key = (kind, *map(_identity, parameters))
     versions = tuple(x._version for x in parameters)
