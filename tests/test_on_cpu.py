@@ -1,0 +1,342 @@
+"""The ops on the compiled kernels for the CPU against ``lbam_fast.ops.eager`` in float64; what they keep, and until when."""
+
+import copy
+import gc
+import threading
+
+import pytest
+import torch
+from golden import recipe
+from networks import enliven, images, masks, network
+from torch import Tensor, nn
+
+import lbam_fast
+from lbam_fast import LBAM, native, ops
+from lbam_fast.ops import buffers, eager, on_cpu
+from lbam_fast.ops.prepared import _kept
+from lbam_fast.ops.regions import Tracker
+
+pytestmark = pytest.mark.skipif(bool(native.unavailable()), reason=f"the compiled kernels are missing: {native.unavailable()}")
+
+DTYPES = (torch.float32, torch.bfloat16)
+SCALARS, ALPHA = torch.tensor([1.5, 1.1, 1.2, 0.7]), torch.tensor(0.8)
+SHAPES = [(1, 16, 24, 4, 6), (3, 5, 7, 2, 2), (3, 40, 33, 12, 20), (1, 64, 40, 32, 24)]  # batch, channels, outputs, height, width
+
+
+@pytest.fixture(autouse=True, params=[1, 10**9], ids=["winograd", "direct"])
+def winograd_from(request, monkeypatch):
+    monkeypatch.setattr(on_cpu, "WINOGRAD_FROM", request.param)
+
+
+def draw(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(recipe.rng(seed, str(shape)).normal(size=shape)).float()
+
+
+def filters(*shape: int, fan: int, seed: int = 0) -> Tensor:
+    return draw(*shape, seed=seed) * (2 / fan) ** 0.5
+
+
+def check(name: str, arguments: tuple, dtype: torch.dtype, slack: float = 2e-5) -> None:
+    """Twice what eager PyTorch loses in that dtype; Winograd's own roundings of its inputs count twice as many."""
+    of_layer = [x.to(dtype) if isinstance(x, Tensor) and x.dim() == 4 else x for x in arguments]
+    exact, plain, found = (
+        _results(
+            getattr(module, name)(
+                *(x.to(wide) if wide and isinstance(x, Tensor) and x.is_floating_point() else x for x in of_layer)
+            )
+        )
+        for module, wide in ((eager, torch.float64), (eager, None), (on_cpu, None))
+    )
+    loss = max(float((p.double() - e).abs().max() / e.abs().max()) for p, e in zip(plain, exact, strict=True) if e.numel())
+    for result, truth, like in zip(found, exact, plain, strict=True):
+        assert result.shape == truth.shape and result.dtype == like.dtype
+        if truth.numel():
+            assert result.isfinite().all()
+            assert (result.double() - truth).abs().max() <= (4 * loss + slack) * truth.abs().max(), name
+
+
+def _results(results: Tensor | tuple[Tensor, ...]) -> list[Tensor]:
+    return [results] if isinstance(results, Tensor) else list(results)
+
+
+def layer(batch: int, channels: int, outputs: int, height: int, width: int) -> tuple[Tensor, ...]:
+    u = draw(batch, channels, height, width, seed=1).abs()
+    weights = (
+        filters(outputs, channels, 4, 4, fan=16 * channels),
+        filters(outputs, channels, 4, 4, fan=16 * channels, seed=2).abs(),
+    )
+    return draw(batch, channels, height, width), u, *weights
+
+
+def affine(channels: int, present: bool) -> tuple[Tensor | None, Tensor | None]:
+    return (draw(channels, seed=3).exp(), draw(channels, seed=4)) if present else (None, None)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("present", [True, False])
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_forward_attention(shape, keep, present, dtype):
+    check("forward_attention", (*layer(*shape), SCALARS, ALPHA, *affine(shape[2], present), 0.2, True, keep), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_other_ops_of_the_encoder(shape, dtype):
+    x, u, weight, mask_weight = layer(*shape)
+    check("mask_attention", (u, mask_weight, SCALARS, ALPHA, True, False), dtype)
+    check("mask_attention", (u, mask_weight, SCALARS, ALPHA, False, True), dtype)
+    check("forward_statistics", (x, u, weight, mask_weight, SCALARS), dtype)
+    for maps in (1, shape[0]):
+        attention = draw(maps, shape[2], shape[3] // 2, shape[4] // 2, seed=5).abs()
+        check("features_with_map", (x, weight, attention, *affine(shape[2], True), 1.0), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("skip_channels", [0, 24])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_ops_of_the_decoder(shape, skip_channels, dtype):
+    batch, channels, outputs, height, width = shape
+    total, own = skip_channels + channels, draw(batch, channels, height, width)
+    skip = draw(batch, skip_channels, height, width, seed=1) if skip_channels else None
+    for out in (outputs, 3):
+        own_weight = filters(channels, out, 4, 4, fan=4 * total)
+        skip_weight = filters(skip_channels, out, 4, 4, fan=4 * total, seed=1) if skip_channels else None
+        if out == 3 and skip_channels:
+            mask = (draw(batch, 1, 2 * height, 2 * width, seed=6) > 0).float()
+            image = torch.where(mask == 1, draw(batch, 3, 2 * height, 2 * width, seed=7).sigmoid(), torch.nan)
+            for form in ("tanh", "abs"):
+                check("reconstruct", (skip, own, skip_weight, own_weight, form, None, None), dtype)
+                check("reconstruct", (skip, own, skip_weight, own_weight, form, image, mask), dtype)
+                check(
+                    "reconstruct",
+                    (skip, own, skip_weight, own_weight, form, torch.where(mask[:1] == 1, image.nan_to_num(), 0), mask[:1]),
+                    dtype,
+                )
+            continue
+        for maps in (1, batch):
+            attention = draw(maps, out, 2 * height, 2 * width, seed=5).abs()
+            check("reverse_attention", (skip, own, skip_weight, own_weight, attention, *affine(out, True), 0.2), dtype)
+        m = draw(batch, out, 2 * height, 2 * width, seed=5)
+        check("reverse_statistics", (skip, own, skip_weight, own_weight, m, SCALARS), dtype)
+
+
+@pytest.mark.parametrize("channels", [(4, 1), (4, 3), (3, 1)])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_the_first_layer(channels, dtype):
+    x, u = draw(3, channels[0], 12, 8), masks("irregular", "soft", "pixel", height=12, width=8)[:, : channels[1]].float()
+    weights = filters(16, channels[0], 4, 4, fan=64), filters(16, channels[1], 4, 4, fan=16).abs()
+    check("forward_attention", (x, u, *weights, SCALARS, ALPHA, None, None, 0.2, True, False), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("kind", ["irregular", "box", "speckle", "known", "hole", "pixel", "soft", "per_channel"])
+def test_what_regions_leave_out_changes_nothing(kind, dtype):
+    mask = torch.cat([masks(kind, height=64, width=96), masks("irregular", height=64, width=96).flip(-1)]).float()
+    first, second = filters(24, 3, 4, 4, fan=24).abs(), filters(40, 24, 4, 4, fan=192, seed=1).abs()
+    tracker = Tracker(mask, [first, second], [ALPHA, ALPHA], dtype)
+    for u, weight in ((mask, first), (eager.mask_attention(mask, first, SCALARS, ALPHA, True, False)[1], second)):
+        check("mask_attention", (u, weight, SCALARS, ALPHA, True, False, *tracker.step()), dtype)
+
+
+def test_a_wrong_filter_and_a_wrong_kind_are_noticed(monkeypatch):
+    x, _, weight, mask_weight = layer(3, 40, 33, 12, 20)
+    right = on_cpu._packed
+    monkeypatch.setattr(on_cpu, "_packed", lambda layout, dtype, *given: right(layout, dtype, *(x.flip(0) for x in given)))
+    with pytest.raises(AssertionError):
+        check("features_with_map", (x, weight, draw(1, 33, 6, 10).abs(), None, None, 0.2), torch.float32)
+    monkeypatch.undo()
+    mask = masks("box", height=64, width=96)[:, :1].float()
+    order, kinds, constant = Tracker(mask, [mask_weight[:, :1]], [ALPHA], torch.float32).step()
+    with pytest.raises(AssertionError):
+        check(
+            "mask_attention",
+            (mask, mask_weight[:, :1], SCALARS, ALPHA, True, False, order, kinds.clamp(max=1), constant),
+            torch.float32,
+        )
+
+
+@pytest.mark.parametrize("preset", ["official", "official-2019", "paddle", "paper"])
+@pytest.mark.parametrize("kind", ["irregular", "soft"])
+def test_a_network_is_the_reference(preset, kind):
+    model, exact = network(preset, width=16, dtype=torch.float32), network(preset, width=16)
+    image, mask = images(3, 128, 256), masks(kind, "box", "pixel", height=128, width=256)
+    with torch.no_grad():
+        truth = exact(image, mask)
+        given = image.float(), mask.float()
+        assert (model(*given) - truth).abs().max() < 2e-5
+        assert torch.equal(model(given[0], maps=model.attention_maps(given[1])), model(*given))
+        assert (model(given[0], given[1][:1]) - exact(image, mask[:1])).abs().max() < 2e-5
+        with lbam_fast.backend("reference"), torch.autocast("cpu", torch.bfloat16):
+            plain = (model(*given).double() - truth).square().mean().sqrt()
+        with torch.autocast("cpu", torch.bfloat16):
+            assert (model(*given).double() - truth).square().mean().sqrt() < 1.2 * plain
+
+
+def test_threads_change_no_bit():
+    model, (image, mask) = network(width=16, dtype=torch.float32), (images(2).float(), masks("irregular", "box").float())
+    before, found = torch.get_num_threads(), []
+    for dtype in (None, torch.bfloat16):
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not None):
+                found.append(model(image, mask))
+        torch.set_num_threads(before)
+        assert all(torch.equal(each, found[-1]) for each in found[-3:])
+
+
+CHANGES = {
+    "load_state_dict": lambda model, other: model.load_state_dict(other.state_dict()),
+    "copy_": lambda model, other: [p.copy_(q) for p, q in zip(model.parameters(), other.parameters(), strict=True)],
+    "mul_": lambda model, other: [p.mul_(1.1) for p in model.parameters()],
+    "project_": lambda model, other: ([p.add_(3) for n, p in model.named_parameters() if n.endswith("mu")], model.project_()),
+    "setattr": lambda model, other: setattr(model.ec3.conv.conv, "weight", other.ec3.conv.conv.weight),
+}
+
+
+class TestPrepared:
+    """What is made of filters follows them."""
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("change", CHANGES)
+    def test_it_follows_changes(self, change):
+        model, other = network(width=8, dtype=torch.float32), network(width=8, dtype=torch.float32, seed=1)
+        image, mask = images(1).float(), masks("irregular").float()
+        before = model(image, mask)
+        CHANGES[change](model, other)
+        with lbam_fast.backend("reference"):
+            expected = model(image, mask)
+        assert (expected - before).abs().max() > 1e-3
+        assert torch.allclose(model(image, mask), expected, rtol=0, atol=2e-5)
+
+    @torch.no_grad()
+    def test_it_follows_to_and_back(self):
+        model, image, mask = network(width=8, dtype=torch.float32), images(1).float(), masks("irregular").float()
+        before = model(image, mask)
+        narrow = model.to(torch.bfloat16)(image.bfloat16(), mask.bfloat16())
+        assert narrow.dtype == torch.bfloat16
+        rounded = model.to(torch.float32)(image, mask)  # on filters that have lost their last digits
+        assert not torch.equal(rounded, before) and (rounded - before).abs().max() < 0.1
+
+    @torch.no_grad()
+    def test_it_follows_a_step_of_training(self):
+        model, image, mask = network(width=8, dtype=torch.float32), images(1).float(), masks("irregular").float()
+        model(image, mask)
+        with torch.enable_grad():
+            model.train()(image, mask).square().mean().backward()
+        torch.optim.SGD(model.parameters(), lr=1.0).step()
+        model.project_()
+        model.eval()
+        with lbam_fast.backend("reference"):
+            expected = model(image, mask)
+        assert torch.allclose(model(image, mask), expected, rtol=0, atol=2e-5)
+
+    @torch.no_grad()
+    def test_two_models_and_a_copy_keep_apart(self):
+        models = [network(width=8, dtype=torch.float32, seed=seed) for seed in (0, 1)]
+        models.append(copy.deepcopy(models[0]))
+        enliven(models[2], seed=3)
+        image, mask = images(1).float(), masks("irregular").float()
+        for model in models * 2:
+            with lbam_fast.backend("reference"):
+                expected = model(image, mask)
+            assert torch.allclose(model(image, mask), expected, rtol=0, atol=2e-5)
+
+    def test_a_filter_is_packed_once(self, monkeypatch):
+        made = []
+        right = on_cpu._taps
+        monkeypatch.setattr(on_cpu, "_taps", lambda weight: made.append(1) or right(weight))
+        on_cpu._taps.__name__ = "_taps"
+        weight = filters(8, 8, 4, 4, fan=64)
+        for _ in range(3):
+            on_cpu._packed(on_cpu._taps, torch.float32, weight)
+        assert len(made) == 1
+        weight.mul_(2)
+        on_cpu._packed(on_cpu._taps, torch.float32, weight)
+        assert len(made) == 2
+
+    @torch.no_grad()
+    def test_it_lets_go(self):
+        ops.clear()
+        model, image, mask = network(width=8, dtype=torch.float32), images(1).float(), masks("irregular").float()
+        model(image, mask)
+        held = len(_kept)
+        assert held > 20
+        del model
+        gc.collect()
+        network(width=4, dtype=torch.float32)(image, mask)  # the next who comes clears up
+        assert len(_kept) <= held
+        ops.clear()
+        assert not _kept
+
+    @torch.no_grad()
+    def test_threads(self):
+        ops.clear()
+        model, image = network(width=8, dtype=torch.float32), images(1).float()
+        given = [masks(kind).float() for kind in ("irregular", "box", "soft", "pixel")]
+        expected, found = [model(image, mask) for mask in given], {}
+        ops.clear()
+
+        def work(i):
+            with torch.no_grad():
+                found[i] = [model(image, given[i]) for _ in range(3)]
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert all(torch.equal(result, expected[i]) for i in range(4) for result in found[i])
+
+
+class TestBuffers:
+    def test_memory_is_used_again_when_nothing_refers_to_it(self):
+        buffers.clear()
+        fresh = []
+        first = buffers.empty(torch.zeros(1), 64, 128, 256, fresh.append)
+        assert first.is_contiguous(memory_format=torch.channels_last) and first.shape == (1, 64, 128, 256)
+        at, part = first.data_ptr(), first[0, :2]
+        del first
+        second = buffers.empty(torch.zeros(1), 64, 128, 256, fresh.append)
+        assert second.data_ptr() != at and len(fresh) == 2
+        del part
+        assert buffers.empty(torch.zeros(1), 64, 128, 200, fresh.append).data_ptr() == at and len(fresh) == 2
+        buffers.clear()
+
+    def test_what_is_kept_is_bounded(self, monkeypatch):
+        buffers.clear()
+        monkeypatch.setattr(buffers, "MOST", 20 << 20)
+        for width in range(256, 2048, 256):
+            buffers.empty(torch.zeros(1), 64, 128, width, lambda x: None)
+        assert sum(x.memory.nbytes for x in buffers._kept[:-1]) <= 20 << 20
+        buffers.clear()
+
+    @torch.no_grad()
+    def test_results_are_the_caller_s(self):
+        model, image = network(width=16, dtype=torch.float32), images(1, 512, 512).float()
+        results = [model(image, masks(kind, height=512, width=512).float()) for kind in ("irregular", "box")]
+        kept = [result.clone() for result in results]
+        model(image, masks("hole", height=512, width=512).float())
+        assert all(torch.equal(result, copy) for result, copy in zip(results, kept, strict=True))
+
+
+def test_the_missing_library_is_said_once_and_the_reference_runs(monkeypatch):
+    monkeypatch.setattr(ops.backends, "unavailable", lambda name: "it was not built" if name == "cpu" else "")
+    ops.backends._say_once.cache_clear()
+    model, image, mask = network(width=2, dtype=torch.float32), images(1).float(), masks("box").float()
+    with pytest.warns(UserWarning, match="it was not built"), torch.no_grad():
+        result = model(image, mask)
+    with lbam_fast.backend("reference"), torch.no_grad():
+        assert torch.equal(model(image, mask), result)
+    with pytest.raises(lbam_fast.BackendError, match="it was not built"), lbam_fast.backend("cpu"):
+        pass
+    ops.backends._say_once.cache_clear()
+
+
+def test_parameters_are_not_replaced_by_the_walk_through_them():
+    model = LBAM(lbam_fast.LBAMConfig(base_width=2))
+    assert {name: id(p) for name, p in model._state().items()} == {
+        **{name: id(p) for name, p in model.named_parameters()},
+        **{name: id(b) for name, b in model.named_buffers()},
+    }
+    assert isinstance(model, nn.Module)
