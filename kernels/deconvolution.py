@@ -241,8 +241,9 @@ def _launch(inputs: _Inputs, y: Tensor, slope: float, tf32: bool, **others: Tens
 
 
 def _without_a_map(block: Block, precision: str) -> Block:
-    """For a bare result, which spills with as many stages as the others at compute capability 100, and in tf32 with fewer at 80."""
-    return block if precision == "tf32" else block._replace(num_stages=block.num_stages - 1)
+    """For a bare result, whose blocks of 64x64 spill at compute capability 100 with as many stages as others; not in tf32."""
+    spills = block.positions == block.channels_out == 64 and precision != "tf32"
+    return block._replace(num_stages=block.num_stages - 1) if spills else block
 
 
 def _positions(x: Tensor) -> int:

@@ -74,10 +74,10 @@ def table(tmp_path_factory) -> Path:
     return path
 
 
-def kernels(build: Path, name: str, *arguments: str, under: tuple[str, ...] = (), **variables: str) -> None:
-    command = [*under, str(build / "bin" / "tests" / "test_kernels"), *arguments]
-    environment = {**os.environ, "LBAM_CPU": name, **variables}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def passes(build: Path, program: str, name: str, *arguments: str, under: tuple[str, ...] = ()) -> None:
+    """That C++ test with that instruction set."""
+    command = [*under, str(build / "bin" / "tests" / program), *arguments]
+    done = subprocess.run(command, env={**os.environ, "LBAM_CPU": name}, capture_output=True, text=True, check=False)
     if "this processor has" in done.stderr:
         pytest.skip(f"this processor has no {name}")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -97,20 +97,24 @@ def test_the_formulas_under_sanitizers(sanitized, table):
 @compiler
 @pytest.mark.parametrize("name", INSTRUCTION_SETS)
 def test_the_kernels(plain, name):
-    kernels(plain, name)
+    passes(plain, "test_kernels", name)
+    passes(plain, "test_layers", name, "1" if FULL else "8")
 
 
 @compiler
 @pytest.mark.parametrize("name", INSTRUCTION_SETS)
 def test_the_kernels_under_sanitizers(sanitized, name):
-    kernels(sanitized, name, *(() if FULL else ("quick",)))
+    passes(sanitized, "test_kernels", name, *(() if FULL else ("quick",)))
+    passes(sanitized, "test_layers", name, "1" if FULL else "20")
 
 
 @compiler
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 @pytest.mark.parametrize("name", INSTRUCTION_SETS[:2])  # it knows no AVX-512
 def test_the_kernels_under_valgrind(plain, name):
-    kernels(plain, name, *(() if FULL else ("quick",)), under=("valgrind", "-q", "--error-exitcode=9"))
+    valgrind = "valgrind", "-q", "--error-exitcode=9"
+    passes(plain, "test_kernels", name, *(() if FULL else ("quick",)), under=valgrind)
+    passes(plain, "test_layers", name, "50" if FULL else "300", under=valgrind)
 
 
 @compiler
@@ -126,6 +130,25 @@ def test_the_cpp_tests_can_fail(plain, table):
         )
         assert done.returncode == 1
         assert "expected" in done.stdout and done.stdout.endswith("faults\n")
+
+
+@compiler
+@pytest.mark.parametrize(
+    ("fault", "checks"),
+    [
+        ("filter", ("encode", "advance", "decode", "reconstruct")),
+        ("kind", ("advance", "regions")),
+        ("read", ("pack", "encode", "advance", "decode", "reconstruct")),
+        ("unwritten", ("pack", "encode", "advance", "decode", "reconstruct")),
+        ("outside", ("pack", "encode", "advance", "decode", "reconstruct")),
+        ("thread", ("pack", "encode", "advance", "decode", "reconstruct")),
+    ],
+)
+def test_the_tests_of_layers_can_fail(plain, fault, checks):
+    for check in checks:
+        command = plain / "bin" / "tests" / "test_layers", "50", check
+        done = subprocess.run(command, env={**os.environ, "LBAM_FAULT": fault}, capture_output=True, text=True, check=False)
+        assert done.returncode == 1 and done.stdout.endswith(" faults\n"), check
 
 
 @compiler

@@ -12,7 +12,8 @@ import torch
 from golden import recipe
 from torch import Tensor
 
-from lbam_fast import LBAM, LBAMConfig, LBAMModel
+import lbam_fast
+from lbam_fast import LBAM, LBAMConfig, LBAMModel, native
 from lbam_fast.reference import network
 
 FOLDER = Path(__file__).parent / "golden"
@@ -104,6 +105,25 @@ def test_output_in_float64(evaluated):
     case, model = evaluated
     with torch.inference_mode():
         assert largest(model(*case.network_input()) - case.output()) < 1e-6
+
+
+@pytest.mark.skipif(bool(native.unavailable()), reason="the compiled kernels are missing")
+def test_the_cpu_backend(evaluated):
+    """In float32 within 2e-5, in bfloat16 within 4e-2 and at least 53 dB; on one and on two threads to the bit."""
+    case, exact = evaluated
+    model, (image, mask) = copy.deepcopy(exact).float(), (x.float() for x in case.network_input())
+    with torch.inference_mode(), lbam_fast.backend("cpu"):
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            output = model(image, mask)
+            with torch.autocast("cpu", torch.bfloat16):
+                rounded = model(image, mask)
+            if threads == 1:
+                alone = output, rounded
+        assert torch.equal(output, alone[0]) and torch.equal(rounded, alone[1])
+    assert largest(output - case.output()) < 2e-5
+    error = rounded.double() - case.output()
+    assert largest(error) < 4e-2 and -10 * error.square().mean().log10() >= 53
 
 
 attention_map = network.attention_map

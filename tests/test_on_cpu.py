@@ -49,7 +49,7 @@ def check(name: str, arguments: tuple, dtype: torch.dtype, slack: float = 2e-5) 
     )
     loss = max(float((p.double() - e).abs().max() / e.abs().max()) for p, e in zip(plain, exact, strict=True) if e.numel())
     for result, truth, like in zip(found, exact, plain, strict=True):
-        assert result.shape == truth.shape and result.dtype == like.dtype
+        assert result.shape == truth.shape and result.dtype in (like.dtype, torch.float32)  # which maps are always in
         if truth.numel():
             assert result.isfinite().all()
             assert (result.double() - truth).abs().max() <= (4 * loss + slack) * truth.abs().max(), name
@@ -293,21 +293,21 @@ class TestBuffers:
     def test_memory_is_used_again_when_nothing_refers_to_it(self):
         buffers.clear()
         fresh = []
-        first = buffers.empty(torch.zeros(1), 64, 128, 256, fresh.append)
+        first = buffers.empty((1, 64, 128, 256), torch.float32, fresh.append)
         assert first.is_contiguous(memory_format=torch.channels_last) and first.shape == (1, 64, 128, 256)
         at, part = first.data_ptr(), first[0, :2]
         del first
-        second = buffers.empty(torch.zeros(1), 64, 128, 256, fresh.append)
+        second = buffers.empty((1, 64, 128, 256), torch.float32, fresh.append)
         assert second.data_ptr() != at and len(fresh) == 2
         del part
-        assert buffers.empty(torch.zeros(1), 64, 128, 200, fresh.append).data_ptr() == at and len(fresh) == 2
+        assert buffers.empty((1, 64, 128, 200), torch.float32, fresh.append).data_ptr() == at and len(fresh) == 2
         buffers.clear()
 
     def test_what_is_kept_is_bounded(self, monkeypatch):
         buffers.clear()
         monkeypatch.setattr(buffers, "MOST", 20 << 20)
         for width in range(256, 2048, 256):
-            buffers.empty(torch.zeros(1), 64, 128, width, lambda x: None)
+            buffers.empty((1, 64, 128, width), torch.float32, lambda x: None)
         assert sum(x.memory.nbytes for x in buffers._kept[:-1]) <= 20 << 20
         buffers.clear()
 

@@ -121,7 +121,7 @@ void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
   const Tensor map(Tensor::optional(stack[9])), update(Tensor::optional(stack[10]));
   for (const Tensor* each : {&map, &update})
-    if (*each) require_picture(*each, result, outputs, type_of(u));
+    if (*each) require_picture(*each, result, outputs, type_of(*each));
   cpu::advance({own.size, own.rows.channels, outputs, input(u), panels(weight, (winograd ? 36 : 16) * own.rows.channels, outputs),
                 winograd, gaussian(scalars),
                 *values(alpha, 1, kAlpha),

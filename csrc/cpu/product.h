@@ -15,6 +15,7 @@ namespace {
 constexpr int64_t kDepth = 256;              // words of the inner axis at a time
 constexpr int64_t kStride = kDepth + kLanes;  // of a copied row, so that rows fall into different sets of the cache
 constexpr int64_t kBlock = 256;              // rows at a time, so that their copies fill a part of the second cache
+constexpr int64_t kTogether = 16;            // columns that a task has at least: `reconstruct` needs its twelve in one
 constexpr int64_t kTasks = 2;                // for each thread, where there is that much to do
 
 inline int64_t panel_width(int64_t columns) { return columns <= kLanes ? kLanes : 2 * kLanes; }
@@ -154,7 +155,8 @@ template <typename Prepare, typename Body>
 inline void for_blocks(int64_t count, int64_t columns, int64_t most_rows, ParallelFor parallel, Prepare prepare, Body body) {
   const int64_t width = panel_width(columns), panels = ceiling(columns, width), blocks = ceiling(count, most_rows);
   if (blocks == 0) return;
-  const int64_t share = ceiling(panels, ceiling(kTasks * parallel.threads, blocks)), groups = ceiling(panels, share);
+  const int64_t split = ceiling(panels, ceiling(kTasks * parallel.threads, blocks));
+  const int64_t share = least(panels, most(split, ceiling(kTogether, width))), groups = ceiling(panels, share);
   int64_t next = 0;  // task; each thread takes one when it is done with the last
   for_ranges(parallel, blocks * groups, 1, [&](int64_t, int64_t) {
     const auto space = prepare(ceiling(count, blocks), share * width);

@@ -1,14 +1,9 @@
 // The kernels of the instruction set that LBAM_CPU names against a naive version in double, on awkward shapes and values; with
 // the argument "quick" on fewer of them.
-#include <cstdint>
-#include <cstring>
 #include <limits>
 #include <random>
-#include <thread>
-#include <vector>
 
-#include "../cpu/lbam_cpu.h"
-#include "checks.h"
+#include "arrays.h"
 
 using namespace lbam;
 using namespace lbam::cpu;
@@ -19,53 +14,6 @@ namespace {
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 constexpr double kAwkward = 1e30;  // stands for a value that is compared by its kind alone
-
-// Elements of either type, aligned to their own size only, with a guard behind them.
-class Array {
- public:
-  Array(std::int64_t count, Type type) : count_(count), type_(type), bytes_((count + 2) * size(), 0x5a) {}
-
-  float operator[](std::int64_t i) const {
-    if (type_ == Type::kFloat) return load<float>(i);
-    return detail::float_of(std::int32_t(std::uint32_t(load<std::uint16_t>(i)) << 16));
-  }
-
-  void set(std::int64_t i, float x) {  // rounded towards zero
-    if (type_ == Type::kFloat) return store(i, x);
-    store(i, std::uint16_t(std::uint32_t(detail::bits_of(x)) >> 16));
-  }
-
-  void* data() { return bytes_.data() + size(); }
-  Input input() { return {data(), type_}; }
-  Output output() { return {data(), type_}; }
-  std::int64_t count() const { return count_; }
-
-  void check_ends() const {
-    for (std::int64_t i = 0; i < size(); ++i)
-      holds("nothing is written outside", bytes_[i] == 0x5a && bytes_[bytes_.size() - 1 - i] == 0x5a);
-  }
-
-  bool operator==(const Array& other) const { return bytes_ == other.bytes_; }
-
- private:
-  std::int64_t size() const { return type_ == Type::kFloat ? 4 : 2; }
-
-  template <typename T>
-  T load(std::int64_t i) const {
-    T x;
-    std::memcpy(&x, bytes_.data() + (i + 1) * sizeof(T), sizeof(T));
-    return x;
-  }
-
-  template <typename T>
-  void store(std::int64_t i, T x) {
-    std::memcpy(bytes_.data() + (i + 1) * sizeof(T), &x, sizeof(T));
-  }
-
-  std::int64_t count_;
-  Type type_;
-  std::vector<unsigned char> bytes_;
-};
 
 struct Case {
   std::int64_t parts, positions, channels;
@@ -220,16 +168,6 @@ void check_statistics(const Case& of, ParallelFor parallel) {
   }
   for (int k = 0; k < 4; ++k) check_sum("statistics dscalars", scalars[k], sums.scalars[k], sums.size, dx.count());
   dx.check_ends(), dm.check_ends();
-}
-
-// Ranges of odd sizes, the last ones first, each in a thread.
-std::int32_t three_threads(std::int64_t begin, std::int64_t end, std::int64_t, void (*body)(std::int64_t, std::int64_t, void*),
-                           void* context) {
-  std::vector<std::thread> threads;
-  for (int i = 2; i >= 0; --i)
-    threads.emplace_back(body, begin + (end - begin) * i / 3, begin + (end - begin) * (i + 1) / 3, context);
-  for (std::thread& thread : threads) thread.join();
-  return 0;
 }
 
 std::int32_t failing(std::int64_t, std::int64_t, std::int64_t, void (*)(std::int64_t, std::int64_t, void*), void*) { return 1; }

@@ -66,9 +66,9 @@ def _autocast(*positions: int, filters: tuple[int, ...]) -> Callable[[Callable[.
 
 
 forward_attention = _autocast(0, 1, filters=(2, 3))(library.forward_attention)
-features_with_map = _autocast(0, 2, filters=(1,))(library.features_with_map)
+features_with_map = _autocast(0, filters=(1, 2))(library.features_with_map)
 mask_attention = _autocast(0, filters=(1,))(library.mask_attention)
-reverse_attention = _autocast(0, 1, 4, filters=(2, 3))(library.reverse_attention)
+reverse_attention = _autocast(0, 1, filters=(2, 3, 4))(library.reverse_attention)
 reconstruct = _autocast(0, 1, filters=(2, 3))(library.reconstruct)
 attend = _autocast(0, 1, filters=())(library.attend)
 forward_statistics = _autocast(0, 1, filters=(2, 3))(library.forward_statistics)

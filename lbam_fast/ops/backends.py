@@ -87,6 +87,14 @@ def skips(u: torch.Tensor) -> bool:
     return name == CPU or (name == TRITON and u.shape[-2] * u.shape[-1] >= SKIP_FROM)
 
 
+def map_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """The dtype of the maps that ``mask_attention`` gives for masks of that dtype: the CPU's kernels do not round them.
+
+    Rounded to bfloat16 they cost 1 dB of the output, and the kernels multiply by them while they wait for the product anyway.
+    """
+    return torch.float32 if dtype == torch.bfloat16 and chosen(device, dtype) == CPU else dtype
+
+
 @cache
 def unavailable(name: str) -> str:
     """Why a backend cannot be loaded; empty if it can."""

@@ -32,16 +32,16 @@ _kept: list[_Owner] = []
 """By their last use."""
 
 
-def empty(like: Tensor, channels: int, height: int, width: int, fresh: Callable[[Tensor], None]) -> Tensor:
-    """A result [N, channels, height, width] in channels_last, uninitialised, in the dtype and on the device of ``like``.
+def empty(shape: tuple[int, int, int, int], dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> Tensor:
+    """A result [N, C, H, W] in channels_last on the CPU, uninitialised.
 
     ``fresh`` is called with new memory before it is used. A tensor's memory is used again when it and all its views are gone.
     """
-    shape = like.shape[0], channels, height, width
+    batch, channels, height, width = shape
     if prod(shape) < LEAST:
-        return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-    memory = _memory(like, prod(shape), fresh)[: prod(shape)]
-    return memory.view(shape[0], height, width, channels).permute(0, 3, 1, 2)
+        return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
+    memory = _memory(prod(shape), dtype, fresh)[: prod(shape)]
+    return memory.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def clear() -> None:
@@ -50,14 +50,14 @@ def clear() -> None:
         _kept.clear()
 
 
-def _memory(like: Tensor, count: int, fresh: Callable[[Tensor], None]) -> Tensor:
+def _memory(count: int, dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> Tensor:
     with _lock:
-        fitting = [x for x in _kept if x.memory.dtype == like.dtype and count <= x.memory.numel() < 1.5 * count and x.unused()]
+        fitting = [x for x in _kept if x.memory.dtype == dtype and count <= x.memory.numel() < 1.5 * count and x.unused()]
         if fitting:
             owner = min(fitting, key=lambda x: x.memory.numel())
             _drop(owner)
         else:
-            memory = torch.empty(count, dtype=like.dtype, device=like.device)
+            memory = torch.empty(count, dtype=dtype)
             fresh(memory)
             owner = _Owner(memory, _references(memory))
             unused = [x for x in _kept if x.unused()]

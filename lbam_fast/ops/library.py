@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lbam_fast.ops import eager
-from lbam_fast.ops.backends import implementation
+from lbam_fast.ops.backends import implementation, map_dtype
 
 _POINTWISE = "Tensor features, Tensor m, Tensor scalars, Tensor alpha, Tensor? scale, Tensor? shift, float slope"
 _REGIONS = "Tensor? order=None, Tensor? kinds=None, Tensor? constant=None"
@@ -163,7 +163,8 @@ def _(x, weight, attention, scale, shift, slope):
 @mask_attention.register_fake
 def _(u, weight, scalars, alpha, update, keep, order=None, kinds=None, constant=None):
     absent, result = u.new_empty(0), _halved(u, weight)
-    return (absent if keep else result), (_like(result) if update else u.new_empty(0)), (result if keep else u.new_empty(0))
+    attention = absent if keep else result.to(map_dtype(u.device, u.dtype))
+    return attention, (_like(result) if update else u.new_empty(0)), (_like(result) if keep else u.new_empty(0))
 
 
 @reverse_attention.register_fake

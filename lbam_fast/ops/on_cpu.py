@@ -23,6 +23,9 @@ from lbam_fast.ops.prepared import prepared
 WINOGRAD_FROM = 128
 """Positions of a layer, of each phase where there are four, from which Winograd's products are the faster ones."""
 
+DEEP = 256
+"""Channels of a decoder layer's result from which it goes by Winograd in bfloat16 too: later roundings show in the output."""
+
 
 def convolution(x: Tensor, weight: Tensor) -> Tensor:
     return eager.convolution(x, weight.to(x.dtype))
@@ -131,10 +134,11 @@ def mask_attention(
         return eager.mask_attention(u, weight, scalars, alpha, update, keep)
     if keep or weight.shape[-1] != 4:
         m = _nhwc(convolution(u, weight))
-        attention, new = _native().maps(m, None if keep else scalars, alpha if update else None, m.dtype == torch.bfloat16)
+        attention, _ = _native().maps(m, None if keep else scalars, None, False)
+        _, new = _native().maps(m, None, alpha if update else None, m.dtype == torch.bfloat16)
         return attention, new, m if keep else m.new_empty(0)
     size = weight.shape[0], u.shape[2] // 2, u.shape[3] // 2
-    attention, new = _empty(u, *size), _empty(u, *size) if update else None
+    attention, new = _empty(u, *size, torch.float32), _empty(u, *size) if update else None
     winograd = _by_winograd(u, *size[1:])
     filters = _packed(_planes if winograd else _taps, u.dtype, weight)
     given = scalars, alpha, order, kinds, constant, winograd, attention, new
@@ -155,7 +159,8 @@ def reverse_attention(
 ) -> Tensor:
     if not _covers(own):
         return eager.reverse_attention(skip, own, skip_weight, own_weight, attention, scale, shift, slope)
-    winograd = _by_winograd(own, *own.shape[2:])
+    winograd = _by_winograd(own, *own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
+    winograd = winograd and (own.dtype == torch.float32 or own_weight.shape[1] >= DEEP)
     layout = _products_of_phases if winograd else _taps_of_phases
     filters = _packed(layout, own.dtype, *(x for x in (skip_weight, own_weight) if x is not None))
     inputs = None if skip is None else _nhwc(skip), _nhwc(own)
@@ -200,8 +205,9 @@ def _multiplies_bfloat16() -> bool:
     return _native().bfloat16_products()
 
 
-def _empty(like: Tensor, channels: int, height: int, width: int) -> Tensor:
-    return empty(like, channels, height, width, _native().in_large_pages)
+def _empty(like: Tensor, channels: int, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
+    shape = like.shape[0], channels, height, width
+    return empty(shape, dtype or like.dtype, _native().in_large_pages)
 
 
 def _covers(x: Tensor) -> bool:
@@ -214,7 +220,9 @@ def _nhwc(x: Tensor) -> Tensor:
 
 def _by_winograd(x: Tensor, lines: int, columns: int) -> bool:
     """Whether so many lines and columns of windows go by Winograd: less arithmetic, more than twice the weights to read."""
-    return lines % 2 == columns % 2 == 0 and len(x) * lines * columns >= WINOGRAD_FROM and x.shape[1] >= 16
+    return (
+        lines % 2 == columns % 2 == 0 and len(x) * lines * columns >= WINOGRAD_FROM and x.shape[1] >= 16 and x.shape[1] % 2 == 0
+    )
 
 
 def _packed(layout: Any, dtype: torch.dtype, *filters: Tensor) -> Tensor:

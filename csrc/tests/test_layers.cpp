@@ -1,0 +1,528 @@
+// The layers of the instruction set that LBAM_CPU names against convolutions in double that follow their definition.
+//   test_layers [n [name]]: about every n-th case, and only what has that name
+// The environment variable LBAM_FAULT plants a fault, which the tests must find: filter, kind, read, unwritten, outside or
+// thread.
+#include <algorithm>
+#include <initializer_list>
+#include <random>
+
+#include "arrays.h"
+
+using namespace lbam;
+using namespace lbam::cpu;
+using namespace lbam::tests;
+
+namespace {
+
+using std::int64_t;
+
+bool planted(const char* name) {
+  static const char* const fault = std::getenv("LBAM_FAULT");
+  return fault != nullptr && std::strcmp(fault, name) == 0;
+}
+
+struct Case {
+  Sizes size;
+  int64_t channels, outputs;
+  Type stored;
+  unsigned seed;
+};
+
+// What is drawn for a case.
+struct Draw {
+  explicit Draw(const Case& of) : random(of.seed), around(of.seed % 2 == 0 ? 0 : 41) {}
+
+  float value() { return normal(random); }
+  bool coin() { return random() % 2 == 0; }
+  Type type() { return coin() ? Type::kFloat : Type::kBfloat16; }
+  int64_t one_of(std::initializer_list<int64_t> values) { return values.begin()[random() % values.size()]; }
+
+  Array array(int64_t count, Type type) { return Array(count, type, around); }
+
+  Array filled(int64_t count, Type type, float mean = 0, float deviation = 1) {
+    Array result = array(count, type);
+    for (int64_t i = 0; i < count; ++i) result.set(i, mean + deviation * value());
+    return result;
+  }
+
+  std::mt19937 random;
+  std::normal_distribution<float> normal;
+  int64_t around;
+};
+
+// [line, column, channel, output] of 4x4 taps, for sums of about 1. `narrow` ones are bfloat16, whose products with bfloat16 are
+// exact in float.
+struct Filter {
+  Filter(Draw& draw, int64_t of, int64_t to, bool narrow) : channels(of), outputs(to), values(16 * of * to) {
+    const float size = 1.5f / std::sqrt(16.0f * of);
+    Array drawn = draw.filled(values.size(), narrow ? Type::kBfloat16 : Type::kFloat, 0, size);
+    for (int64_t i = 0; i < drawn.count(); ++i) values[i] = drawn[i];
+  }
+
+  const float* at(int64_t line, int64_t column, int64_t c) const {
+    return &values[((line * 4 + column) * channels + c) * outputs];
+  }
+
+  int64_t channels, outputs;
+  std::vector<float> values;
+};
+
+// Sums of products for each position and column.
+struct Sums {
+  Sums(int64_t positions, int64_t of) : columns(of), values(positions * of), squares(positions * of) {}
+
+  void add(int64_t position, double x, const float* w) {
+    double* const sum = &values[position * columns];
+    double* const square = &squares[position * columns];
+    for (int64_t o = 0; o < columns; ++o) {
+      const double product = x * w[o];
+      sum[o] += product, square[o] += product * product;
+    }
+  }
+
+  // Of every column the size that errors are measured by, the root of the largest sum of squares: Winograd's intermediate results
+  // are as large as those of any position nearby.
+  std::vector<double> sizes() const {
+    std::vector<double> result(columns);
+    for (size_t i = 0; i < squares.size(); ++i) result[i % columns] = std::max(result[i % columns], squares[i]);
+    for (double& x : result) x = std::sqrt(x);
+    return result;
+  }
+
+  bool nothing(int64_t i) const { return squares[i] == 0; }
+
+  int64_t columns;
+  std::vector<double> values, squares;
+};
+
+// 4x4, stride 2, padding 1: result (y, x) sees tap (i, j) at (2 y - 1 + i, 2 x - 1 + j).
+Sums convolved(const Array& x, const Sizes& size, const Filter& filter) {
+  const int64_t lines = size.height / 2, columns = size.width / 2;
+  Sums sums(size.images * lines * columns, filter.outputs);
+  for (int64_t position = 0; position < size.images * lines * columns; ++position)
+    for (int64_t tap = 0; tap < 16; ++tap) {
+      const int64_t image = position / (lines * columns);
+      const int64_t line = 2 * (position / columns % lines) - 1 + tap / 4, column = 2 * (position % columns) - 1 + tap % 4;
+      if (line < 0 || line >= size.height || column < 0 || column >= size.width) continue;
+      for (int64_t c = 0; c < filter.channels; ++c)
+        sums.add(position, x[((image * size.height + line) * size.width + column) * filter.channels + c],
+                 filter.at(tap / 4, tap % 4, c));
+    }
+  return sums;
+}
+
+// The same transposed: input (y, x) adds tap (i, j) to (2 y - 1 + i, 2 x - 1 + j).
+void add_transposed(const Array& x, const Sizes& size, const Filter& filter, Sums& sums) {
+  const int64_t lines = 2 * size.height, columns = 2 * size.width;
+  for (int64_t position = 0; position < size.images * size.height * size.width; ++position)
+    for (int64_t tap = 0; tap < 16; ++tap) {
+      const int64_t image = position / (size.height * size.width);
+      const int64_t line = 2 * (position / size.width % size.height) - 1 + tap / 4;
+      const int64_t column = 2 * (position % size.width) - 1 + tap % 4;
+      if (line < 0 || line >= lines || column < 0 || column >= columns) continue;
+      for (int64_t c = 0; c < filter.channels; ++c)
+        sums.add((image * lines + line) * columns + column, x[position * filter.channels + c], filter.at(tap / 4, tap % 4, c));
+    }
+}
+
+// [parts, depth, columns]
+struct Matrices {
+  Matrices(int64_t count, int64_t of, int64_t to) : parts(count), depth(of), columns(to), values(count * of * to) {}
+  float* row(int64_t part, int64_t k) { return &values[(part * depth + k) * columns]; }
+
+  int64_t parts, depth, columns;
+  std::vector<float> values;
+};
+
+Array packed(Draw& draw, Matrices of, bool narrow, ParallelFor parallel = {}) {
+  if (planted("filter")) of.values[of.values.size() / 2] += 0.5f;
+  const int64_t part = of.depth * packed_columns(of.columns);
+  Array panels = draw.array(of.parts * part, narrow ? Type::kBfloat16 : Type::kFloat);
+  for (int64_t i = 0; i < of.parts; ++i) pack({of.depth, of.columns, of.row(i, 0), panels.output(i * part)}, parallel);
+  panels.check_ends();
+  return panels;
+}
+
+// Element o of one of Winograd's nine filters: in each direction the tap 0, both, or 1. tap(i, j) gives their rows of outputs.
+template <typename Tap>
+float transformed(int64_t product, int64_t o, Tap tap) {
+  const auto one_way = [](int64_t which, auto of) { return which == 0 ? of(0) : which == 2 ? of(1) : of(0) + of(1); };
+  return one_way(product / 3, [&](int64_t i) { return one_way(product % 3, [&](int64_t j) { return tap(i, j)[o]; }); });
+}
+
+Matrices encoder(const Filter& f, bool winograd) {
+  Matrices result(winograd ? 9 : 1, (winograd ? 4 : 16) * f.channels, f.outputs);
+  for (int64_t part = 0; part < result.parts; ++part)
+    for (int64_t k = 0; k < result.depth; ++k)
+      for (int64_t o = 0; o < f.outputs; ++o) {
+        const int64_t tap = k / f.channels, c = k % f.channels;  // or the plane
+        const auto of_plane = [&](int64_t i, int64_t j) { return f.at(2 * i + tap / 2, 2 * j + tap % 2, c); };
+        result.row(part, k)[o] = winograd ? transformed(part, o, of_plane) : f.at(tap / 4, tap % 4, c)[o];
+      }
+  return result;
+}
+
+Matrices decoder(const std::vector<Filter>& filters, bool winograd) {
+  int64_t channels = 0;
+  for (const Filter& f : filters) channels += f.channels;
+  Matrices result(winograd ? 36 : 4, (winograd ? 1 : 4) * channels, filters[0].outputs);
+  for (int64_t part = 0; part < result.parts; ++part) {
+    const int64_t phase = winograd ? part / 9 : part, down = phase / 2, right = phase % 2;
+    int64_t first = 0;
+    for (const Filter& f : filters) {
+      const int64_t count = (winograd ? 1 : 4) * f.channels;
+      for (int64_t k = 0; k < count; ++k)
+        for (int64_t o = 0; o < f.outputs; ++o) {
+          const int64_t tap = k / f.channels, c = k % f.channels;
+          const auto of_phase = [&](int64_t i, int64_t j) { return f.at(3 - down - 2 * i, 3 - right - 2 * j, c); };
+          result.row(part, first + k)[o] = winograd ? transformed(part % 9, o, of_phase) : of_phase(tap / 2, tap % 2)[o];
+        }
+      first += count;
+    }
+  }
+  return result;
+}
+
+Matrices picture(const std::vector<Filter>& filters) {
+  Matrices result(1, 4 * (filters[0].channels + filters[1].channels), 12);
+  int64_t first = 0;
+  for (const Filter& f : filters) {
+    for (int64_t k = 0; k < 4 * f.channels; ++k)
+      for (int64_t column = 0; column < 12; ++column) {
+        const int64_t tap = k / f.channels, pixel = column / 3;
+        result.row(0, first + k)[column] =
+            f.at(2 + pixel / 2 - 2 * (tap / 2), 2 + pixel % 2 - 2 * (tap % 2), k % f.channels)[column % 3];
+      }
+    first += 4 * f.channels;
+  }
+  return result;
+}
+
+// run(outputs, parallel) twice, in this thread and in three: leaves the results in `outputs`.
+template <typename Run>
+void run(std::vector<Array>& outputs, Run run) {
+  std::vector<Array> others = outputs;
+  run(outputs, ParallelFor{});
+  run(others, ParallelFor{three_threads, 3});
+  if (planted("thread")) others.back().set(others.back().count() / 2, 0.3f);
+  holds("threads change no bit", outputs == others);
+  if (planted("unwritten")) outputs[0].set(outputs[0].count() / 2, std::nanf(""));
+  if (planted("outside")) outputs[0].set(-1, 0);
+  for (const Array& x : outputs) x.check_ends();
+}
+
+// A source; of a fault's making it begins an element early, outside.
+Input source(Array& x) { return {x.data(planted("read") ? -1 : 0), x.type()}; }
+
+// Products of bfloat16 are exact, and float for everything else loses little of sums of at most ten thousand terms. Winograd's
+// bfloat16 rounds both factors of a product once more, each by at most 2^-8 of it and by the root of the squares 0.4 of that; the
+// products are together twice as large as the taps'; errors of thousands of results reach five standard deviations. That makes
+// 2^-8 * 0.4 * 1.4 * 2 * 5, less than six roundings.
+double lost(bool rough) { return rough ? 6.0 / 256 : 2e-5; }
+
+// A rounding to the type that a result is stored in.
+double rounding(const Array& y, double expected) {
+  return (y.type() == Type::kFloat ? 1e-6 : 1.0 / 256) * std::fabs(expected);
+}
+
+struct Affine {
+  Affine(Draw& draw, int64_t count)
+      : scale(draw.filled(count, Type::kFloat, 1, 0.4f)), shift(draw.filled(count, Type::kFloat)), given(draw.coin()),
+        slope(draw.coin() ? 0.2f : 1) {}
+
+  const float* scales() { return given ? scale.floats() : nullptr; }
+  const float* shifts() { return given ? shift.floats() : nullptr; }
+
+  Array scale, shift;
+  bool given;
+  float slope;
+};
+
+void check_features(const char* what, const Array& y, const Sums& sums, const Array& map, const Affine& affine, bool rough) {
+  const std::vector<double> sizes = sums.sizes();
+  for (int64_t i = 0; i < y.count(); ++i) {
+    const int64_t o = i % sums.columns;
+    const double scale = affine.given ? affine.scale[o] : 1, shift = affine.given ? affine.shift[o] : 0;
+    const double factor = map[i % map.count()] * scale;
+    const double expected = leaky(sums.values[i] * factor + shift, double(affine.slope));
+    const double error = lost(rough) * sizes[o] * std::fabs(factor) + 1e-6 * std::fabs(shift);
+    near(what, i, y[i], expected, error + rounding(y, expected));
+  }
+}
+
+// Whether the panels of a matrix of that depth are bfloat16.
+bool narrow(Draw& draw, const Case& of, int64_t depth) {
+  return of.stored == Type::kBfloat16 && bfloat16_products() && depth % 2 == 0 && draw.random() % 4 != 0;
+}
+
+bool even_tiles(int64_t lines, int64_t columns) { return lines % 2 == 0 && columns % 2 == 0; }
+
+void check_encode(const Case& of) {
+  Draw draw(of);
+  const bool pairs = narrow(draw, of, 16);
+  const int64_t lines = of.size.height / 2, columns = of.size.width / 2, area = lines * columns;
+  const Filter filter(draw, of.channels, of.outputs, pairs);
+  Array x = draw.filled(of.size.images * of.size.height * of.size.width * of.channels, of.stored);
+  const int64_t maps = draw.one_of({1, of.size.images});
+  Array map = draw.filled(maps * area * of.outputs, draw.type());
+  Affine affine(draw, of.outputs);
+  const Sums sums = convolved(x, of.size, filter);
+  for (bool winograd : {false, true}) {
+    if (winograd && !even_tiles(lines, columns)) continue;
+    Array panels = packed(draw, encoder(filter, winograd), pairs);
+    std::vector<Array> y = {draw.array(of.size.images * area * of.outputs, draw.type())};
+    run(y, [&](std::vector<Array>& to, ParallelFor parallel) {
+      encode({of.size, of.channels, of.outputs, source(x), panels.input(), winograd, map.input(), maps, affine.scales(),
+              affine.shifts(), affine.slope, to[0].output()},
+             parallel);
+    });
+    check_features(winograd ? "encode by Winograd" : "encode", y[0], sums, map, affine, winograd && pairs);
+  }
+}
+
+void check_decode(const Case& of) {
+  Draw draw(of);
+  const int64_t skip_channels = draw.one_of({0, 0, 1, 3, 4, 5, 16, 24, 40}), depth = skip_channels + of.channels;
+  const bool pairs = narrow(draw, of, depth);
+  const int64_t inputs = of.size.images * of.size.height * of.size.width, area = 4 * of.size.height * of.size.width;
+  Array skip = draw.filled(inputs * skip_channels, of.stored), own = draw.filled(inputs * of.channels, of.stored);
+  const int64_t maps = draw.one_of({1, of.size.images});
+  Array map = draw.filled(maps * area * of.outputs, draw.type());
+  Affine affine(draw, of.outputs);
+  std::vector<Filter> filters;
+  Sums sums(of.size.images * area, of.outputs);
+  if (skip_channels > 0) {
+    filters.emplace_back(draw, skip_channels, of.outputs, pairs);
+    add_transposed(skip, of.size, filters.back(), sums);
+  }
+  filters.emplace_back(draw, of.channels, of.outputs, pairs);
+  add_transposed(own, of.size, filters.back(), sums);
+  for (bool winograd : {false, true}) {
+    if (winograd && !even_tiles(of.size.height, of.size.width)) continue;
+    Array panels = packed(draw, decoder(filters, winograd), pairs);
+    std::vector<Array> y = {draw.array(of.size.images * area * of.outputs, draw.type())};
+    run(y, [&](std::vector<Array>& to, ParallelFor parallel) {
+      decode({of.size, skip_channels, of.channels, of.outputs, skip_channels > 0 ? skip.input() : Input{}, source(own),
+              panels.input(), winograd, map.input(), maps, affine.scales(), affine.shifts(), affine.slope, to[0].output()},
+             parallel);
+    });
+    check_features(winograd ? "decode by Winograd" : "decode", y[0], sums, map, affine, winograd && pairs);
+  }
+}
+
+void check_reconstruct(const Case& of) {
+  Draw draw(of);
+  const bool pairs = narrow(draw, of, 16), absolute = draw.coin(), pasted = draw.coin();
+  const int64_t skip_channels = draw.one_of({1, 3, 4, 5, 16, 24, 40});
+  const int64_t inputs = of.size.images * of.size.height * of.size.width, pixels = 4 * inputs;
+  Array skip = draw.filled(inputs * skip_channels, of.stored), own = draw.filled(inputs * of.channels, of.stored);
+  const std::vector<Filter> filters = {Filter(draw, skip_channels, 3, pairs), Filter(draw, of.channels, 3, pairs)};
+  Sums sums(pixels, 3);
+  add_transposed(skip, of.size, filters[0], sums), add_transposed(own, of.size, filters[1], sums);
+  const int64_t masks = draw.one_of({1, of.size.images});
+  Array image = draw.filled(3 * pixels, draw.type()), mask = draw.array(masks * pixels / of.size.images, draw.type());
+  for (int64_t i = 0; i < mask.count(); ++i) mask.set(i, draw.one_of({0, 1, 1, 2}) / (draw.coin() ? 1.0f : 2.0f));
+  Array panels = packed(draw, picture(filters), pairs);
+  std::vector<Array> y = {draw.array(3 * pixels, draw.type())};
+  run(y, [&](std::vector<Array>& to, ParallelFor parallel) {
+    reconstruct({of.size, skip_channels, of.channels, skip.input(), source(own), panels.input(),
+                 absolute ? Form::kAbs : Form::kTanh, pasted ? image.input() : Input{}, pasted ? mask.input() : Input{}, masks,
+                 to[0].output()},
+                parallel);
+  });
+  const std::vector<double> sizes = sums.sizes();
+  for (int64_t i = 0; i < 3 * pixels; ++i) {
+    const double x = std::tanh(sums.values[i]), expected = absolute ? std::fabs(x) : (x + 1) / 2;
+    if (pasted && mask[i / 3 % mask.count()] == 1) {
+      near("pasted", i, y[0][i], image[i], y[0].type() == image.type() ? 0 : rounding(y[0], image[i]));
+    } else {
+      near(absolute ? "abs" : "tanh", i, y[0][i], expected, lost(false) * sizes[i % 3] + 1e-6 + rounding(y[0], expected));
+    }
+  }
+}
+
+// The kinds of a mask chain's input, or of a result: 0 where it is 0, 1 where it is known, 2 where it is mixed.
+using Kinds = std::vector<std::uint8_t>;
+
+// One kind for each image, a rectangle of another, and now and then one position of a third.
+Kinds kinds_of_input(Draw& draw, const Sizes& size) {
+  Kinds kinds(size.images * size.height * size.width);
+  for (int64_t image = 0; image < size.images; ++image) {
+    const int64_t base = draw.random() % 3, other = draw.random() % 3, spots = draw.random() % 3;
+    const int64_t top = draw.random() % size.height, left = draw.random() % size.width;
+    for (int64_t i = 0; i < size.height * size.width; ++i) {
+      const bool inside = i / size.width >= top && i % size.width >= left;
+      kinds[image * size.height * size.width + i] = inside ? other : base;
+    }
+    for (int64_t i = 0; i < spots; ++i)
+      kinds[image * size.height * size.width + draw.random() % (size.height * size.width)] = draw.random() % 3;
+  }
+  return kinds;
+}
+
+// The kind of every window: that of all its positions, where those outside are 0, or mixed.
+Kinds kinds_of_result(const Kinds& kinds, const Sizes& size) {
+  const int64_t lines = size.height / 2, columns = size.width / 2;
+  Kinds result(size.images * lines * columns);
+  for (size_t i = 0; i < result.size(); ++i) {
+    int64_t counts[3] = {};
+    for (int64_t tap = 0; tap < 16; ++tap) {
+      const int64_t image = i / (lines * columns);
+      const int64_t line = 2 * (i / columns % lines) - 1 + tap / 4, column = 2 * (i % columns) - 1 + tap % 4;
+      const bool inside = line >= 0 && line < size.height && column >= 0 && column < size.width;
+      ++counts[inside ? kinds[(image * size.height + line) * size.width + column] : 0];
+    }
+    result[i] = counts[0] == 16 ? 0 : counts[1] == 16 ? 1 : 2;
+  }
+  return result;
+}
+
+struct Order {
+  explicit Order(const Kinds& kinds) : positions(kinds.size()), sorted(kinds) {
+    for (size_t i = 0; i < kinds.size(); ++i) positions[i] = std::int32_t(i);
+    std::stable_sort(positions.begin(), positions.end(), [&](std::int32_t a, std::int32_t b) { return kinds[a] < kinds[b]; });
+    std::sort(sorted.begin(), sorted.end());
+  }
+
+  std::vector<std::int32_t> positions;
+  Kinds sorted;
+};
+
+void check_regions(const Case& of) {
+  if (of.size.height % 2 != 0 || of.size.width % 2 != 0) return;
+  Draw draw(of);
+  Kinds kinds = kinds_of_input(draw, of.size);
+  const Kinds expected = kinds_of_result(kinds, of.size);
+  const Order order(expected);
+  if (planted("kind")) kinds[kinds.size() / 2] = (kinds[kinds.size() / 2] + 1) % 3;
+  Kinds next(expected.size(), 99), sorted(expected.size(), 99);
+  std::vector<std::int32_t> positions(expected.size(), -1);
+  regions({of.size, kinds.data(), next.data(), positions.data(), sorted.data()});
+  holds("kinds of the result", next == expected);
+  holds("positions by kind", positions == order.positions);
+  holds("sorted kinds", sorted == order.sorted);
+}
+
+void check_advance(const Case& of) {
+  Draw draw(of);
+  const bool pairs = narrow(draw, of, 16), by_kind = draw.random() % 3 != 0;
+  const int64_t lines = of.size.height / 2, columns = of.size.width / 2, area = lines * columns;
+  const Filter filter(draw, of.channels, of.outputs, pairs);
+  Array u = draw.filled(of.size.images * of.size.height * of.size.width * of.channels, of.stored, 0.3f);
+  const Array known = draw.filled(of.channels, of.stored, 0.7f, 0.3f);
+  const Kinds kinds = kinds_of_input(draw, of.size);
+  for (int64_t i = 0; i < u.count() && by_kind; ++i)
+    if (kinds[i / of.channels] < 2) u.set(i, kinds[i / of.channels] == 0 ? 0 : known[i % of.channels]);
+  Order order(kinds_of_result(kinds, of.size));
+  if (planted("kind")) {  // one to be computed is not
+    const auto mixed = std::find(order.sorted.begin(), order.sorted.end(), 2);
+    if (mixed != order.sorted.end()) *mixed = mixed == order.sorted.begin() ? 0 : mixed[-1];
+  }
+  Sums constants(1, of.outputs);
+  for (int64_t tap = 0; tap < 16; ++tap)
+    for (int64_t c = 0; c < of.channels; ++c) constants.add(0, known[c], filter.at(tap / 4, tap % 4, c));
+  Array constant = draw.array(of.outputs, Type::kFloat);
+  for (int64_t o = 0; o < of.outputs; ++o) constant.set(o, float(constants.values[o]));
+  const Sums sums = convolved(u, of.size, filter);
+  const std::vector<double> sizes = sums.sizes();
+  const Gaussian<float> g = {1.3f, 0.875f, 1.1f, 0.7f};
+  const Gaussian<double> wide = {g.a, g.mu, g.gamma_l, g.gamma_r};
+  const float alpha = 0.73f;
+  const double power = alpha;
+  const int64_t wanted = draw.one_of({0, 0, 1, 2});  // both, or one of them
+  for (bool winograd : {false, true}) {
+    if (winograd && !even_tiles(lines, columns)) continue;
+    Array panels = packed(draw, encoder(filter, winograd), pairs);
+    const int64_t count = of.size.images * area * of.outputs;
+    std::vector<Array> outputs;
+    for (int64_t i = 1; i < 3; ++i)
+      if (wanted != 3 - i) outputs.push_back(draw.array(count, draw.type()));
+    run(outputs, [&](std::vector<Array>& to, ParallelFor parallel) {
+      advance({of.size, of.channels, of.outputs, source(u), panels.input(), winograd, g, alpha,
+               by_kind ? order.positions.data() : nullptr, by_kind ? order.sorted.data() : nullptr,
+               by_kind ? constant.floats() : nullptr, wanted == 2 ? Output{} : to[0].output(),
+               wanted == 1 ? Output{} : to.back().output()},
+              parallel);
+    });
+    for (int64_t i = 0; i < count; ++i) {
+      const double m = sums.values[i], error = sums.nothing(i) ? 0 : lost(winograd && pairs) * sizes[i % of.outputs];
+      if (wanted != 2) {  // g_A is nowhere steeper than 1.2
+        const double expected = attention_map(m, wide);
+        near(winograd ? "g_A by Winograd" : "g_A", i, outputs[0][i], expected,
+             1.2 * error + 1e-6 + rounding(outputs[0], expected));
+      }
+      if (wanted != 1) {  // g_M is steep at 0
+        const Array& update = outputs.back();
+        const double expected = mask_update(m, power), low = mask_update(m - error, power), high = mask_update(m + error, power);
+        near(winograd ? "g_M by Winograd" : "g_M", i, update[i], expected,
+             std::max(high - expected, expected - low) + rounding(update, expected));
+      }
+    }
+  }
+}
+
+// To the nearest bfloat16, of two that are as near to the even one; of ordinary numbers.
+float to_bfloat16(float x) {
+  int exponent;
+  std::frexp(x, &exponent);
+  const double unit = std::ldexp(1.0, exponent - 8);
+  return float(std::nearbyint(x / unit) * unit);
+}
+
+void check_pack(const Case& of) {
+  Draw draw(of);
+  const int64_t depth = of.channels * of.size.height, lanes = packed_columns(1);
+  const int64_t width = of.outputs <= lanes ? lanes : 2 * lanes;
+  const bool pairs = narrow(draw, of, depth);
+  Matrices matrix(1, depth, of.outputs);
+  for (float& x : matrix.values) x = draw.coin() ? draw.value() : 1 + float(draw.random() % 512) / 256;  // some halfway
+  holds("packed columns", packed_columns(of.outputs) == (of.outputs + width - 1) / width * width);
+  std::vector<Array> found = {draw.array(depth * packed_columns(of.outputs), pairs ? Type::kBfloat16 : Type::kFloat)};
+  Array given = draw.array(matrix.values.size(), Type::kFloat);
+  for (int64_t i = 0; i < given.count(); ++i) given.set(i, matrix.values[i]);
+  run(found, [&](std::vector<Array>& to, ParallelFor parallel) {
+    pack({depth, of.outputs, static_cast<const float*>(source(given).data), to[0].output()}, parallel);
+  });
+  for (int64_t i = 0; i < found[0].count(); ++i) {
+    const int64_t panel = i / (depth * width), inside = i % (depth * width);
+    const int64_t k = pairs ? inside / (2 * width) * 2 + inside % 2 : inside / width;
+    const int64_t column = panel * width + (pairs ? inside / 2 : inside) % width;
+    const float x = column < of.outputs ? matrix.row(0, k)[column] : 0;
+    near("pack", i, found[0][i], pairs ? to_bfloat16(x) : x, 0);
+  }
+}
+
+// check(case) of about every n-th case, and of those that are deep or wide.
+void for_cases(unsigned every, void (*check)(const Case&)) {
+  const std::vector<Sizes> sizes = {{1, 2, 2}, {1, 4, 4}, {1, 4, 6}, {1, 5, 9}, {1, 8, 12}, {1, 10, 6}, {1, 20, 36}};
+  unsigned seed = 0;
+  for (Type type : {Type::kFloat, Type::kBfloat16}) {
+    for (Sizes size : sizes)
+      for (int64_t channels : {1, 3, 4, 5, 16, 24, 40})
+        for (int64_t outputs : {1, 3, 8, 16, 17, 33, 40, 72}) {
+          std::mt19937 random(++seed);
+          if (random() % every != 0) continue;
+          size.images = random() % 2 == 0 ? 1 : 3;
+          check({size, channels, outputs, type, seed});
+        }
+    for (int i = 0; i < 2; ++i) {
+      check({{1, 4, 4}, 530, 5, type, ++seed});
+      check({{1, 4, 4}, 4, 600, type, ++seed});
+    }
+  }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  const unsigned every = count > 1 ? unsigned(std::atoi(arguments[1])) : 1;
+  std::printf("%s: ", kInstructionSets[instruction_set()]);
+  const struct {
+    const char* name;
+    void (*check)(const Case&);
+  } checks[] = {{"pack", check_pack},     {"encode", check_encode},           {"advance", check_advance},
+                {"decode", check_decode}, {"reconstruct", check_reconstruct}, {"regions", check_regions}};
+  for (const auto& each : checks)
+    if (count < 3 || std::strcmp(arguments[2], each.name) == 0) for_cases(every, each.check);
+  return report();
+}
