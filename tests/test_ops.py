@@ -273,6 +273,20 @@ class TestTorchOps:
         torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("backend", ["auto", "eager"])
+@pytest.mark.parametrize("preset", ["official", "official-2019"])
+def test_an_image_has_a_gradient_though_all_parameters_are_frozen(preset, backend):
+    model = network(preset, dtype=torch.float32).requires_grad_(False)
+    image, mask = images(2).float(), masks("irregular", "box")[:, :1].float()
+    found = []
+    for name in ("reference", backend):
+        x = image.clone().requires_grad_()
+        with lbam_fast.backend(name):
+            model(x, mask).square().mean().backward()
+        found.append(x.grad)
+    assert torch.allclose(*found, rtol=1e-3, atol=1e-7) and found[0].abs().max() > 1e-6
+
+
 class TestBackends:
     def test_a_wrong_name_is_refused(self, monkeypatch):
         with pytest.raises(lbam_fast.BackendError, match="expected one of auto"), lbam_fast.backend("cuda12"):

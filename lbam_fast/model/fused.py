@@ -46,12 +46,12 @@ def _values(features: Tensor) -> int:
 
 
 class FusedGenerator:
-    """One pass of the network on a state dict in the modules' names."""
+    """One pass of the network on a state dict in the modules' names, for those inputs."""
 
-    def __init__(self, state: Mapping[str, Tensor], config: LBAMConfig, training: bool) -> None:
+    def __init__(self, state: Mapping[str, Tensor], config: LBAMConfig, training: bool, *inputs: Tensor) -> None:
         self.state, self.config, self.training = state, config, training
-        learning = torch.is_grad_enabled() and any(value.requires_grad for value in state.values())
-        self.keep = learning or training
+        differentiable = torch.is_grad_enabled() and any(x.requires_grad for x in (*state.values(), *inputs))
+        self.keep = differentiable or training
         """Whether layers keep ``m`` rather than maps: for gradients, and for BatchNorm's statistics."""
         self.reuse = not self.keep and state["dc7.weight"].device.type == "cpu"
         """Whether what is made of parameters is kept for the next call: a GPU makes it while it waits for work anyway."""

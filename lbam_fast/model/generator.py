@@ -160,7 +160,8 @@ class Generator(nn.Module):
     def _inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
         """The network on its own input ``x`` under that mask."""
         if self._fused(x):
-            return FusedGenerator(self._state(), self.config, self.training).inpaint(x, mask.to(self._dtype))
+            mask = mask.to(self._dtype)
+            return FusedGenerator(self._state(), self.config, self.training, x, mask).inpaint(x, mask)
         return self._generate(x, self.attention_maps(mask))
 
     def _generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:

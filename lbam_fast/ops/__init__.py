@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast.ops import library
+from lbam_fast.ops import buffers, library
 from lbam_fast.ops.backends import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
-from lbam_fast.ops.prepared import clear, prepared
+from lbam_fast.ops.prepared import forget, prepared
 from lbam_fast.ops.regions import Tracker
 
 __all__ = [
@@ -79,3 +79,10 @@ deconvolution = _autocast(0, 1, filters=(2, 3))(library.deconvolution)
 def working_dtype(x: Tensor) -> torch.dtype:
     """The dtype that these functions compute ``x`` in: autocast's where that is on, else its own."""
     return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+
+
+def clear() -> None:
+    """Free packed filters and the memory of past results; both come again when they are needed. Call it after writing to
+    parameters through ``.data`` or NumPy, which goes unseen otherwise."""
+    forget()
+    buffers.clear()

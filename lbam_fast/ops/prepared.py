@@ -1,7 +1,7 @@
 """What is made of parameters once and used until they change: packed filters, sums of taps, clamped scalars.
 
 A tensor is known by its memory and its version, which PyTorch counts up at every operation in place, so in ``load_state_dict``,
-optimisers and ``project_``; ``to()`` brings other memory. Writing through ``.data`` or NumPy goes unseen: call ``clear`` then.
+optimisers and ``project_``; ``to()`` brings other memory. Writing through ``.data`` or NumPy goes unseen: call ``forget`` then.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -42,7 +42,7 @@ def prepared(kind: str, make: Callable[..., Tensor], *parameters: Tensor) -> Ten
     return made
 
 
-def clear() -> None:
+def forget() -> None:
     """Free everything; it is made again when it is needed."""
     with _lock:
         _kept.clear()
