@@ -217,7 +217,7 @@ def choose_tile(precision: str, channels: int, mask_channels: int, positions: in
     fits = max(16, triton.next_power_of_2(outputs))
     if precision == "fp32":
         return Tile(64, min(64, fits), 16, 8, 3 if channels else 2)
-    block_m, num_warps = (128, 8) if positions >= 8192 else (64, 4)
+    block_m, num_warps = (128, 8) if positions >= 8192 else (64, 4 if channels else 8)  # with 4, masks alone spill at 100
     if max(channels, mask_channels) <= MOST_THIN:
         return Tile(block_m, min(64, fits), 16, num_warps, 2)
     block_n = block_m // 2 if channels and mask_channels else block_m

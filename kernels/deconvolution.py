@@ -43,8 +43,8 @@ THIN_BLOCKS = {"fp32": Block(64, 16, 16, 4, 2), "tf32": Block(64, 16, 32, 4, 2),
 """For 3 output channels in 4 phases: 12, padded."""
 THIN_BLOCKS["bf16"] = THIN_BLOCKS["fp16"]
 
-BARE = "bare"
-"""The form of the last layer's output without a function."""
+BARE, STATISTICS = "bare", "statistics"
+"""Forms of a result: as it is; as it is, with its mean and variance."""
 
 ENOUGH_PROGRAMS = 64
 """With fewer, about half of a large GPU, smaller blocks are worth their extra loads."""
@@ -109,7 +109,8 @@ def reverse_statistics(
     if m.shape != y.shape:
         raise ValueError(f"m of shape {tuple(m.shape)} does not fit a result of shape {tuple(y.shape)}")
     positions, channels_out = _positions(inputs.own), y.shape[1]
-    block = block_for(_precision(inputs.own, tf32), positions, channels_out).positions
+    precision = _precision(inputs.own, tf32)
+    block = _spared(block_for(precision, positions, channels_out), precision, STATISTICS).positions
     counts = blocks_of(positions, block, y.device).repeat(4)
     sums = scalars.new_empty((2, len(counts), channels_out))
     _launch(inputs, y, 1.0, tf32, m=m, scalars=scalars, sums=sums)
@@ -213,8 +214,7 @@ def _launch(inputs: _Inputs, y: Tensor, slope: float, tf32: bool, **others: Tens
         return
     precision = _precision(inputs.own, tf32)
     block = block_for(precision, positions, channels_out)
-    if not others:
-        block = _without_a_map(block, precision)
+    block = _spared(block, precision, STATISTICS if "sums" in others else "" if others else BARE)
     by_position = {
         name: None if others.get(name) is None else others[name].contiguous(memory_format=torch.channels_last)
         for name in ("attention", "m")
@@ -240,10 +240,13 @@ def _launch(inputs: _Inputs, y: Tensor, slope: float, tf32: bool, **others: Tens
         )
 
 
-def _without_a_map(block: Block, precision: str) -> Block:
-    """For a bare result, whose blocks of 64x64 spill at compute capability 100 with as many stages as others; not in tf32."""
-    spills = block.positions == block.channels_out == 64 and precision != "tf32"
-    return block._replace(num_stages=block.num_stages - 1) if spills else block
+def _spared(block: Block, precision: str, form: str) -> Block:
+    """The block, or a smaller one where that form spills: statistics at compute capability 90, bare results at 80 and 100."""
+    shape = block.positions, block.channels_out
+    if (form == STATISTICS and shape == (128, 128)) or (form == BARE and shape == (64, 64) and precision != "tf32"):
+        blocks = BLOCKS[precision]
+        return blocks[blocks.index(block) + 1]
+    return block
 
 
 def _positions(x: Tensor) -> int:
@@ -503,8 +506,8 @@ def _entry(
 _OPTIONS: dict[str, tuple[str, ...]] = {
     "reverse": ("attention",),
     "reverse-affine": ("attention", "scale", "shift"),
-    "statistics": ("m", "scalars", "sums"),
-    "bare": (),
+    STATISTICS: ("m", "scalars", "sums"),
+    BARE: (),
 }
 """What is launched, and the optional tensors that it has."""
 
@@ -513,10 +516,9 @@ def _shipped() -> Iterator[Shipped]:
     for (form, options), precision, two in product(_OPTIONS.items(), DTYPES, (False, True)):
         present = (*options, "skip", "skip_weight") if two else options
         absent = tuple(name for name in ("skip", "skip_weight", *_OPTIONAL) if name not in present)
-        for block in BLOCKS[precision]:
-            name = form + "-two" * two
-            shape = block if options else _without_a_map(block, precision)
-            yield _entry(_reverse_attention, name, precision, shape, absent, {"BLOCK_OUT": block.channels_out})
+        for block in dict.fromkeys(_spared(block, precision, form) for block in BLOCKS[precision]):
+            constants = {"BLOCK_OUT": block.channels_out}
+            yield _entry(_reverse_attention, form + "-two" * two, precision, block, absent, constants)
     for (precision, block), form, pasted in product(THIN_BLOCKS.items(), ("tanh", "abs", BARE), (False, True)):
         if form == BARE and pasted:
             continue
