@@ -151,7 +151,7 @@ def test_one_mask_for_many(dtype):
     given = inputs((3, 12, 4, 6), dtype)
     given = given._replace(m=given.m[1:2])
     assert not check("attend", given)
-    for function in FUNCTIONS[1:]:
+    for function in ("attend_backward", "statistics", "statistics_backward"):
         with pytest.raises(ValueError, match=r"m is \(1, 12, 4, 6\), features \(3, 12, 4, 6\): expected one shape"):
             getattr(given, function)(pointwise)
 
