@@ -1,4 +1,4 @@
-"""The compiled kernels, ``torch.ops.lbam_native``: whether they are there, and why not.
+"""The compiled kernels, ``torch.ops.lbam_native`` and ``lbam_native_cuda``: whether they are there, and why not.
 
 They are optional: where the package was installed without a compiler, everything else works. docs/building.md says how they are
 built and what the ops take.
@@ -7,10 +7,14 @@ built and what the ops take.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 FOLDER = Path(__file__).parent / "_native"
+NAMESPACES = {"cpu": "lbam_native", "cuda": "lbam_native_cuda"}
+"""Of the ops, by device."""
 INSTRUCTION_SETS = ("plain", "avx2", "avx512", "avx512bf16")
 
 
@@ -18,25 +22,43 @@ class NativeError(RuntimeError):
     """The compiled kernels cannot be used here; the message says why and what to do."""
 
 
-def load() -> None:
-    """Make ``torch.ops.lbam_native`` ready. Raises NativeError, each time with the reason of the first."""
-    if reason := unavailable():
-        raise NativeError(f"the compiled CPU kernels cannot be used: {reason}")
+def ops(device: str = "cpu") -> Any:
+    """The ops for ``device``, "cpu" or "cuda". Raises NativeError, each time with the reason of the first."""
+    if reason := unavailable(device):
+        raise NativeError(f"the compiled {device.upper()} kernels cannot be used: {reason}")
+    import torch
+
+    return getattr(torch.ops, NAMESPACES[device])
 
 
 @cache
-def unavailable() -> str:
-    """Why the kernels for the CPU cannot be used, and what to do; "" if they can, and then they are loaded."""
-    if missing := not_built("cpu"):
+def unavailable(device: str = "cpu") -> str:
+    """Why the kernels for ``device`` cannot be used, and what to do; "" if they can, and then they are loaded."""
+    if missing := not_built(device):
         return missing
     try:
         import torch
 
-        torch.ops.load_library(FOLDER / "lbam_native_cpu.so")  # type: ignore[no-untyped-call]
-        torch.ops.lbam_native.instruction_set()
+        if device == "cuda" and not torch.cuda.is_available():
+            return "PyTorch finds no CUDA device"
+        torch.ops.load_library(FOLDER / f"lbam_native_{device}.so")  # type: ignore[no-untyped-call]
+        _TRIALS[device](getattr(torch.ops, NAMESPACES[device]))
     except Exception as error:  # whatever a broken library or a wrong LBAM_CPU raises
         return f"{error} ({error.__cause__})" if error.__cause__ else str(error)
     return ""
+
+
+def _tried_on_gpu(ops: Any) -> None:
+    """Raises where the library has no code for the device."""
+    import torch
+
+    kinds = torch.ones(1, 1, 2, 2, dtype=torch.uint8, device="cuda")
+    order = ops.regions(kinds)[1]
+    if order.tolist() != [0]:
+        raise NativeError("a kernel gave a wrong result on this device")
+
+
+_TRIALS: dict[str, Callable[[Any], object]] = {"cpu": lambda ops: ops.instruction_set(), "cuda": _tried_on_gpu}
 
 
 def not_built(device: str) -> str:
@@ -50,7 +72,4 @@ def not_built(device: str) -> str:
 
 def instruction_set() -> str:
     """The one of INSTRUCTION_SETS that runs: this processor's best, or what the variable LBAM_CPU names. Raises NativeError."""
-    load()
-    import torch
-
-    return INSTRUCTION_SETS[torch.ops.lbam_native.instruction_set()]
+    return INSTRUCTION_SETS[ops().instruction_set()]

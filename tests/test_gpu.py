@@ -1,18 +1,18 @@
-"""On an NVIDIA GPU: the network on the Triton kernels against float64, in every dtype, in training, in a CUDA graph."""
+"""On an NVIDIA GPU: the network on all kernels against float64, in every dtype, in training, in a CUDA graph."""
 
 import pytest
 import torch
 from networks import images, masks, network
 
 import lbam_fast
-from lbam_fast import ops
+from lbam_fast import native, ops
 from lbam_fast.ops import backends, routes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device")]
 
 PRESETS = ("official", "official-2019", "paddle", "paper")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-ROUTES = ("kernel", "library", "measure")
+ROUTES = ("kernel", "cuda", "library", "measure")
 
 
 @pytest.fixture(params=ROUTES, autouse=True)
@@ -22,6 +22,10 @@ def route(request, monkeypatch, tmp_path):
     routes.remembered.cache_clear()
     yield request.param
     routes.remembered.cache_clear()
+
+
+def test_the_compiled_kernels_are_there():
+    assert not native.unavailable("cuda")
 
 
 @pytest.fixture(autouse=True)
@@ -60,9 +64,11 @@ def test_inference_stays_within_twice_what_eager_loses(preset, dtype):
         with in_dtype(dtype):
             with lbam_fast.backend("reference"):
                 allowed = 2 * error(model(image, mask), truth) + 2e-5
-            assert ops.chosen(image.device, image.dtype) == "triton"
+            assert ops.chosen(image.device, image.dtype) == "gpu"
             assert error(model(image, mask), truth) <= allowed
             assert error(model(image, maps=model.attention_maps(mask)), truth) <= allowed
+            with lbam_fast.backend("cuda"):
+                assert error(model(image, mask), truth) <= allowed
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -78,7 +84,7 @@ def test_gradients_stay_within_twice_what_eager_loses(preset, dtype):
         return {name: p.grad.double() for name, p in model.named_parameters() if p.grad is not None}
 
     truth = gradients("reference", torch.float64, torch.float32)
-    eager, ours = (gradients(backend, torch.float32, dtype) for backend in ("reference", "triton"))
+    eager, ours = (gradients(backend, torch.float32, dtype) for backend in ("reference", "gpu"))
     assert ours.keys() == truth.keys()
     for name, gradient in truth.items():
         size = float(gradient.square().mean().sqrt())
@@ -87,7 +93,7 @@ def test_gradients_stay_within_twice_what_eager_loses(preset, dtype):
 
 
 def test_two_backward_passes_agree_to_the_bit(route):
-    if route != "kernel":
+    if route not in ("kernel", "cuda"):
         pytest.skip("the library chooses its own algorithms")
     found = []
     for _ in range(2):

@@ -271,7 +271,7 @@ def test_the_named_instruction_set_runs():
 
 @built
 def test_an_unknown_instruction_set_is_unavailable():
-    code = "from lbam_fast import native; print(native.unavailable()); native.load()"
+    code = "from lbam_fast import native; print(native.unavailable()); native.ops()"
     result = run("-c", code, LBAM_CPU="sse9")
     assert result.stdout.startswith("the environment variable LBAM_CPU is 'sse9': this processor has plain")
     assert "NativeError: the compiled CPU kernels cannot be used: the environment variable LBAM_CPU" in result.stderr
@@ -298,7 +298,7 @@ def test_unavailable_kernels_say_why(status, library, reason, tmp_path, monkeypa
         (tmp_path / "status.json").write_text(json.dumps(status))
     if library is not None:
         (tmp_path / "lbam_native_cpu.so").write_bytes(library)
-    for use in (native.load, native.load, native.instruction_set):
+    for use in (native.ops, native.ops, native.instruction_set):
         with pytest.raises(native.NativeError, match=f"the compiled CPU kernels cannot be used: {reason}"):
             use()
 

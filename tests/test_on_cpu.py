@@ -303,6 +303,28 @@ class TestBuffers:
         assert buffers.empty((1, 64, 128, 200), torch.float32, fresh.append).data_ptr() == at and len(fresh) == 2
         buffers.clear()
 
+    def test_memory_that_something_else_holds_is_not_used_again(self):
+        buffers.clear()
+        size = (1, 64, 128, 256)
+        first = buffers.empty(size, torch.float32, lambda x: None)
+        at, storage = first.data_ptr(), first.untyped_storage()
+        del first
+        assert buffers.empty(size, torch.float32, lambda x: None).data_ptr() != at
+        del storage
+        shared = buffers.empty(size, torch.float32, lambda x: None)
+        shared.share_memory_()  # another process may hold it
+        elsewhere = shared.data_ptr()
+        del shared
+        found = [buffers.empty(size, torch.float32, lambda x: None) for _ in range(3)]
+        assert elsewhere not in [x.data_ptr() for x in found]
+        buffers.clear()
+
+    def test_memory_is_in_use_before_another_thread_can_look(self):
+        buffers.clear()
+        first, second = (buffers._memory(1 << 20, torch.float32, lambda x: None) for _ in range(2))
+        assert first.data_ptr() != second.data_ptr()
+        buffers.clear()
+
     def test_what_is_kept_is_bounded(self, monkeypatch):
         buffers.clear()
         monkeypatch.setattr(buffers, "MOST", 20 << 20)

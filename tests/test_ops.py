@@ -300,13 +300,19 @@ class TestBackends:
         with pytest.raises(lbam_fast.BackendError, match="no such thing"), lbam_fast.backend("triton"):
             pass
         backends._say_once.cache_clear()
-        with pytest.warns(UserWarning, match="no such thing"):
+        monkeypatch.setattr(backends, "unavailable", lambda name: {"gpu": "no Triton", "cuda": "not built"}.get(name, ""))
+        with pytest.warns(
+            UserWarning, match=r"the Triton kernels .*no Triton.*the CUDA kernels .*not built.*; plain PyTorch instead"
+        ):
             assert ops.chosen(torch.device("cuda"), torch.float32) == "reference"
+        monkeypatch.setattr(backends, "unavailable", lambda name: "no Triton" if name == "gpu" else "")
+        with pytest.warns(UserWarning, match=r"the Triton kernels .*no Triton.*; CUDA kernels instead"):
+            assert ops.chosen(torch.device("cuda"), torch.float32) == "cuda"
 
     def test_the_choice(self, monkeypatch):
         cuda, cpu = torch.device("cuda"), torch.device("cpu")
         monkeypatch.setattr(backends, "unavailable", lambda name: "")
-        assert ops.chosen(cuda, torch.bfloat16) == "triton" and ops.chosen(cpu, torch.bfloat16) == "cpu"
+        assert ops.chosen(cuda, torch.bfloat16) == "gpu" and ops.chosen(cpu, torch.bfloat16) == "cpu"
         assert ops.chosen(cuda, torch.float64) == "reference"
         with lbam_fast.backend("reference"):
             assert ops.chosen(cuda, torch.float32) == "reference"

@@ -1,7 +1,7 @@
 // torch.ops.lbam_native: the schemas, and their kernels for the CPU.
 #include "../cpu/lbam_cpu.h"
 #include "cpu_ops.h"
-#include "tensor.h"
+#include "library.h"
 
 namespace lbam::binding {
 namespace {
@@ -13,12 +13,6 @@ void instruction_set(StableIValue* stack, std::uint64_t, std::uint64_t) {
 void bfloat16_products(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[0] = static_cast<StableIValue>(cpu::bfloat16_products());
 }
-
-struct Op {
-  const char *name, *schema;
-  void (*kernel)(StableIValue*, std::uint64_t, std::uint64_t);
-  const char* key;
-};
 
 constexpr Op kOps[] = {
     {"attend",
@@ -57,18 +51,7 @@ constexpr Op kOps[] = {
     {"instruction_set", "instruction_set() -> int", instruction_set, "CompositeExplicitAutograd"},
 };
 
-// Once, when the library is loaded; what it registers lives as long as the process.
-[[maybe_unused]] const bool registered = [] {
-  TorchLibraryHandle definitions = nullptr;
-  done(aoti_torch_library_init_fragment("lbam_native", __FILE__, __LINE__, &definitions));
-  for (const Op& op : kOps) {
-    done(aoti_torch_library_def(definitions, op.schema));
-    TorchLibraryHandle kernels = nullptr;
-    done(aoti_torch_library_init_impl("lbam_native", op.key, __FILE__, __LINE__, &kernels));
-    done(aoti_torch_library_impl(kernels, op.name, op.kernel));
-  }
-  return true;
-}();
+[[maybe_unused]] const bool registered = define("lbam_native", kOps);
 
 }  // namespace
 }  // namespace lbam::binding

@@ -59,6 +59,8 @@ class Tensor {
   const std::int64_t* sizes() const { return got<std::int64_t*>(aoti_torch_get_sizes); }
   const std::int64_t* strides() const { return got<std::int64_t*>(aoti_torch_get_strides); }
   std::int32_t dtype() const { return got<std::int32_t>(aoti_torch_get_dtype); }
+  std::int32_t device_type() const { return got<std::int32_t>(aoti_torch_get_device_type); }
+  std::int32_t device_index() const { return got<std::int32_t>(aoti_torch_get_device_index); }
 
  private:
   template <typename T>

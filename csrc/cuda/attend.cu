@@ -12,16 +12,19 @@ __global__ void __launch_bounds__(kThreads) attend_kernel(const Attend op) {
   const Gaussian<float> gaussian = load_gaussian(op.parameters.scalars);
   const float alpha = op.u != nullptr ? *op.parameters.alpha : 1;
   const Affine<kWidth> affine(op.parameters, channel);
+  const std::int64_t parts = op.y != nullptr ? op.parts : 0;
   for (std::int64_t position = first_position(); position < op.positions; position += position_step()) {
     const std::int64_t offset = position * op.channels + channel;
     float m[kWidth], map[kWidth];
     load(static_cast<const T*>(op.m) + offset, m);
 #pragma unroll
-    for (int k = 0; k < kWidth; ++k) map[k] = attention_map(m[k], gaussian);
-    for (std::int64_t part = blockIdx.z; part < op.parts; part += gridDim.z) {
+    for (int k = 0; k < kWidth; ++k) map[k] = op.y != nullptr ? attention_map(m[k], gaussian) : 0;
+    for (std::int64_t part = blockIdx.z; part < parts; part += gridDim.z) {
       const std::int64_t own = part * op.positions * op.channels + offset;
       float y[kWidth];
-      load(static_cast<const T*>(op.features) + own, y);
+#pragma unroll
+      for (int k = 0; k < kWidth; ++k) y[k] = 1;
+      if (op.features != nullptr) load(static_cast<const T*>(op.features) + own, y);
 #pragma unroll
       for (int k = 0; k < kWidth; ++k) y[k] = leaky(y[k] * map[k] * affine.scale[k] + affine.shift[k], op.parameters.slope);
       store(static_cast<T*>(op.y) + own, y);

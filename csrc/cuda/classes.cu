@@ -5,11 +5,9 @@ namespace lbam::cuda {
 namespace {
 
 template <typename T>
-LBAM_DEVICE std::uint8_t class_of(T value, bool reverse) {
+LBAM_DEVICE std::uint8_t class_of(T value) {
   const float mask = widened(value);
-  if (mask == 0) return reverse ? kKnown : kHole;
-  if (mask == 1) return reverse ? kHole : kKnown;
-  return kMixed;
+  return mask == 0 ? kHole : mask == 1 ? kKnown : kMixed;
 }
 
 LBAM_DEVICE std::int64_t first_of_all() { return static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; }
@@ -20,8 +18,8 @@ template <typename T>
 __global__ void __launch_bounds__(kThreads) classify_mask_kernel(const ClassifyMask op) {
   for (std::int64_t position = first_of_all(); position < op.positions; position += step_of_all()) {
     const T* const mask = static_cast<const T*>(op.mask) + position * op.channels;
-    std::uint8_t result = class_of(mask[0], op.reverse);
-    for (std::int64_t c = 1; c < op.channels; ++c) result = class_of(mask[c], op.reverse) == result ? result : kMixed;
+    std::uint8_t result = class_of(mask[0]);
+    for (std::int64_t c = 1; c < op.channels; ++c) result = class_of(mask[c]) == result ? result : kMixed;
     op.classes[position] = result;
   }
 }
@@ -34,7 +32,7 @@ __global__ void __launch_bounds__(kThreads) classify_packs_kernel(const Classify
     const Pack<T, kWidth> mask = static_cast<const Pack<T, kWidth>*>(op.mask)[pack];
     Pack<std::uint8_t, kWidth> classes;
 #pragma unroll
-    for (int k = 0; k < kWidth; ++k) classes.values[k] = class_of(mask.values[k], op.reverse);
+    for (int k = 0; k < kWidth; ++k) classes.values[k] = class_of(mask.values[k]);
     reinterpret_cast<Pack<std::uint8_t, kWidth>*>(op.classes)[pack] = classes;
   }
 }

@@ -28,9 +28,9 @@ struct Parameters {
 struct Attend {
   Type type;
   Parameters parameters;
-  const void* features;  // [parts, positions, channels]
+  const void* features;  // [parts, positions, channels]; null for 1 everywhere
   const void* m;         // [positions, channels], shared by all parts
-  void* y;               // as features
+  void* y;               // as features, or null
   void* u;               // as m, or null
   std::int64_t parts, positions, channels;
 };
@@ -115,10 +115,9 @@ struct LastLayer {
 // What a mask chain holds at a position: 0 wherever it reads, its constant of known areas, or neither for certain.
 constexpr std::uint8_t kHole = 0, kKnown = 1, kMixed = 2;
 
-// The classes of a mask, or of 1 - mask for the reverse chain: all channels 0, all 1, or else mixed.
+// The classes of a mask: all channels 0, all 1, or else mixed.
 struct ClassifyMask {
   Type type;
-  bool reverse;
   const void* mask;       // [positions, channels]
   std::uint8_t* classes;  // [positions]
   std::int64_t positions, channels;
@@ -131,12 +130,12 @@ struct ClassifyNext {
   std::int64_t batch, height, width;
 };
 
-// The positions whose class is mixed, in ascending order.
-struct MixedPositions {
-  const std::uint8_t* classes;  // [positions]
-  std::int64_t* indices;        // [positions]; those past the count stay as they are
-  std::int64_t* count;          // [1]
-  void* workspace;              // lbam_cuda_mixed_workspace bytes, aligned to 8
+// The positions, hole first, mixed last, those of one class in ascending order.
+struct SortedPositions {
+  const std::uint8_t* classes;  // [positions], at most 2^31 - 1
+  std::int32_t* order;          // [positions]
+  std::uint8_t* sorted;         // [positions]: the classes in that order
+  void* workspace;              // lbam_cuda_sorted_workspace bytes, aligned to 8
   std::int64_t positions;
 };
 
@@ -155,8 +154,8 @@ cudaError_t lbam_cuda_last_layer(const LastLayer& op, cudaStream_t stream);
 
 cudaError_t lbam_cuda_classify_mask(const ClassifyMask& op, cudaStream_t stream);
 cudaError_t lbam_cuda_classify_next(const ClassifyNext& op, cudaStream_t stream);
-std::int64_t lbam_cuda_mixed_workspace();
-cudaError_t lbam_cuda_mixed_positions(const MixedPositions& op, cudaStream_t stream);
+std::int64_t lbam_cuda_sorted_workspace();
+cudaError_t lbam_cuda_sorted_positions(const SortedPositions& op, cudaStream_t stream);
 }
 
 }  // namespace lbam::cuda

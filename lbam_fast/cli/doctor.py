@@ -108,7 +108,8 @@ def _native() -> str:
 
     reason = native.unavailable()
     cpu = f"not usable: {reason}" if reason else f"usable, {native.instruction_set()}"
-    return f"CPU {cpu}; CUDA {native.not_built('cuda') or 'built'}"
+    reason = native.unavailable("cuda")
+    return f"CPU {cpu}; CUDA {f'not usable: {reason}' if reason else 'usable'}"
 
 
 def _routes() -> str:

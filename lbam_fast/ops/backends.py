@@ -16,16 +16,21 @@ import torch
 from lbam_fast import native
 
 VARIABLE = "LBAM_BACKEND"
-AUTO, REFERENCE, EAGER, CPU, TRITON = NAMES = ("auto", "reference", "eager", "cpu", "triton")
+AUTO, REFERENCE, EAGER, CPU, TRITON, CUDA, GPU = NAMES = ("auto", "reference", "eager", "cpu", "triton", "cuda", "gpu")
 _MODULES = {
     REFERENCE: "lbam_fast.ops.eager",
     EAGER: "lbam_fast.ops.eager",
     CPU: "lbam_fast.ops.on_cpu",
     TRITON: "lbam_fast.ops.on_triton",
+    CUDA: "lbam_fast.ops.on_cuda",
+    GPU: "lbam_fast.ops.on_gpu",
 }
-_DTYPES = {CPU: (torch.float32, torch.bfloat16), TRITON: (torch.float32, torch.float16, torch.bfloat16)}
-_BY_DEVICE = {"cpu": CPU, "cuda": TRITON}
-_TITLES = {CPU: "compiled kernels for the CPU", TRITON: "Triton kernels"}
+_DTYPES = {
+    CPU: (torch.float32, torch.bfloat16),
+    **dict.fromkeys((TRITON, CUDA, GPU), (torch.float32, torch.float16, torch.bfloat16)),
+}
+_BY_DEVICE = {"cpu": (CPU,), "cuda": (GPU, CUDA)}
+_TITLES = {CPU: "compiled kernels for the CPU", GPU: "Triton kernels", CUDA: "CUDA kernels"}
 SKIP_FROM = 512 * 512
 """Pixels of a picture from which Triton's kernels skip; in smaller ones, most of their blocks see a hole's border."""
 
@@ -42,7 +47,8 @@ def backend(name: str) -> Iterator[None]:
 
     name  "reference": the network as it is specified, in plain PyTorch; "eager": the fused ops in plain PyTorch, which keep a
           third of the memory for backward; "cpu": the compiled kernels for the CPU; "triton": the Triton kernels;
-          "auto": Triton on a CUDA device, the compiled kernels on a CPU
+          "cuda": the compiled kernels for NVIDIA GPUs; "gpu": whichever of these two, and of PyTorch's own, is the fastest;
+          "auto": "gpu" on a CUDA device, "cpu" on a CPU
 
     Raises BackendError at once for another name, or if the backend cannot be loaded.
     """
@@ -55,19 +61,25 @@ def backend(name: str) -> Iterator[None]:
 
 
 def chosen(device: torch.device, dtype: torch.dtype) -> str:
-    """The backend for tensors of that device and dtype: the one named, else Triton on a CUDA device, the CPU's on a CPU.
+    """The backend for tensors of that device and dtype: the one named, else the best that can be loaded.
 
-    The reference runs dtypes without kernels, float64 among them. An automatic choice that cannot be loaded falls back to it and
-    says so once. What ``torch.compile`` compiles keeps the choice of that time.
+    The reference runs dtypes without kernels, float64 among them. An automatic choice that cannot be loaded gives way to the next
+    and says so once. What ``torch.compile`` compiles keeps the choice of that time.
     """
-    named = _named()
-    name = _BY_DEVICE.get(device.type, REFERENCE) if named == AUTO else named
-    if dtype not in _DTYPES.get(name, (dtype,)):
-        return REFERENCE
-    if named == AUTO and name != REFERENCE and (reason := unavailable(name)):
-        _say_once(f"the {_TITLES[name]} cannot be loaded ({reason}); plain PyTorch runs instead")
-        return REFERENCE
-    return name
+    named, lacking = _named(), []
+    for name in _BY_DEVICE.get(device.type, ()) if named == AUTO else (named,):
+        if dtype not in _DTYPES.get(name, (dtype,)):
+            return REFERENCE
+        reason = unavailable(name) if named == AUTO else ""
+        if not reason:
+            found = name
+            break
+        lacking.append(f"the {_TITLES[name]} cannot be loaded ({reason})")
+    else:
+        found = REFERENCE
+    if lacking:
+        _say_once(f"{'; '.join(lacking)}; {_TITLES.get(found, 'plain PyTorch')} instead")
+    return found
 
 
 # What torch.compiler.assume_constant_result does, which would import the compiler, and with it Triton, at once.
@@ -84,7 +96,7 @@ def skips(u: torch.Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     name = chosen(u.device, u.dtype)
-    return name == CPU or (name == TRITON and u.shape[-2] * u.shape[-1] >= SKIP_FROM)
+    return name == CPU or (name in (TRITON, GPU) and u.shape[-2] * u.shape[-1] >= SKIP_FROM)
 
 
 def map_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
@@ -104,7 +116,9 @@ def unavailable(name: str) -> str:
         return f"{type(error).__name__}: {error}"
     if name == CPU:
         return native.unavailable()
-    if name == TRITON and not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
+    if name == CUDA:
+        return native.unavailable("cuda")
+    if name in (TRITON, GPU) and not torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1":
         return "PyTorch finds no CUDA device"
     return ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
 from math import prod
@@ -19,13 +20,16 @@ _lock = threading.Lock()
 
 
 class _Owner(NamedTuple):
-    """Memory, flat, and how many references its storage has while no result uses it."""
+    """Memory, flat, and what its storage looks like while no result uses it."""
 
     memory: Tensor
-    idle: int
+    idle: tuple[int, int, int]
 
     def unused(self) -> bool:
-        return _references(self.memory) == self.idle
+        return _state(self.memory) == self.idle
+
+    def moved(self) -> bool:
+        return self.memory.data_ptr() != self.idle[-1]
 
 
 _kept: list[_Owner] = []
@@ -40,7 +44,7 @@ def empty(shape: tuple[int, int, int, int], dtype: torch.dtype, fresh: Callable[
     batch, channels, height, width = shape
     if prod(shape) < LEAST:
         return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
-    memory = _memory(prod(shape), dtype, fresh)[: prod(shape)]
+    memory = _memory(prod(shape), dtype, fresh)
     return memory.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
@@ -52,6 +56,7 @@ def clear() -> None:
 
 def _memory(count: int, dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> Tensor:
     with _lock:
+        _kept[:] = [x for x in _kept if not x.moved()]
         fitting = [x for x in _kept if x.memory.dtype == dtype and count <= x.memory.numel() < 1.5 * count and x.unused()]
         if fitting:
             owner = min(fitting, key=lambda x: x.memory.numel())
@@ -59,17 +64,19 @@ def _memory(count: int, dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> 
         else:
             memory = torch.empty(count, dtype=dtype)
             fresh(memory)
-            owner = _Owner(memory, _references(memory))
+            owner = _Owner(memory, _state(memory))
             unused = [x for x in _kept if x.unused()]
             while unused and sum(x.memory.nbytes for x in unused) > MOST:
                 _drop(unused.pop(0))
         _kept.append(owner)
-        return owner.memory
+        return owner.memory[:count]  # in use from here on, before another thread looks
 
 
 def _drop(owner: _Owner) -> None:
     del _kept[next(i for i, x in enumerate(_kept) if x is owner)]
 
 
-def _references(memory: Tensor) -> int:
-    return int(torch._C._storage_Use_Count(memory.untyped_storage()._cdata))  # type: ignore[attr-defined]
+def _state(memory: Tensor) -> tuple[int, int, int]:
+    """References to the storage, from tensors and from Python, and its address: ``share_memory_`` gives it another."""
+    storage = memory.untyped_storage()
+    return int(torch._C._storage_Use_Count(storage._cdata)), sys.getrefcount(storage), storage.data_ptr()  # type: ignore[attr-defined]

@@ -188,9 +188,24 @@ def reverse_statistics(
 def reconstruct(
     skip: Tensor, own: Tensor, skip_weight: Tensor, own_weight: Tensor, form: str, image: Tensor | None, mask: Tensor | None
 ) -> Tensor:
-    """The last transposed convolution in [0, 1]; with an image and its mask, pasted: ``image`` where ``mask`` is 1."""
-    y = output_form(widened(deconvolution(skip, own, skip_weight, own_weight)), form).to(own.dtype)
-    return y if image is None or mask is None else torch.where(mask == 1, image.to(y.dtype), y)
+    """The last transposed convolution in [0, 1]; with an image and its mask, pasted: ``image`` where ``mask`` is 1.
+
+    With an image of uint8 the result is uint8 too, in [0, 255].
+    """
+    y = output_form(widened(deconvolution(skip, own, skip_weight, own_weight)), form)
+    return y.to(own.dtype) if image is None or mask is None else pasted(y, image, mask).to(result_dtype(own, image))
+
+
+def pasted(y: Tensor, image: Tensor, mask: Tensor) -> Tensor:
+    """``image`` where ``mask`` is 1, elsewhere ``y``, of [0, 1], in the image's dtype if that is uint8, else in its own."""
+    if image.dtype == torch.uint8:
+        y = (255 * widened(y)).round().to(torch.uint8)
+    return torch.where(mask == 1, image.to(y.dtype), y)
+
+
+def result_dtype(own: Tensor, image: Tensor | None) -> torch.dtype:
+    """That of ``reconstruct``'s result."""
+    return torch.uint8 if image is not None and image.dtype == torch.uint8 else own.dtype
 
 
 def convolution(x: Tensor, weight: Tensor) -> Tensor:

@@ -190,7 +190,7 @@ def _(skip, own, skip_weight, own_weight):
 
 @reconstruct.register_fake
 def _(skip, own, skip_weight, own_weight, form, image, mask):
-    return _doubled(own, own_weight)
+    return _doubled(own, own_weight).to(eager.result_dtype(own, image if mask is not None else None))
 
 
 def _keep_inputs(ctx, inputs, output) -> None:

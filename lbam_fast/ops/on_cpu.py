@@ -181,6 +181,8 @@ def reconstruct(
 ) -> Tensor:
     if not _covers(own):
         return eager.reconstruct(skip, own, skip_weight, own_weight, form, image, mask)
+    if image is not None and mask is not None and image.dtype == torch.uint8:
+        return eager.pasted(reconstruct(skip, own, skip_weight, own_weight, form, None, None), image, mask)
     known = (None if x is None else _nhwc(x.to(own.dtype)) for x in (image, mask))
     y = _empty(own, 3, 2 * own.shape[2], 2 * own.shape[3])
     filters = _packed(_picture, own.dtype, skip_weight, own_weight)
@@ -196,8 +198,7 @@ def _statistics(features: Tensor, m: Tensor, scalars: Tensor) -> eager.Pair:
 
 @cache
 def _native() -> Any:
-    native.load()
-    return torch.ops.lbam_native
+    return native.ops()
 
 
 @cache

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 import torch
 from torch import Tensor
 
 from lbam_fast.kernels import convolution as encoder
 from lbam_fast.kernels import deconvolution as decoder
 from lbam_fast.kernels import pointwise
-from lbam_fast.ops import eager, routes
+from lbam_fast.ops import eager
+from lbam_fast.ops.measured import LIBRARY, Way, measured
 
-attend = pointwise.attend
-attend_backward = pointwise.attend_backward
-statistics_backward = pointwise.statistics_backward
-
-KERNEL, LIBRARY = "kernel", "library"
+KERNEL = "kernel"
 
 
 def _library_forward_attention(
@@ -35,7 +29,7 @@ def _library_forward_attention(
     *regions: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     features, m = eager.convolution(x, weight), eager.convolution(u, mask_weight)
-    y, new = attend(features, m, scalars, alpha, scale, shift, slope, update)
+    y, new = pointwise.attend(features, m, scalars, alpha, scale, shift, slope, update)
     return (y, new, features, m) if keep else (y, new, x.new_empty(0), x.new_empty(0))
 
 
@@ -61,40 +55,63 @@ def _library_reverse_statistics(
     return features, *pointwise.statistics(features, m, scalars)
 
 
-def _op(name: str, kernel: Callable[..., Any], library: Callable[..., Any]) -> Callable[..., Any]:
-    """The op by the route that suits its arguments best; by the library's where that cannot be measured, for want of memory or
-    while a CUDA graph is captured."""
-    plain = getattr(eager, name)
-
-    def call(*arguments: Any) -> Any:
-        tf32 = torch.backends.cudnn.allow_tf32
-        ways: Mapping[str, Callable[..., Any]] = {KERNEL: lambda *given: kernel(*given, tf32=tf32), LIBRARY: library}
-        device = next(x.device for x in arguments if isinstance(x, Tensor))
-        chosen = routes.fixed()
-        if chosen is None and device.type != "cuda":
-            chosen = KERNEL
-        if chosen is None:
-            key = routes.key(name, arguments, f"tf32={tf32}")
-            if torch.cuda.is_current_stream_capturing():
-                chosen = routes.remembered().choices.get(key, LIBRARY)
-            else:
-                try:
-                    chosen = routes.remembered().choose(key, ways, arguments, plain, routes.device_clock)
-                except torch.OutOfMemoryError:  # float64 takes more than the call itself
-                    chosen = LIBRARY
-        if chosen not in ways:
-            raise routes.RouteError(f"{routes.VARIABLE} names the route {chosen!r}, expected measure, kernel or library")
-        return ways[chosen](*arguments)
-
-    return call
+def _reconstruct(
+    skip: Tensor,
+    own: Tensor,
+    skip_weight: Tensor,
+    own_weight: Tensor,
+    form: str,
+    image: Tensor | None,
+    mask: Tensor | None,
+    *,
+    tf32: bool,
+) -> Tensor:
+    in_bytes = image is not None and image.dtype == torch.uint8
+    known = (None, None) if in_bytes else (image, mask)
+    y: Tensor = decoder.reconstruct(skip, own, skip_weight, own_weight, form, *known, tf32=tf32)
+    return y if image is None or mask is None or not in_bytes else eager.pasted(y, image, mask)
 
 
-forward_attention = _op("forward_attention", encoder.forward_attention, _library_forward_attention)
-forward_statistics = _op("forward_statistics", encoder.forward_statistics, _library_forward_statistics)
-features_with_map = _op("features_with_map", encoder.features_with_map, eager.features_with_map)
-mask_attention = _op("mask_attention", encoder.mask_attention, _library_mask_attention)
-reverse_attention = _op("reverse_attention", decoder.reverse_attention, eager.reverse_attention)
-reverse_statistics = _op("reverse_statistics", decoder.reverse_statistics, _library_reverse_statistics)
-reconstruct = _op("reconstruct", decoder.reconstruct, eager.reconstruct)
-convolution = _op("convolution", encoder.convolution, eager.convolution)
-deconvolution = _op("deconvolution", decoder.deconvolution, eager.deconvolution)
+def _with_tf32(kernel: Way) -> Way:
+    """The kernel in the precision that PyTorch's convolutions are allowed."""
+    return lambda *arguments: kernel(*arguments, tf32=torch.backends.cudnn.allow_tf32)
+
+
+WAYS: dict[str, dict[str, Way]] = {
+    "attend": {KERNEL: pointwise.attend},
+    "attend_backward": {KERNEL: pointwise.attend_backward},
+    "statistics_backward": {KERNEL: pointwise.statistics_backward},
+    **{
+        name: {KERNEL: _with_tf32(kernel), LIBRARY: library}
+        for name, kernel, library in (
+            ("forward_attention", encoder.forward_attention, _library_forward_attention),
+            ("forward_statistics", encoder.forward_statistics, _library_forward_statistics),
+            ("features_with_map", encoder.features_with_map, eager.features_with_map),
+            ("mask_attention", encoder.mask_attention, _library_mask_attention),
+            ("reverse_attention", decoder.reverse_attention, eager.reverse_attention),
+            ("reverse_statistics", decoder.reverse_statistics, _library_reverse_statistics),
+            ("reconstruct", _reconstruct, eager.reconstruct),
+            ("convolution", encoder.convolution, eager.convolution),
+            ("deconvolution", decoder.deconvolution, eager.deconvolution),
+        )
+    },
+}
+"""Of each op the ways to run it, by the names of ``routes``."""
+
+
+def _op(name: str) -> Way:
+    return measured(name, WAYS[name])
+
+
+attend = pointwise.attend
+attend_backward = pointwise.attend_backward
+statistics_backward = pointwise.statistics_backward
+forward_attention = _op("forward_attention")
+forward_statistics = _op("forward_statistics")
+features_with_map = _op("features_with_map")
+mask_attention = _op("mask_attention")
+reverse_attention = _op("reverse_attention")
+reverse_statistics = _op("reverse_statistics")
+reconstruct = _op("reconstruct")
+convolution = _op("convolution")
+deconvolution = _op("deconvolution")

@@ -42,21 +42,19 @@ class Tracker:
 
     def __init__(self, u: Tensor, filters: Sequence[Tensor], alphas: Sequence[Tensor], dtype: torch.dtype) -> None:
         """u [N, C, H, W], the chain's input; of every level the filter [C_out, C_in, 4, 4] and alpha; the dtype it runs in."""
+        device = u.device.type
+        compiled = device in native.NAMESPACES and not native.unavailable(device)
+        self.spread = native.ops(device).regions if compiled else spread_and_sorted
         self.kinds = classified(u)
-        self.on_cpu = u.device.type == "cpu"
         make = partial(_constants, dtype=dtype)
         given = *filters, *alphas
-        together = prepared(f"constants in {dtype}", make, *given) if self.on_cpu else make(*given)
+        together = prepared(f"constants in {dtype}", make, *given) if device == "cpu" else make(*given)
         self.constants = iter(torch.split(together, [weight.shape[0] for weight in filters]))
 
     def step(self) -> Regions:
         """The next level's regions."""
-        if self.on_cpu and not native.unavailable():
-            self.kinds, order, kinds = torch.ops.lbam_native.regions(self.kinds)
-        else:
-            self.kinds = spread(self.kinds)
-            kinds, order = self.kinds.flatten().sort(stable=True)
-        return Regions(order.int(), kinds, next(self.constants))
+        self.kinds, order, kinds = self.spread(self.kinds)
+        return Regions(order, kinds, next(self.constants))
 
 
 def _constants(*given: Tensor, dtype: torch.dtype) -> Tensor:
@@ -84,3 +82,10 @@ def spread(kinds: Tensor) -> Tensor:
     not_zero = F.max_pool2d(F.pad((kinds != ZERO).float(), (1, 1, 1, 1), value=0), 4, 2)
     not_known = F.max_pool2d(F.pad((kinds != KNOWN).float(), (1, 1, 1, 1), value=1), 4, 2)
     return torch.where(not_zero == 0, ZERO, torch.where(not_known == 0, KNOWN, MIXED)).to(torch.uint8)
+
+
+def spread_and_sorted(kinds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``spread``, the positions of its result sorted by kind, int32, and the kinds in that order."""
+    kinds = spread(kinds)
+    in_order, order = kinds.flatten().sort(stable=True)
+    return kinds, order.int(), in_order

@@ -1,7 +1,8 @@
 """The choice between ways to run one op, by measurement: each is first held to float64, then timed; the fastest right one stays.
 
 Choices are remembered in a file of the user's cache folder, for the device and the versions that they were measured with. The
-variable LBAM_ROUTES changes that: "measure" (the default), or the name of a route that runs everywhere without being measured.
+variable LBAM_ROUTES changes that: "measure" (the default), or the name of a route that runs wherever there is one of that name,
+without being measured: "kernel" (Triton's), "cuda", "library".
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -23,6 +24,7 @@ from torch import Tensor
 FORMAT = 2
 VARIABLE = "LBAM_ROUTES"
 MEASURE = "measure"
+NAMES = (MEASURE, "kernel", "cuda", "library")
 FACTOR = 2.0
 """A route may lose that many times what eager PyTorch loses in the same dtype against float64."""
 SLACK = 2e-5
@@ -116,7 +118,7 @@ def device_clock(work: Callable[[], object]) -> float:
 def _fastest(routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock) -> tuple[str, dict[str, str]]:
     """The fastest of the routes that are right, and why others are not."""
     exact = _tensors(plain(*(x.double() if _floating(x) else x for x in arguments)))
-    allowed = [FACTOR * _error(y, e) + SLACK * _size(e) for y, e in zip(_tensors(plain(*arguments)), exact, strict=True)]
+    allowed = [FACTOR * _error(y, e) + _slack(e) for y, e in zip(_tensors(plain(*arguments)), exact, strict=True)]
     refused, right = {}, {}
     for name, route in routes.items():
         reason = _refusal(route, arguments, exact, allowed)
@@ -154,12 +156,14 @@ def _tensors(results: Any) -> Sequence[Tensor]:
 def _error(result: Tensor, exact: Tensor) -> float:
     if result.shape != exact.shape:
         return float("inf")
-    difference = (result.double() - exact).abs()
+    difference = (result.double() - exact.double()).abs()
     return float(torch.where(difference.isfinite(), difference, torch.inf).max()) if difference.numel() else 0.0
 
 
-def _size(exact: Tensor) -> float:
-    return float(exact.abs().max()) if exact.numel() else 0.0
+def _slack(exact: Tensor) -> float:
+    if not exact.is_floating_point():  # what was halfway between two integers
+        return 1.0
+    return SLACK * float(exact.abs().max()) if exact.numel() else 0.0
 
 
 def _floating(x: Any) -> bool:
@@ -176,6 +180,14 @@ def _versions() -> dict[str, str]:
     import triton
 
     import lbam_fast
+    from lbam_fast import native
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
-    return {"lbam_fast": lbam_fast.__version__, "torch": torch.__version__, "triton": triton.__version__, "device": device}
+    kernels = "none" if native.unavailable("cuda") else "built"
+    return {
+        "lbam_fast": lbam_fast.__version__,
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "CUDA kernels": kernels,
+        "device": device,
+    }

@@ -39,20 +39,25 @@ def library() -> ctypes.CDLL:
 
 @cache
 def built(sanitizer: str = "") -> Path:
+    """A library of the kernels and, unless for a sanitizer, of their bindings: as ``torch.ops.lbam_native_cuda`` for the CPU."""
     folder = Path(tempfile.mkdtemp(prefix="lbam-cuda-on-cpu-"))
     flags = ["-std=c++17", "-O1", "-g1", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-    flags += [f"-I{HERE}", f"-DLBAM_CUDA_BLOCKS={BLOCKS}"]
+    flags += [f"-I{HERE}", f"-DLBAM_CUDA_BLOCKS={BLOCKS}", '-DLBAM_CUDA_KEY="CPU"']
+    sources, libraries = [*sorted(CUDA.glob("*.cu")), HERE / "emulator.cpp", HERE / "faults.cu"], []
     if sanitizer:
         flags += [*SANITIZERS[sanitizer][0], "-fno-sanitize-recover=all"]
+    else:
+        sources += [*sorted((CUDA.parent / "binding").glob("cuda*.cpp")), HERE / "torch_on_cpu.cpp"]
+        libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu"]
 
     def compiled(source: Path) -> str:
-        result = folder / f"{source.stem}.o"
+        result = folder / f"{source.stem}{source.suffix}.o"
         run([COMPILER, *flags, "-c", "-x", "c++", source, "-o", result])
         return str(result)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        objects = list(pool.map(compiled, [*sorted(CUDA.glob("*.cu")), HERE / "emulator.cpp", HERE / "faults.cu"]))
-    run([COMPILER, *flags, "-shared", *objects, "-o", folder / "library.so"])
+        objects = list(pool.map(compiled, sources))
+    run([COMPILER, *flags, "-shared", *objects, *libraries, "-o", folder / "library.so"])
     return folder / "library.so"
 
 
@@ -140,15 +145,15 @@ class LastLayer(ctypes.Structure):
 
 
 class ClassifyMask(ctypes.Structure):
-    _fields_ = (_TYPE, ("reverse", ctypes.c_bool), *_pointers("mask classes"), *_sizes("positions channels"))
+    _fields_ = (_TYPE, *_pointers("mask classes"), *_sizes("positions channels"))
 
 
 class ClassifyNext(ctypes.Structure):
     _fields_ = (*_pointers("classes next"), *_sizes("batch height width"))
 
 
-class MixedPositions(ctypes.Structure):
-    _fields_ = (*_pointers("classes indices count workspace"), *_sizes("positions"))
+class SortedPositions(ctypes.Structure):
+    _fields_ = (*_pointers("classes order sorted workspace"), *_sizes("positions"))
 
 
 def call(op: ctypes.Structure, name: str) -> None:
@@ -304,12 +309,12 @@ class Emulated:
         )
         return nchw(y)
 
-    def classify_mask(self, mask: Tensor, reverse: bool) -> Tensor:
+    def classify_mask(self, mask: Tensor) -> Tensor:
         """[N, C, H, W] -> [N, H, W]."""
         mask = self.nhwc(mask)
         classes = self.empty(*mask.shape[:3], dtype=torch.uint8)
         op = ClassifyMask(
-            **{"type": TYPES[mask.dtype], "reverse": reverse, "mask": at(mask), "classes": at(classes)},
+            **{"type": TYPES[mask.dtype], "mask": at(mask), "classes": at(classes)},
             **{"positions": classes.numel(), "channels": mask.shape[3]},
         )
         self._call(op, "classify_mask")
@@ -322,13 +327,11 @@ class Emulated:
         self._call(op, "classify_next")
         return result
 
-    def mixed_positions(self, classes: Tensor) -> Tensor:
-        indices, count = torch.full((classes.numel(),), -1), torch.full((1,), -1)
-        space = workspace("mixed")
-        op = MixedPositions(at(classes), at(indices), at(count), at(space), classes.numel())
-        self._call(op, "mixed_positions")
-        assert (indices[count.item() :] == -1).all()
-        return indices[: count.item()]
+    def sorted_positions(self, classes: Tensor) -> tuple[Tensor, Tensor]:
+        order, kinds = torch.full((classes.numel(),), -1, dtype=torch.int32), self.empty(classes.numel(), dtype=torch.uint8)
+        space = workspace("sorted")
+        self._call(SortedPositions(at(classes), at(order), at(kinds), at(space), classes.numel()), "sorted_positions")
+        return order, kinds
 
 
 def nchw(x: Tensor) -> Tensor:
