@@ -74,7 +74,8 @@ def our_model(case: Case) -> LBAM:
     with torch.device("meta"):
         model = LBAM(case.config)
     model.load_state_dict(weights(case.config), assign=True)
-    return channels_last(model.to(case.device).eval())
+    model = model.to(case.device).eval()
+    return channels_last(model) if case.device.startswith("cuda") else model
 
 
 def channels_last(module: Module) -> Module:

@@ -36,7 +36,7 @@ def training_methods(case: Case) -> list[Method]:
         elif dtype != "fp32":
             build = partial(_ready, module=published_module, dtype=dtype)
             methods.append(Method(f"{BASELINE} {dtype}", dtype, build, eager=True, quick=quick))
-        build = partial(_ready, module=our_model, dtype=dtype)
+        build = partial(_ready, module=_ours_nhwc, dtype=dtype)
         methods.append(Method(f"lbam_fast {dtype}", dtype, build, **OURS, quick=quick))
     for dtype in dtypes:
         build = partial(_ready, module=_published_nhwc, dtype=dtype, compile_it=True)
@@ -93,6 +93,10 @@ def _bucketed(gradient: Tensor, scale: float, name: str) -> Tensor:
 
 def _published_nhwc(case: Case) -> nn.Module:
     return channels_last(published_module(case))
+
+
+def _ours_nhwc(case: Case) -> nn.Module:
+    return channels_last(our_model(case))
 
 
 def _ready(case: Case, pool: Inputs, module: Callable[[Case], nn.Module], dtype: str, compile_it: bool = False) -> Candidate:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 import lbam_fast
 from lbam_fast import LBAM, native, ops
+from lbam_fast.model import fused
 from lbam_fast.ops import buffers, eager, on_cpu
 from lbam_fast.ops.prepared import _kept
 from lbam_fast.ops.regions import Tracker
+from lbam_fast.ops.sparing import sparing
 
 pytestmark = pytest.mark.skipif(bool(native.unavailable()), reason=f"the compiled kernels are missing: {native.unavailable()}")
 
@@ -142,7 +144,7 @@ def test_what_regions_leave_out_changes_nothing(kind, dtype):
 def test_a_wrong_filter_and_a_wrong_kind_are_noticed(monkeypatch):
     x, _, weight, mask_weight = layer(3, 40, 33, 12, 20)
     right = on_cpu._packed
-    monkeypatch.setattr(on_cpu, "_packed", lambda layout, dtype, *given: right(layout, dtype, *(x.flip(0) for x in given)))
+    monkeypatch.setattr(on_cpu, "_packed", lambda x, first, weight, **how: right(x, first, weight.flip(0), **how))
     with pytest.raises(AssertionError):
         check("features_with_map", (x, weight, draw(1, 33, 6, 10).abs(), None, None, 0.2), torch.float32)
     monkeypatch.undo()
@@ -154,6 +156,31 @@ def test_a_wrong_filter_and_a_wrong_kind_are_noticed(monkeypatch):
             (mask, mask_weight[:, :1], SCALARS, ALPHA, True, False, order, kinds.clamp(max=1), constant),
             torch.float32,
         )
+
+
+@pytest.mark.parametrize(("batch", "of", "to", "height", "width"), [(1, 1, 64, 32, 20), (3, 16, 33, 64, 40), (1, 3, 64, 16, 20)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_bare_convolutions(batch, of, to, height, width, dtype, monkeypatch):
+    """The thin ones and, in float32, those of many windows by kernels of our own."""
+    monkeypatch.setattr(on_cpu, "WINOGRAD_ANEW_FROM", 128)
+    x, weight, back = draw(batch, of, height, width), filters(to, of, 4, 4, fan=16 * of), filters(of, to, 4, 4, fan=4 * of)
+    check("convolution", (x, weight), dtype)
+    check("deconvolution", (None, x, None, back), dtype)
+    check("deconvolution", (draw(batch, 8, height, width), x, filters(8, to, 4, 4, fan=32), back), dtype)
+
+
+@pytest.mark.parametrize("preset", ["official", "official-2019", "paper"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sparing_memory_changes_little_and_no_maps(preset, dtype, monkeypatch):
+    model, image, mask = network(preset, width=16, dtype=torch.float32), images(1).float(), masks("irregular")[:, :1].float()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+        expected = model(image, mask)
+        maps = model.attention_maps(mask)
+        kept = [x.clone() for x in (*maps.forward, *maps.reverse)]
+        monkeypatch.setattr(fused, "LARGE", dict.fromkeys(fused.LARGE, 0))
+        assert (model(image, mask) - expected).abs().max() < (1e-5 if dtype == torch.float32 else 4e-2)
+        assert (model(image, maps=maps) - expected).abs().max() < (1e-5 if dtype == torch.float32 else 4e-2)
+        assert all(map(torch.equal, kept, (*maps.forward, *maps.reverse)))
 
 
 @pytest.mark.parametrize("preset", ["official", "official-2019", "paddle", "paper"])
@@ -244,16 +271,19 @@ class TestPrepared:
 
     def test_a_filter_is_packed_once(self, monkeypatch):
         made = []
-        right = on_cpu._taps
-        monkeypatch.setattr(on_cpu, "_taps", lambda weight: made.append(1) or right(weight))
-        on_cpu._taps.__name__ = "_taps"
-        weight = filters(8, 8, 4, 4, fan=64)
-        for _ in range(3):
-            on_cpu._packed(on_cpu._taps, torch.float32, weight)
-        assert len(made) == 1
+        right = on_cpu._panels
+        monkeypatch.setattr(on_cpu, "_panels", lambda *given: made.append(1) or right(*given))
+        x, weight = draw(1, 8, 4, 4), filters(8, 8, 4, 4, fan=64)
+
+        def pack():
+            on_cpu._packed(x, None, weight, transposed=False, winograd=False)
+            return len(made)
+
+        assert [pack() for _ in range(3)] == [1, 1, 1]
         weight.mul_(2)
-        on_cpu._packed(on_cpu._taps, torch.float32, weight)
-        assert len(made) == 2
+        assert pack() == 2
+        with sparing(True):
+            assert [pack(), pack()] == [3, 4]
 
     @torch.no_grad()
     def test_it_lets_go(self):

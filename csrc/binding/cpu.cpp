@@ -30,8 +30,11 @@ constexpr Op kOps[] = {
      " -> (Tensor, Tensor, Tensor)",
      statistics_backward, "CPU"},
     {"pack", "pack(Tensor matrix, bool bfloat16) -> Tensor", pack, "CPU"},
+    {"pack_filters",
+     "pack_filters(Tensor? first, Tensor weight, bool transposed, bool winograd, Tensor(a!) out) -> ()", pack_filters, "CPU"},
+    {"packed_columns", "packed_columns(int columns) -> int", packed_columns, "CompositeExplicitAutograd"},
     {"encode",
-     "encode(Tensor x, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope, bool winograd, Tensor(a!) out)"
+     "encode(Tensor x, Tensor weight, Tensor? attention, Tensor? scale, Tensor? shift, float slope, bool winograd, Tensor(a!) out)"
      " -> ()",
      encode, "CPU"},
     {"advance",
@@ -39,7 +42,7 @@ constexpr Op kOps[] = {
      " bool winograd, Tensor(a!)? attention, Tensor(b!)? update) -> ()",
      advance, "CPU"},
     {"decode",
-     "decode(Tensor? skip, Tensor own, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope, bool winograd,"
+     "decode(Tensor? skip, Tensor own, Tensor weight, Tensor? attention, Tensor? scale, Tensor? shift, float slope, bool winograd,"
      " Tensor(a!) out) -> ()",
      decode, "CPU"},
     {"reconstruct",

@@ -24,11 +24,12 @@ Picture picture(const Tensor& x, const char* message) {
 
 bool same(const Sizes& a, const Sizes& b) { return a.images == b.images && a.height == b.height && a.width == b.width; }
 
+constexpr const char* kOut = "out: expected the result's shape and dtype, dense and channels_last";
+
 // A result that the caller gives.
 void require_picture(const Tensor& y, const Sizes& size, std::int64_t channels, Type type) {
-  constexpr const char* message = "out: expected the result's shape and dtype, dense and channels_last";
-  const Picture given = picture(y, message);
-  require(same(given.size, size) && given.rows.channels == channels && type_of(y) == type, message);
+  const Picture given = picture(y, kOut);
+  require(same(given.size, size) && given.rows.channels == channels && type_of(y) == type, kOut);
 }
 
 std::int64_t elements(const Tensor& x) {
@@ -45,11 +46,13 @@ Input panels(const Tensor& weight, std::int64_t depth, std::int64_t columns) {
 }
 
 // The images whose map it is: 1, or as many as the result's.
-std::int64_t maps_of(const Picture& map, const Sizes& result) {
+std::int64_t maps_of(const Tensor& map, const Sizes& result, std::int64_t channels) {
+  if (!map) return 1;
   constexpr const char* message = "attention: expected the shape of the result, channels_last, or that with batch 1";
-  require(map.size.height == result.height && map.size.width == result.width, message);
-  require(map.size.images == 1 || map.size.images == result.images, message);
-  return map.size.images;
+  const Picture own = picture(map, message);
+  require(own.rows.channels == channels && own.size.height == result.height && own.size.width == result.width, message);
+  require(own.size.images == 1 || own.size.images == result.images, message);
+  return own.size.images;
 }
 
 template <typename T>
@@ -90,16 +93,45 @@ void pack(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[0] = result.release();
 }
 
+void pack_filters(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor first(Tensor::optional(stack[0])), weight(stack[1]), panels(stack[4]);
+  const bool transposed = flag(stack[2]), winograd = flag(stack[3]), pairs = type_of(panels) == Type::kBfloat16;
+  constexpr const char* message = "first, weight: expected float32 [C_out, C_in, 4, 4], or transposed two of [C_in, C_out, 4, 4]";
+  cpu::PackFilters request{transposed, winograd, 0, {}, 0, {}};
+  std::int64_t channels = 0;
+  bool odd = false;
+  for (const Tensor* x : {&first, &weight}) {
+    if (!*x) continue;
+    const std::int64_t *const sizes = x->sizes(), *const strides = x->strides();
+    require(x->dims() == 4 && sizes[2] == 4 && sizes[3] == 4 && x->dtype() == aoti_torch_dtype_float32(), message);
+    require(request.count == 0 || (transposed && sizes[1] == request.outputs), message);
+    request.outputs = sizes[transposed ? 1 : 0];
+    channels += sizes[transposed ? 0 : 1];
+    odd = odd || sizes[transposed ? 0 : 1] % 2 != 0;
+    request.filters[request.count++] = {static_cast<const float*>(x->data()), sizes[transposed ? 0 : 1], strides[transposed ? 0 : 1],
+                                        strides[transposed ? 1 : 0], strides[2], strides[3]};
+  }
+  const std::int64_t count = (winograd ? 36 : 16) * channels * cpu::packed_columns(request.outputs);
+  require(panels.dims() == 1 && panels.sizes()[0] == count && panels.strides()[0] == 1, "out: expected a dense [16, or 36 for winograd, times channels times packed_columns(outputs)]");
+  require(!pairs || (cpu::bfloat16_products() && !(transposed && winograd && odd)),
+          "bfloat16: needs a processor that multiplies it and, transposed by winograd, even numbers of channels");
+  request.panels = output(panels);
+  cpu::pack_filters(request, threads());
+}
+
+void packed_columns(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  stack[0] = static_cast<StableIValue>(cpu::packed_columns(static_cast<std::int64_t>(stack[0])));
+}
+
 void encode(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Tensor x(stack[0]), weight(stack[1]), map(stack[2]), scale(Tensor::optional(stack[3])), shift(Tensor::optional(stack[4]));
+  const Tensor x(stack[0]), weight(stack[1]), map(Tensor::optional(stack[2])), scale(Tensor::optional(stack[3])),
+      shift(Tensor::optional(stack[4])), y(stack[7]);
   const Picture own = picture(x, "x: expected a dense channels_last [N, C, H, W]");
-  const Picture attention = picture(map, "attention: expected a dense channels_last [N, C, H, W]");
   const Sizes result = {own.size.images, own.size.height / 2, own.size.width / 2};
-  const std::int64_t maps = maps_of(attention, result), outputs = attention.rows.channels;
+  const std::int64_t outputs = picture(y, kOut).rows.channels, maps = maps_of(map, result, outputs);
   const bool winograd = flag(stack[6]);
   require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
-  const Tensor y(stack[7]);
   require_picture(y, result, outputs, type_of(x));
   cpu::encode({own.size, own.rows.channels, outputs, input(x), panels(weight, (winograd ? 36 : 16) * own.rows.channels, outputs),
                winograd, input(map), maps, per_channel(scale, outputs), per_channel(shift, outputs),
@@ -132,18 +164,16 @@ void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
 }
 
 void decode(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Tensor skip(Tensor::optional(stack[0])), own(stack[1]), weight(stack[2]), map(stack[3]),
-      scale(Tensor::optional(stack[4])), shift(Tensor::optional(stack[5]));
+  const Tensor skip(Tensor::optional(stack[0])), own(stack[1]), weight(stack[2]), map(Tensor::optional(stack[3])),
+      scale(Tensor::optional(stack[4])), shift(Tensor::optional(stack[5])), y(stack[8]);
   const Picture inner = picture(own, kInputs), outer = skip ? picture(skip, kInputs) : Picture{};
   require(!skip || (same(inner.size, outer.size) && type_of(skip) == type_of(own)), kInputs);
-  const Picture attention = picture(map, "attention: expected a dense channels_last [N, C, H, W]");
   const Sizes result = {inner.size.images, 2 * inner.size.height, 2 * inner.size.width};
-  const std::int64_t maps = maps_of(attention, result), outputs = attention.rows.channels;
+  const std::int64_t outputs = picture(y, kOut).rows.channels, maps = maps_of(map, result, outputs);
   const std::int64_t depth = inner.rows.channels + outer.rows.channels;
   const bool winograd = flag(stack[7]);
   require(!winograd || (inner.size.height % 2 == 0 && inner.size.width % 2 == 0), kEven);
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
-  const Tensor y(stack[8]);
   require_picture(y, result, outputs, type_of(own));
   cpu::decode({inner.size, outer.rows.channels, inner.rows.channels, outputs, input(skip), input(own),
                panels(weight, (winograd ? 36 : 16) * depth, outputs), winograd, input(map), maps, per_channel(scale, outputs),

@@ -14,6 +14,8 @@ namespace lbam::binding {
   X(statistics)          \
   X(statistics_backward) \
   X(pack)                \
+  X(pack_filters)        \
+  X(packed_columns)      \
   X(encode)              \
   X(advance)             \
   X(decode)              \

@@ -1,5 +1,5 @@
-// Requests of the layers that are convolutions; a part of lbam_cpu.h. Pictures are NHWC without gaps; what is computed, and by whom the arguments are
-// named, is said in lbam_fast/ops/eager.py.
+// Requests of the layers that are convolutions; a part of lbam_cpu.h. Pictures are NHWC without gaps; what is computed, and by
+// whom the arguments are named, is said in lbam_fast/ops/eager.py.
 #pragma once
 
 #include <cstdint>
@@ -21,18 +21,34 @@ struct Pack {
   Output panels;  // [packed_columns(columns), depth] elements
 };
 
+// The 4x4 taps of a filter, in steps of elements.
+struct StridedFilter {
+  const float* data;
+  std::int64_t channels, channel_step, output_step, line_step, column_step;
+};
+
+// One filter in the layout that `encode` and `advance` read, or `transposed`, of one or two, in that of `decode`: as taps, or as
+// winograd.h has them.
+struct PackFilters {
+  bool transposed, winograd;
+  std::int64_t outputs;
+  StridedFilter filters[2];
+  int count;
+  Output panels;  // [16 taps, or 36, and channels of all] x packed_columns(outputs) elements
+};
+
 // An encoder layer under a map that is known: y = leaky(scale * convolution(x) * map + shift).
 struct Encode {
   Sizes size;  // of x
   std::int64_t channels, outputs;
   Input x;
-  Panels weight;  // [16 taps, channels] x outputs, or as winograd.h has it: 9 products of [4 planes, channels] x outputs
-  bool winograd;  // for even numbers of lines and columns of the result
-  Input map;                 // [maps, height / 2, width / 2, outputs]
-  std::int64_t maps;         // images, or 1 for all
+  Panels weight;      // [16 taps, channels] x outputs, or as winograd.h has it: 9 products of [4 planes, channels] x outputs
+  bool winograd;      // for even numbers of lines and columns of the result
+  Input map;          // [maps, height / 2, width / 2, outputs]; absent for 1 everywhere
+  std::int64_t maps;  // images, or 1 for all
   const float *scale, *shift;  // [outputs], or both null
   float slope;
-  Output y;
+  Output y;  // may be the map, where they are of one type
 };
 
 // A mask convolution with g_A and g_M.
@@ -60,11 +76,11 @@ struct Decode {
   // has it, 9 products of [channels] x outputs.
   Panels weight;
   bool winograd;  // for even numbers of lines and columns of the inputs
-  Input map;
+  Input map;  // as in Encode
   std::int64_t maps;
   const float *scale, *shift;
   float slope;
-  Output y;
+  Output y;  // may be the map, where they are of one type
 };
 
 enum class Form { kTanh, kAbs };

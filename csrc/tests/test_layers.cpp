@@ -492,6 +492,46 @@ void check_pack(const Case& of) {
   }
 }
 
+// The taps of a filter where `order` of the axes channel, output, line and column puts them, innermost last.
+StridedFilter strided(const Filter& filter, Array& to, const std::vector<int>& order) {
+  const int64_t sizes[4] = {filter.channels, filter.outputs, 4, 4};
+  int64_t steps[4], step = 1;
+  for (int i = 3; i >= 0; --i) steps[order[i]] = step, step *= sizes[order[i]];
+  for (int64_t c = 0; c < filter.channels; ++c)
+    for (int64_t o = 0; o < filter.outputs; ++o)
+      for (int64_t tap = 0; tap < 16; ++tap)
+        to.set(c * steps[0] + o * steps[1] + tap / 4 * steps[2] + tap % 4 * steps[3], filter.at(tap / 4, tap % 4, c)[o]);
+  return {static_cast<const float*>(source(to).data), filter.channels, steps[0], steps[1], steps[2], steps[3]};
+}
+
+void check_pack_filters(const Case& of) {
+  Draw draw(of);
+  std::vector<int> order = {0, 1, 2, 3};
+  for (bool transposed : {false, true})
+    for (bool winograd : {false, true}) {
+      std::vector<Filter> filters;
+      if (transposed && draw.coin()) filters.emplace_back(draw, draw.one_of({1, 4, 5, 16}), of.outputs, false);
+      filters.emplace_back(draw, of.channels, of.outputs, false);
+      bool even = !(transposed && winograd);
+      if (!even) even = filters[0].channels % 2 == 0 && of.channels % 2 == 0;
+      const bool pairs = even && narrow(draw, of, 16);
+      const Array expected = packed(draw, transposed ? decoder(filters, winograd) : encoder(filters[0], winograd), pairs);
+      std::vector<Array> memory, found = {draw.array(expected.count(), expected.type())};
+      for (const Filter& f : filters) memory.push_back(draw.array(16 * f.channels * f.outputs, Type::kFloat));
+      PackFilters request{transposed, winograd, of.outputs, {}, int(filters.size()), {}};
+      for (size_t i = 0; i < filters.size(); ++i) {
+        std::shuffle(order.begin(), order.end(), draw.random);
+        request.filters[i] = strided(filters[i], memory[i], order);
+      }
+      run(found, [&](std::vector<Array>& to, ParallelFor parallel) {
+        request.panels = to[0].output();
+        pack_filters(request, parallel);
+      });
+      for (int64_t i = 0; i < expected.count(); ++i)
+        near("pack filters", i, found[0][i], expected[i], 1e-6 + 2 * rounding(expected, expected[i]));
+    }
+}
+
 // check(case) of about every n-th case, and of those that are deep or wide.
 void for_cases(unsigned every, void (*check)(const Case&)) {
   const std::vector<Sizes> sizes = {{1, 2, 2}, {1, 4, 4}, {1, 4, 6}, {1, 5, 9}, {1, 8, 12}, {1, 10, 6}, {1, 20, 36}};
@@ -520,8 +560,9 @@ int main(int count, char** arguments) {
   const struct {
     const char* name;
     void (*check)(const Case&);
-  } checks[] = {{"pack", check_pack},     {"encode", check_encode},           {"advance", check_advance},
-                {"decode", check_decode}, {"reconstruct", check_reconstruct}, {"regions", check_regions}};
+  } checks[] = {{"pack", check_pack},       {"pack_filters", check_pack_filters}, {"encode", check_encode},
+                {"advance", check_advance}, {"decode", check_decode},             {"reconstruct", check_reconstruct},
+                {"regions", check_regions}};
   for (const auto& each : checks)
     if (count < 3 || std::strcmp(arguments[2], each.name) == 0) for_cases(every, each.check);
   return report();

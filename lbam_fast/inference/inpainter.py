@@ -63,7 +63,9 @@ class Inpainter:
             raise InpaintError(f"batch_size is {batch_size}, expected at least 1")
         self.batch_size = batch_size
         weights = torch.float64 if self.dtype == torch.float64 else torch.float32
-        self.model = model.to(self.device, weights).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.model = model.to(self.device, weights).eval()
+        if self.device.type == "cuda":  # on a CPU filters are packed from any layout
+            self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def from_pretrained(cls, path: str | Path | None = None, *, preset: str | None = None, **options: Any) -> Inpainter:

@@ -6,7 +6,8 @@ For backward, layers keep their features and ``m`` beside the convolutions' inpu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -22,12 +23,16 @@ EPSILON, MOMENTUM = 1e-5, 0.1
 Affine = tuple[Tensor | None, Tensor | None]
 Statistics = tuple[Tensor, Tensor, int]
 """Mean and biased variance per channel, and the number of values behind each."""
+Skip = Tensor | Callable[[], Tensor]
+"""An encoder layer's output for the decoder, or what makes it again."""
 
 NO_AFFINE: Affine = (None, None)
 NO_REGIONS = (None, None, None)
 _FORWARD, _REVERSE = ("ec{}.conv.", "maskConv.weight"), ("reverseConv{}.", "reverseMaskConv.weight")
 """The mask chains in the modules' names: a layer's prefix, and its filter's name."""
 EVERYTHING = slice(None)
+LARGE = {torch.float32: 1 << 20, torch.bfloat16: 1 << 22}
+"""Pixels of a call on a CPU, by its dtype, from which memory is spared at the cost of a little time."""
 
 
 def covers(config: LBAMConfig) -> bool:
@@ -55,6 +60,11 @@ class FusedGenerator:
         """Whether layers keep ``m`` rather than maps: for gradients, and for BatchNorm's statistics."""
         self.reuse = not self.keep and state["dc7.weight"].device.type == "cpu"
         """Whether what is made of parameters is kept for the next call: a GPU makes it while it waits for work anyway."""
+        last = state["dc7.weight"]
+        own_kernels = not torch.compiler.is_compiling() and ops.chosen(last.device, ops.working_dtype(last)) == ops.CPU
+        self.over_maps = own_kernels and not self.keep
+        """Whether results may take the memory of maps that nobody else has."""
+        self.large = LARGE[ops.working_dtype(last)] if self.over_maps else None
 
     def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
         """x [N, 3 or 4, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]; differentiable."""
@@ -62,33 +72,48 @@ class FusedGenerator:
             return self.generate(x, self.attention_maps(mask))
         if len(mask) != len(x):
             mask = mask.expand(len(x), -1, -1, -1)
-        u, skips, tracker = mask, [], self._tracker(mask, _FORWARD, LEVELS)
-        for level in range(1, LEVELS + 1):
-            x, u, skip = self._encode(level, x, u, tracker)
-            skips.append(skip)
-        return self._decode(x, skips, self._chain(1 - mask, _REVERSE, LEVELS - 1, self.keep))
+        with self._sparing(x):
+            first, u, tracker = x, mask, self._tracker(mask, _FORWARD, LEVELS)
+            skips: list[Skip] = []
+            for level in range(1, LEVELS + 1):
+                x, u, skip = self._encode(level, x, u, tracker, update=level < LEVELS)
+                skips.append(skip)
+                del skip
+                if self.lean and level == 1:
+                    skips = [lambda: self._encode(1, first, mask, self._tracker(mask, _FORWARD, 1), update=False)[0]]
+            del u
+            return self._decode(x, skips, self._from_coarsest(1 - mask), self.over_maps)
 
     def attention_maps(self, mask: Tensor) -> AttentionMaps:
         """Both chains' maps; only without gradients."""
-        forward = self._chain(mask, _FORWARD, LEVELS, keep=False)
-        reverse = self._chain(1 - mask, _REVERSE, LEVELS - 1, keep=False)
+        with self._sparing(mask):
+            forward = self._chain(mask, _FORWARD, LEVELS, keep=False)
+            reverse = self._chain(1 - mask, _REVERSE, LEVELS - 1, keep=False)
         return AttentionMaps(mask, tuple(forward), tuple(reverse))
 
     def generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
         """The image network under maps that are known; only without gradients and in ``eval()``."""
-        skips = []
-        for level, attention in enumerate(maps.forward, start=1):
-            weight = self.state[f"ec{level}.conv.conv.weight"]
-            y = skip = ops.features_with_map(x, weight, attention, *self._batch_norm(f"ec{level}.bn"), LEAKY_SLOPE)
-            if self.config.batch_norm and level < LEVELS:
-                skip = ops.features_with_map(x, weight, attention, *self._skip_batch_norm(level), LEAKY_SLOPE)
-            skips.append(skip)
-            x = y
-        return self._decode(x, skips, list(maps.reverse))
+        with self._sparing(x):
+            skips: list[Skip] = []
+            for level, attention in enumerate(maps.forward, start=1):
+                weight = self.state[f"ec{level}.conv.conv.weight"]
+                y = skip = ops.features_with_map(x, weight, attention, *self._batch_norm(f"ec{level}.bn"), LEAKY_SLOPE)
+                if self.config.batch_norm and level < LEVELS:
+                    skip = ops.features_with_map(x, weight, attention, *self._skip_batch_norm(level), LEAKY_SLOPE)
+                skips.append(skip)
+                x = y
+            return self._decode(x, skips, reversed(maps.reverse))
 
-    def _encode(self, level: int, x: Tensor, u: Tensor, tracker: ops.Tracker | None) -> tuple[Tensor, Tensor, Tensor]:
-        """The layer's output, the updated mask, and the skip for the decoder."""
-        prefix, update = f"ec{level}.conv.", level < LEVELS
+    def _sparing(self, x: Tensor) -> AbstractContextManager[None]:
+        """If ``x`` is large, filters are packed anew for each use, and the largest map and skip made when their turn comes."""
+        self.lean = self.large is not None and x.shape[0] * x.shape[2] * x.shape[3] >= self.large
+        return ops.sparing(True) if self.lean else nullcontext()
+
+    def _encode(
+        self, level: int, x: Tensor, u: Tensor, tracker: ops.Tracker | None, update: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The layer's output, the updated mask if it is wanted, and the skip for the decoder."""
+        prefix = f"ec{level}.conv."
         weight, mask_weight = self.state[f"{prefix}conv.weight"], self._mask_filter(prefix + _FORWARD[1], u)
         scalars, alpha = self._scalars(prefix), self._alpha(prefix)
         regions = _regions(tracker)
@@ -112,26 +137,41 @@ class FusedGenerator:
         skip, _ = ops.attend(features, m, scalars, alpha, *self._skip_batch_norm(level, statistics), LEAKY_SLOPE, False)
         return y, new, skip
 
-    def _chain(self, u: Tensor, names: tuple[str, str], depth: int, keep: bool) -> list[Tensor]:
-        """Of every layer the map or, with ``keep``, ``m``."""
+    def _chain(self, u: Tensor, names: tuple[str, str], depth: int, keep: bool, finest: bool = True) -> list[Tensor]:
+        """Of every layer the map or, with ``keep``, ``m``; of the first only if the ``finest`` is wanted."""
         found, tracker = [], self._tracker(u, names, depth)
         for level in range(1, depth + 1):
             prefix = names[0].format(level)
             weight, regions = self._mask_filter(prefix + names[1], u), _regions(tracker)
-            arguments = self._scalars(prefix), self._alpha(prefix), level < depth, keep, *regions
-            attention, u, m = ops.mask_attention(u, weight, *arguments)
+            given = self._scalars(prefix), self._alpha(prefix)
+            if level == 1 and not finest:
+                u = ops.updated_mask(u, weight, *given, *regions)
+                continue
+            attention, u, m = ops.mask_attention(u, weight, *given, level < depth, keep, *regions)
             found.append(m if keep else attention)
+            del attention, m
         return found
 
-    def _decode(self, x: Tensor, skips: list[Tensor], reverse: list[Tensor]) -> Tensor:
-        """``reverse``: the reverse chain's maps or, with ``keep``, its ``m``; the finest first."""
+    def _from_coarsest(self, u: Tensor) -> Iterator[Tensor]:
+        """What the reverse ``_chain`` of ``u`` finds, the coarsest first, each given away; the finest is made last where memory
+        is spared."""
+        found = self._chain(u, _REVERSE, LEVELS - 1, self.keep, finest=not self.lean)
+        while found:
+            yield found.pop()
+        if self.lean:
+            yield self._chain(u, _REVERSE, 1, keep=False)[0]
+
+    def _decode(self, x: Tensor, skips: list[Skip], reverse: Iterator[Tensor], over_maps: bool = False) -> Tensor:
+        """``reverse``: the reverse chain's maps or, with ``keep``, its ``m``; the coarsest first. The skips are used up."""
+        layer = ops.reverse_attention_over_map if over_maps else ops.reverse_attention
+        skips.pop()  # x itself
         skip = None
         for i in range(1, LEVELS):
-            level = LEVELS - i
+            level, attention = LEVELS - i, next(reverse)
             weights = self._filter_halves(f"dc{i}.conv.weight", skip)
             own = self._half(level, of_skip=False)
             if self.keep:
-                prefix, m = f"reverseConv{level}.", reverse[level - 1]
+                prefix, m = f"reverseConv{level}.", attention
                 scalars, statistics = self._scalars(prefix), None
                 if self.training and self.config.batch_norm:
                     features, mean, variance = ops.reverse_statistics(skip, x, *weights, m, scalars)
@@ -142,8 +182,10 @@ class FusedGenerator:
                 x, _ = ops.attend(features, m, scalars, self._alpha(prefix), *affine, LEAKY_SLOPE, False)
             else:
                 affine = self._batch_norm(f"dc{i}.bn", None, own)
-                x = ops.reverse_attention(skip, x, *weights, reverse[level - 1], *affine, LEAKY_SLOPE)
-            skip = skips[level - 1]
+                x = layer(skip, x, *weights, attention, *affine, LEAKY_SLOPE)
+            del attention
+            skip, last = None, skips.pop()
+            skip = last if isinstance(last, Tensor) else last()
         weights = self._filter_halves("dc7.weight", skip)
         if self.keep:
             return output_form(ops.deconvolution(skip, x, *weights), self.config.output)

@@ -13,12 +13,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast.ops import buffers, library
+from lbam_fast.ops import buffers, library, on_cpu
 from lbam_fast.ops.backends import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
 from lbam_fast.ops.prepared import forget, prepared
 from lbam_fast.ops.regions import Tracker
+from lbam_fast.ops.sparing import sparing
 
 __all__ = [
+    "CPU",
     "REFERENCE",
     "BackendError",
     "Tracker",
@@ -35,8 +37,11 @@ __all__ = [
     "prepared",
     "reconstruct",
     "reverse_attention",
+    "reverse_attention_over_map",
     "reverse_statistics",
     "skips",
+    "sparing",
+    "updated_mask",
     "working_dtype",
 ]
 
@@ -74,6 +79,29 @@ attend = _autocast(0, 1, filters=())(library.attend)
 forward_statistics = _autocast(0, 1, filters=(2, 3))(library.forward_statistics)
 reverse_statistics = _autocast(0, 1, 4, filters=(2, 3))(library.reverse_statistics)
 deconvolution = _autocast(0, 1, filters=(2, 3))(library.deconvolution)
+
+
+@_autocast(0, filters=())
+def updated_mask(
+    u: Tensor, weight: Tensor, scalars: Tensor, alpha: Tensor, order: Tensor | None, kinds: Tensor | None, constant: Tensor | None
+) -> Tensor:
+    """g_M of ``mask_attention`` without the map. On the backend ``cpu`` alone, without gradients; no torch op."""
+    return on_cpu.mask_attention(u, weight, scalars, alpha, True, False, order, kinds, constant, mapped=False)[1]
+
+
+@_autocast(0, 1, filters=())
+def reverse_attention_over_map(
+    skip: Tensor | None,
+    own: Tensor,
+    skip_weight: Tensor | None,
+    own_weight: Tensor,
+    attention: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    slope: float,
+) -> Tensor:
+    """``reverse_attention`` whose result may take the map's memory. On the backend ``cpu`` alone, without gradients."""
+    return on_cpu.reverse_attention(skip, own, skip_weight, own_weight, attention, scale, shift, slope, over_map=True)
 
 
 def working_dtype(x: Tensor) -> torch.dtype:

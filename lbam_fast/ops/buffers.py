@@ -11,10 +11,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from lbam_fast.ops.sparing import spares
+
 LEAST = 1 << 20
 """Elements of a result from which its memory is kept; smaller ones PyTorch's allocator has at hand."""
 MOST = 1 << 30
-"""Bytes that are kept while nothing uses them."""
+"""Bytes that are kept while nothing uses them and fresh memory is needed; where memory is spared, none of that dtype."""
 
 _lock = threading.Lock()
 
@@ -37,15 +39,17 @@ _kept: list[_Owner] = []
 
 
 def empty(shape: tuple[int, int, int, int], dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> Tensor:
-    """A result [N, C, H, W] in channels_last on the CPU, uninitialised.
+    """A result [N, C, H, W] in channels_last on the CPU, uninitialised; the rest as in ``flat``."""
+    batch, channels, height, width = shape
+    return flat(prod(shape), dtype, fresh).view(batch, height, width, channels).permute(0, 3, 1, 2)
+
+
+def flat(count: int, dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> Tensor:
+    """[count] elements on the CPU, uninitialised.
 
     ``fresh`` is called with new memory before it is used. A tensor's memory is used again when it and all its views are gone.
     """
-    batch, channels, height, width = shape
-    if prod(shape) < LEAST:
-        return torch.empty(shape, dtype=dtype, memory_format=torch.channels_last)
-    memory = _memory(prod(shape), dtype, fresh)
-    return memory.view(batch, height, width, channels).permute(0, 3, 1, 2)
+    return torch.empty(count, dtype=dtype) if count < LEAST else _memory(count, dtype, fresh)
 
 
 def clear() -> None:
@@ -62,12 +66,15 @@ def _memory(count: int, dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> 
             owner = min(fitting, key=lambda x: x.memory.numel())
             _drop(owner)
         else:
-            memory = torch.empty(count, dtype=dtype)
-            fresh(memory)
-            owner = _Owner(memory, _state(memory))
             unused = [x for x in _kept if x.unused()]
             while unused and sum(x.memory.nbytes for x in unused) > MOST:
                 _drop(unused.pop(0))
+            if spares():
+                _kept[:] = [x for x in _kept if x.memory.dtype != dtype or not x.unused()]
+            del unused
+            memory = torch.empty(count, dtype=dtype)
+            fresh(memory)
+            owner = _Owner(memory, _state(memory))
         _kept.append(owner)
         return owner.memory[:count]  # in use from here on, before another thread looks
 

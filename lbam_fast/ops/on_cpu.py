@@ -8,7 +8,7 @@ of any dtype are packed once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -16,23 +16,41 @@ import torch
 from torch import Tensor
 
 from lbam_fast import native
-from lbam_fast.ops import eager
-from lbam_fast.ops.buffers import empty
+from lbam_fast.ops import buffers, eager
 from lbam_fast.ops.prepared import prepared
+from lbam_fast.ops.sparing import spares, sparing
 
 WINOGRAD_FROM = 128
 """Positions of a layer, of each phase where there are four, from which Winograd's products are the faster ones."""
+
+WINOGRAD_ANEW_FROM = 1024
+"""The same where the filters are packed for this one product: in training, and for large pictures."""
 
 DEEP = 256
 """Channels of a decoder layer's result from which it goes by Winograd in bfloat16 too: later roundings show in the output."""
 
 
 def convolution(x: Tensor, weight: Tensor) -> Tensor:
-    return eager.convolution(x, weight.to(x.dtype))
+    size = weight.shape[0], x.shape[2] // 2, x.shape[3] // 2
+    thin = x.shape[1] == 1
+    if not _covers(x) or weight.shape[-1] != 4 or not (thin or _is_fast_anew(x, *size[1:])):
+        return eager.convolution(_nhwc(x), weight.to(x.dtype))
+    y = _empty(x, *size)
+    filters = _packed_anew(x, None, weight, transposed=False, winograd=not thin)
+    _native().encode(_nhwc(x), filters, None, None, None, 1.0, not thin, y)
+    return y
 
 
 def deconvolution(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor) -> Tensor:
-    return eager.deconvolution(skip, own, None if skip_weight is None else skip_weight.to(own.dtype), own_weight.to(own.dtype))
+    thin = own.shape[1] == 3 and skip is None
+    fast = _is_fast_anew(own, *own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
+    if own.dtype != torch.float32 or not (thin or fast):
+        cast = None if skip_weight is None else skip_weight.to(own.dtype)
+        return eager.deconvolution(None if skip is None else _nhwc(skip), _nhwc(own), cast, own_weight.to(own.dtype))
+    y = _empty(own, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
+    filters = _packed_anew(own, skip_weight, own_weight, transposed=True, winograd=fast)
+    _native().decode(None if skip is None else _nhwc(skip), _nhwc(own), filters, None, None, None, 1.0, fast, y)
+    return y
 
 
 def attend(
@@ -97,7 +115,7 @@ def forward_attention(
         y, new = attend(features, m, scalars, alpha, scale, shift, slope, update)
         return (y, new, features, m) if keep else (y, new, x.new_empty(0), x.new_empty(0))
     attention, new, absent = mask_attention(u, mask_weight, scalars, alpha, update, False, order, kinds, constant)
-    return features_with_map(x, weight, attention, scale, shift, slope), new, absent, x.new_empty(0)
+    return features_with_map(x, weight, attention, scale, shift, slope, over_map=True), new, absent, x.new_empty(0)
 
 
 def forward_statistics(
@@ -108,14 +126,22 @@ def forward_statistics(
 
 
 def features_with_map(
-    x: Tensor, weight: Tensor, attention: Tensor, scale: Tensor | None, shift: Tensor | None, slope: float
+    x: Tensor,
+    weight: Tensor,
+    attention: Tensor,
+    scale: Tensor | None,
+    shift: Tensor | None,
+    slope: float,
+    over_map: bool = False,
 ) -> Tensor:
+    """``over_map``: the result may take the map's memory."""
     if not _covers(x):
         return eager.features_with_map(x, weight, attention, scale, shift, slope)
     winograd = _by_winograd(x, x.shape[2] // 2, x.shape[3] // 2)
-    filters = _packed(_planes if winograd else _taps, x.dtype, weight)
-    y = _empty(x, weight.shape[0], x.shape[2] // 2, x.shape[3] // 2)
-    _native().encode(_nhwc(x), filters, _nhwc(attention), scale, shift, slope, winograd, y)
+    filters = _packed(x, None, weight, transposed=False, winograd=winograd)
+    attention = _nhwc(attention)
+    y = _result(x, attention, over_map, weight.shape[0], x.shape[2] // 2, x.shape[3] // 2)
+    _native().encode(_nhwc(x), filters, attention, scale, shift, slope, winograd, y)
     return y
 
 
@@ -129,7 +155,9 @@ def mask_attention(
     order: Tensor | None = None,
     kinds: Tensor | None = None,
     constant: Tensor | None = None,
+    mapped: bool = True,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    """``mapped``: whether the map is wanted."""
     if not _covers(u):
         return eager.mask_attention(u, weight, scalars, alpha, update, keep)
     if keep or weight.shape[-1] != 4:
@@ -138,13 +166,14 @@ def mask_attention(
         _, new = _native().maps(m, None, alpha if update else None, m.dtype == torch.bfloat16)
         return attention, new, m if keep else m.new_empty(0)
     size = weight.shape[0], u.shape[2] // 2, u.shape[3] // 2
-    attention, new = _empty(u, *size, torch.float32), _empty(u, *size) if update else None
+    attention = _empty(u, *size, torch.float32) if mapped else None
+    new = _empty(u, *size) if update else None
     winograd = _by_winograd(u, *size[1:])
-    filters = _packed(_planes if winograd else _taps, u.dtype, weight)
+    filters = _packed(u, None, weight, transposed=False, winograd=winograd)
     given = scalars, alpha, order, kinds, constant, winograd, attention, new
     _native().advance(_nhwc(u), filters, weight.shape[0], *given)
-    absent = u.new_empty(0)
-    return attention, absent if new is None else new, u.new_empty(0)
+    absent = (u.new_empty(0) for _ in range(3))
+    return next(absent) if attention is None else attention, next(absent) if new is None else new, next(absent)
 
 
 def reverse_attention(
@@ -156,16 +185,18 @@ def reverse_attention(
     scale: Tensor | None,
     shift: Tensor | None,
     slope: float,
+    over_map: bool = False,
 ) -> Tensor:
+    """``over_map``: the result may take the map's memory."""
     if not _covers(own):
         return eager.reverse_attention(skip, own, skip_weight, own_weight, attention, scale, shift, slope)
     winograd = _by_winograd(own, *own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
     winograd = winograd and (own.dtype == torch.float32 or own_weight.shape[1] >= DEEP)
-    layout = _products_of_phases if winograd else _taps_of_phases
-    filters = _packed(layout, own.dtype, *(x for x in (skip_weight, own_weight) if x is not None))
+    filters = _packed(own, skip_weight, own_weight, transposed=True, winograd=winograd)
+    attention = _nhwc(attention)
+    y = _result(own, attention, over_map, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
     inputs = None if skip is None else _nhwc(skip), _nhwc(own)
-    y = _empty(own, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
-    _native().decode(*inputs, filters, _nhwc(attention), scale, shift, slope, winograd, y)
+    _native().decode(*inputs, filters, attention, scale, shift, slope, winograd, y)
     return y
 
 
@@ -185,7 +216,7 @@ def reconstruct(
         return eager.pasted(reconstruct(skip, own, skip_weight, own_weight, form, None, None), image, mask)
     known = (None if x is None else _nhwc(x.to(own.dtype)) for x in (image, mask))
     y = _empty(own, 3, 2 * own.shape[2], 2 * own.shape[3])
-    filters = _packed(_picture, own.dtype, skip_weight, own_weight)
+    filters = _packed_picture(own, skip_weight, own_weight)
     _native().reconstruct(_nhwc(skip), _nhwc(own), filters, form == "abs", *known, y)
     return y
 
@@ -208,7 +239,13 @@ def _multiplies_bfloat16() -> bool:
 
 def _empty(like: Tensor, channels: int, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
     shape = like.shape[0], channels, height, width
-    return empty(shape, dtype or like.dtype, _native().in_large_pages)
+    return buffers.empty(shape, dtype or like.dtype, _native().in_large_pages)
+
+
+def _result(like: Tensor, attention: Tensor, over_map: bool, channels: int, height: int, width: int) -> Tensor:
+    if over_map and attention.shape == (len(like), channels, height, width) and attention.dtype == like.dtype:
+        return attention
+    return _empty(like, channels, height, width)
 
 
 def _covers(x: Tensor) -> bool:
@@ -221,66 +258,70 @@ def _nhwc(x: Tensor) -> Tensor:
 
 def _by_winograd(x: Tensor, lines: int, columns: int) -> bool:
     """Whether so many lines and columns of windows go by Winograd: less arithmetic, more than twice the weights to read."""
-    return (
-        lines % 2 == columns % 2 == 0 and len(x) * lines * columns >= WINOGRAD_FROM and x.shape[1] >= 16 and x.shape[1] % 2 == 0
-    )
+    least = WINOGRAD_ANEW_FROM if spares() else WINOGRAD_FROM
+    return lines % 2 == columns % 2 == 0 and len(x) * lines * columns >= least and x.shape[1] >= 16 and x.shape[1] % 2 == 0
 
 
-def _packed(layout: Any, dtype: torch.dtype, *filters: Tensor) -> Tensor:
-    """The filters as matrices in that layout, in the panels that the kernels read for pictures of that dtype."""
-    narrow = dtype == torch.bfloat16 and _multiplies_bfloat16()
+def _is_fast_anew(x: Tensor, lines: int, columns: int) -> bool:
+    """Whether a product by Winograd, of filters packed for it alone, is faster than PyTorch's: in float32, for many windows."""
+    if x.dtype != torch.float32:
+        return False
+    with sparing(True):
+        return _by_winograd(x, lines, columns)
+
+
+def _packed(x: Tensor, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool) -> Tensor:
+    """Filters as the kernels read them for pictures like ``x``: of layers ``transposed`` one or two, else one."""
+    if spares():
+        return _packed_anew(x, first, weight, transposed, winograd)
 
     def make(*given: Tensor) -> Tensor:
-        return _native().pack(layout(*(x.float() for x in given)).contiguous(), narrow)
+        return _panels(x.dtype, given[:-1], given[-1], transposed, winograd, torch.empty)
 
-    return prepared(f"{layout.__name__} for {dtype}", make, *filters)
-
-
-def _taps(weight: Tensor) -> Tensor:
-    """[C_out, C_in, 4, 4] -> [1, taps and C_in, C_out]."""
-    return weight.permute(2, 3, 1, 0).flatten(0, 2)[None]
+    kind = f"{'decoder' if transposed else 'encoder'}'s filters for {x.dtype}{' by Winograd' if winograd else ''}"
+    return prepared(kind, make, *(weight for weight in (first, weight) if weight is not None))
 
 
-def _planes(weight: Tensor) -> Tensor:
-    """[C_out, C_in, 4, 4] -> [9 products, 4 planes and C_in, C_out]: tap ``2 t + a`` is the tap t on every second line from a."""
-    taps = weight.reshape(*weight.shape[:2], 2, 2, 2, 2)  # [C_out, C_in, tap, plane, tap, plane]
-    return _winograd(taps.permute(2, 4, 3, 5, 1, 0).flatten(2, 4))
+def _packed_anew(x: Tensor, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool) -> Tensor:
+    def memory(count: int, dtype: torch.dtype) -> Tensor:
+        return buffers.flat(count, dtype, _native().in_large_pages)
+
+    return _panels(x.dtype, () if first is None else (first,), weight, transposed, winograd, memory)
 
 
-def _of_phases(weights: tuple[Tensor, ...]) -> Iterator[Tensor]:
-    """Each [C_in, C_out, 4, 4] -> for every phase [2, 2, C_in of all, C_out].
-
-    Row ``2 q + p`` of a transposed convolution's result sees the input's rows ``q + p - 1`` and ``q + p``, with the filter's rows
-    ``3 - p`` and ``1 - p``; columns likewise.
-    """
-    for down in (0, 1):
-        for right in (0, 1):
-            seen = (weight[:, :, [3 - down, 1 - down]][..., [3 - right, 1 - right]] for weight in weights)
-            yield torch.cat([x.permute(2, 3, 0, 1) for x in seen], dim=2)
-
-
-def _taps_of_phases(*weights: Tensor) -> Tensor:
-    """-> [phases, taps and C_in, of each weight one after the other, C_out]."""
-    parts = zip(*(_of_phases((weight,)) for weight in weights), strict=True)
-    return torch.stack([torch.cat([x.flatten(0, 2) for x in part]) for part in parts])
+def _panels(
+    dtype: torch.dtype,
+    first: tuple[Tensor, ...],
+    weight: Tensor,
+    transposed: bool,
+    winograd: bool,
+    memory: Callable[..., Tensor],
+) -> Tensor:
+    channels = sum(x.shape[0 if transposed else 1] for x in (*first, weight))
+    outputs = weight.shape[1 if transposed else 0]
+    count = (36 if winograd else 16) * channels * _native().packed_columns(outputs)
+    out = memory(count, dtype=_element(dtype))
+    _native().pack_filters(first[0].float() if first else None, weight.float(), transposed, winograd, out)
+    return out
 
 
-def _products_of_phases(*weights: Tensor) -> Tensor:
-    """-> [phases and 9 products, C_in of all, C_out]."""
-    return torch.cat([_winograd(taps) for taps in _of_phases(weights)])
+def _element(dtype: torch.dtype) -> torch.dtype:
+    """Of the products of pictures of that dtype."""
+    return torch.bfloat16 if dtype == torch.bfloat16 and _multiplies_bfloat16() else torch.float32
 
 
-def _winograd(taps: Tensor) -> Tensor:
-    """The filters of F(2x2, 2x2), in csrc/cpu/winograd.h: [2, 2, ...] -> [9, ...]."""
-    rows = torch.stack([taps[0], taps[0] + taps[1], taps[1]])
-    return torch.stack([rows[:, 0], rows[:, 0] + rows[:, 1], rows[:, 1]], dim=1).flatten(0, 1)
-
-
-def _picture(*weights: Tensor) -> Tensor:
-    """Each [C_in, 3, 4, 4] -> [1, 2x2 taps and C_in of each weight one after the other, pixels and colours].
+def _packed_picture(x: Tensor, *weights: Tensor) -> Tensor:
+    """The last layer's filters, each [C_in, 3, 4, 4], as 2x2 taps and C_in of each weight one after the other, times pixels and
+    colours.
 
     Of the two rows of pixels between two input rows the first sees them with the filter's rows 2 and 0, the second with 3 and 1.
     """
-    rows = torch.tensor([[2, 0], [3, 1]])
-    parts = [weight[:, :, rows][..., rows] for weight in weights]  # [C_in, 3, pixel row, tap row, pixel column, tap column]
-    return torch.cat([part.permute(3, 5, 0, 2, 4, 1).flatten(3).flatten(0, 2) for part in parts])[None]
+
+    def make(*weights: Tensor) -> Tensor:
+        rows = torch.tensor([[2, 0], [3, 1]])
+        parts = [weight.float()[:, :, rows][..., rows] for weight in weights]
+        # [C_in, 3, pixel row, tap row, pixel column, tap column]
+        matrix = torch.cat([part.permute(3, 5, 0, 2, 4, 1).flatten(3).flatten(0, 2) for part in parts])[None]
+        return _native().pack(matrix.contiguous(), _element(x.dtype) == torch.bfloat16)
+
+    return prepared(f"picture's filters for {x.dtype}", make, *weights)
