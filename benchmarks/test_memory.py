@@ -10,7 +10,7 @@ pytestmark = pytest.mark.memory
 
 SUITE = Suite(
     name="memory",
-    quick=(Case(512, 512, 1),),
+    quick=(Case(1024, 1024, 1),),
     full=(Case(256, 256, 4), Case(512, 512, 1), Case(1024, 1024, 1), Case(2048, 2048, 1)),
     methods=memory_methods,
     truth=truth,
