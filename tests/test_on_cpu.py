@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import lbam_fast
 from lbam_fast import LBAM, native, ops
 from lbam_fast.model import fused
-from lbam_fast.ops import buffers, eager, on_cpu
+from lbam_fast.ops import buffers, eager, on_cpu, tape
 from lbam_fast.ops.prepared import _kept
 from lbam_fast.ops.regions import Tracker
 from lbam_fast.ops.sparing import sparing
@@ -317,6 +317,75 @@ class TestPrepared:
         for thread in threads:
             thread.join()
         assert all(torch.equal(result, expected[i]) for i in range(4) for result in found[i])
+
+
+class TestTape:
+    @pytest.fixture(autouse=True)
+    def empty(self):
+        tape.forget()
+        yield
+        tape.forget()
+
+    @staticmethod
+    def recorded():
+        return [*tape._tapes.values()]
+
+    @pytest.mark.parametrize("preset", ["official", "official-2019", "paddle"])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @torch.no_grad()
+    def test_it_gives_what_was_recorded_for_new_inputs(self, preset, dtype, monkeypatch):
+        model = network(preset, width=8, dtype=torch.float32)
+        given = [
+            (images(i + 1)[i:].float(), masks(kind)[:, :1].float()) for i, kind in enumerate(("irregular", "box", "soft", "hole"))
+        ]
+        maps = model.attention_maps(given[0][1])
+
+        def results():
+            with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+                return [f(*x) for f in (model, lambda image, mask: model(image, maps=maps)) for x in given]
+
+        found = results()
+        assert [len(each.calls) for each in self.recorded()] == ([48, 20] if preset != "official" else [42, 14])
+        monkeypatch.setattr(fused, "SMALL", 0)
+        assert all(map(torch.equal, found, results()))
+        assert len({x.data_ptr() for x in found}) == len(found)
+
+    @torch.no_grad()
+    def test_it_follows_parameters_and_maps(self):
+        model, image, mask = network(width=8, dtype=torch.float32), images(1).float(), masks("irregular")[:, :1].float()
+        maps = model.attention_maps(mask)
+        first = [model(image, maps=maps) for _ in range(3)][-1]
+        assert torch.equal(first, [model(image, mask) for _ in range(3)][-1]) and len(self.recorded()) == 2
+        maps.reverse[0].mul_(0.5)
+        assert not torch.equal(model(image, maps=maps), first)
+        for parameter in model.parameters():
+            parameter.mul_(0.9)
+        with lbam_fast.backend("reference"):
+            expected = model(image, mask)
+        assert (model(image, mask) - expected).abs().max() < 2e-5
+
+    @torch.no_grad()
+    def test_what_is_not_a_kernel_s_is_not_played(self):
+        def run(x):
+            return on_cpu.convolution(x, weight) + x.mean()
+
+        x, weight = draw(1, 1, 8, 8), filters(4, 1, 4, 4, fan=16)
+        for factor in range(1, 5):
+            found = tape.played("this", (weight,), (), (factor * x,), on_cpu.kernels(), run)
+            assert torch.equal(found, run(factor * x))
+        assert not self.recorded()
+
+    @torch.no_grad()
+    def test_few_are_kept_and_none_of_what_is_gone(self):
+        for width in range(4, 4 + 4 * (tape.MOST + 2), 4):
+            model = network(width=width, dtype=torch.float32)
+            for _ in range(3):
+                model(images(1).float(), masks("box")[:, :1].float())
+        assert len(self.recorded()) == 1
+        for width in range(128, 128 * (tape.MOST + 3), 128):
+            for _ in range(2):
+                model(images(1, 128, width).float(), masks("box", height=128, width=width)[:, :1].float())
+        assert len(self.recorded()) == tape.MOST
 
 
 class TestBuffers:

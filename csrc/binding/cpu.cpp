@@ -49,7 +49,8 @@ constexpr Op kOps[] = {
      "reconstruct(Tensor skip, Tensor own, Tensor weight, bool absolute, Tensor? image, Tensor? mask, Tensor(a!) out) -> ()",
      reconstruct, "CPU"},
     {"in_large_pages", "in_large_pages(Tensor x) -> ()", in_large_pages, "CPU"},
-    {"regions", "regions(Tensor kinds) -> (Tensor, Tensor, Tensor)", regions, "CPU"},
+    {"classified", "classified(Tensor mask, Tensor(a!) kinds) -> ()", classified, "CPU"},
+    {"regions", "regions(Tensor kinds, Tensor(a!) next, Tensor(b!) order, Tensor(c!) sorted) -> ()", regions, "CPU"},
     {"bfloat16_products", "bfloat16_products() -> bool", bfloat16_products, "CompositeExplicitAutograd"},
     {"instruction_set", "instruction_set() -> int", instruction_set, "CompositeExplicitAutograd"},
 };

@@ -56,18 +56,16 @@ std::int64_t maps_of(const Tensor& map, const Sizes& result, std::int64_t channe
 }
 
 template <typename T>
-const T* integers(const Tensor& x, std::int64_t count, std::int32_t dtype, const char* message) {
+T* integers(const Tensor& x, std::int64_t count, std::int32_t dtype, const char* message) {
   require(x.dims() == 1 && x.sizes()[0] == count && (count <= 1 || x.strides()[0] == 1) && x.dtype() == dtype, message);
-  return static_cast<const T*>(x.data());
+  return static_cast<T*>(x.data());
 }
 
-Tensor empty_integers(std::int64_t dims, const std::int64_t* sizes, std::int32_t dtype) {
-  std::int64_t strides[4], stride = 1;
-  for (std::int64_t axis = dims - 1; axis >= 0; --axis) {
-    strides[axis] = stride;
-    stride *= sizes[axis];
-  }
-  return Tensor::empty(dims, sizes, strides, dtype, aoti_torch_device_type_cpu(), 0);
+// The elements of a dense uint8 [images, 1, height, width].
+std::uint8_t* kinds_of(const Tensor& x, const Sizes& size, const char* message) {
+  const Picture own = picture(x, message);
+  require(own.rows.channels == 1 && same(own.size, size) && x.dtype() == aoti_torch_dtype_uint8(), message);
+  return static_cast<std::uint8_t*>(x.data());
 }
 
 constexpr const char* kEven = "winograd: needs even numbers of lines and columns";
@@ -215,22 +213,26 @@ void in_large_pages(StableIValue* stack, std::uint64_t, std::uint64_t) {
 #endif
 }
 
+void classified(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor mask(stack[0]), kinds(stack[1]);
+  constexpr const char* message = "mask, kinds: expected a dense channels_last [N, C, H, W] and uint8 [N, 1, H, W]";
+  const Picture all = picture(mask, message);
+  cpu::classified({all.rows.positions, all.rows.channels, input(mask), kinds_of(kinds, all.size, message)}, threads());
+}
+
 void regions(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Tensor kinds(stack[0]);
-  constexpr const char* message = "kinds: expected a dense uint8 [N, 1, H, W] of even height and width";
+  const Tensor kinds(stack[0]), next(stack[1]), order(stack[2]), sorted(stack[3]);
+  constexpr const char* message =
+      "kinds, next, order, sorted: expected dense uint8 [N, 1, H, W] of even height and width and [N, 1, H/2, W/2], int32 and"
+      " uint8 [positions of next]";
   const Picture all = picture(kinds, message);
-  const std::int32_t bytes = aoti_torch_dtype_uint8();
-  require(all.rows.channels == 1 && kinds.dtype() == bytes && all.size.height % 2 == 0 && all.size.width % 2 == 0, message);
-  const std::int64_t sizes[] = {all.size.images, 1, all.size.height / 2, all.size.width / 2};
-  const std::int64_t count = sizes[0] * sizes[2] * sizes[3];
-  Tensor next = empty_integers(4, sizes, bytes), order = empty_integers(1, &count, aoti_torch_dtype_int32()),
-         sorted = empty_integers(1, &count, bytes);
-  cpu::regions({all.size, static_cast<const std::uint8_t*>(kinds.data()), static_cast<std::uint8_t*>(next.data()),
-                static_cast<std::int32_t*>(order.data()), static_cast<std::uint8_t*>(sorted.data())},
+  require(all.size.height % 2 == 0 && all.size.width % 2 == 0, message);
+  const Sizes result = {all.size.images, all.size.height / 2, all.size.width / 2};
+  const std::int64_t count = result.images * result.height * result.width;
+  cpu::regions({all.size, kinds_of(kinds, all.size, message), kinds_of(next, result, message),
+                integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message),
+                integers<std::uint8_t>(sorted, count, aoti_torch_dtype_uint8(), message)},
                threads());
-  stack[0] = next.release();
-  stack[1] = order.release();
-  stack[2] = sorted.release();
 }
 
 }  // namespace lbam::binding

@@ -21,6 +21,7 @@ namespace lbam::binding {
   X(decode)              \
   X(reconstruct)         \
   X(in_large_pages)      \
+  X(classified)          \
   X(regions)
 
 #define LBAM_OP(name) void name(StableIValue* stack, std::uint64_t inputs, std::uint64_t outputs);

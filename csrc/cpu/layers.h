@@ -97,6 +97,13 @@ struct Reconstruct {
   Output y;
 };
 
+// The kinds of positions of a mask: 0 where all channels are 0, 1 where all are 1, else 2.
+struct Classified {
+  std::int64_t positions, channels;
+  Input mask;
+  std::uint8_t* kinds;  // [positions]
+};
+
 // What kind of window each position of a mask convolution's result has; see lbam_fast/ops/regions.py.
 struct Regions {
   Sizes size;                 // of kinds

@@ -98,6 +98,7 @@ namespace lbam::cpu {
   X(advance, Advance)                        \
   X(decode, Decode)                          \
   X(reconstruct, Reconstruct)                \
+  X(classified, Classified)                  \
   X(regions, Regions)
 
 #define LBAM_DECLARE(name, Request) void name(const Request& request, ParallelFor parallel = {});

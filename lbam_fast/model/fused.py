@@ -6,8 +6,11 @@ For backward, layers keep their features and ``m`` beside the convolutions' inpu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,6 +34,8 @@ NO_REGIONS = (None, None, None)
 _FORWARD, _REVERSE = ("ec{}.conv.", "maskConv.weight"), ("reverseConv{}.", "reverseMaskConv.weight")
 """The mask chains in the modules' names: a layer's prefix, and its filter's name."""
 EVERYTHING = slice(None)
+SMALL = 1 << 17
+"""Pixels of a call on a CPU up to which its kernels are recorded and played again."""
 LARGE = {torch.float32: 1 << 20, torch.bfloat16: 1 << 22}
 """Pixels of a call on a CPU, by its dtype, from which memory is spared at the cost of a little time."""
 
@@ -43,6 +48,12 @@ def covers(config: LBAMConfig) -> bool:
 def _regions(tracker: ops.Tracker | None) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
     """What the next level may skip."""
     return NO_REGIONS if tracker is None else tracker.step()
+
+
+def _folded(weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a BatchNorm."""
+    scale = widened(weight) * torch.rsqrt(widened(variance) + EPSILON)
+    return scale, widened(bias) - widened(mean) * scale
 
 
 def _values(features: Tensor) -> int:
@@ -64,14 +75,25 @@ class FusedGenerator:
         own_kernels = not torch.compiler.is_compiling() and ops.chosen(last.device, ops.working_dtype(last)) == ops.CPU
         self.over_maps = own_kernels and not self.keep
         """Whether results may take the memory of maps that nobody else has."""
+        self.layers: Any = ops.on_cpu if self.over_maps else ops
+        """Whose functions run the layers: the CPU's kernels at once, or the ops, which choose and cast."""
         self.large = LARGE[ops.working_dtype(last)] if self.over_maps else None
 
     def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
         """x [N, 3 or 4, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]; differentiable."""
+        run = self._inpaint
         if not self.keep and (len(mask) != len(x) or (self.config.batch_norm and self.reuse)):
-            return self.generate(x, self.attention_maps(mask))
-        if len(mask) != len(x):
+            run = self._inpaint_by_maps
+        elif len(mask) != len(x):
             mask = mask.expand(len(x), -1, -1, -1)
+        return self._played("inpaint", (), (x, mask, 1 - mask), run)
+
+    def _inpaint_by_maps(self, x: Tensor, mask: Tensor, holes: Tensor) -> Tensor:
+        with self._sparing(x):
+            maps = self._maps(mask, holes)
+        return self._generate(x, maps)
+
+    def _inpaint(self, x: Tensor, mask: Tensor, holes: Tensor) -> Tensor:
         with self._sparing(x):
             first, u, tracker = x, mask, self._tracker(mask, _FORWARD, LEVELS)
             skips: list[Skip] = []
@@ -82,24 +104,44 @@ class FusedGenerator:
                 if self.lean and level == 1:
                     skips = [lambda: self._encode(1, first, mask, self._tracker(mask, _FORWARD, 1), update=False)[0]]
             del u
-            return self._decode(x, skips, self._from_coarsest(1 - mask), self.over_maps)
+            return self._decode(x, skips, self._from_coarsest(holes), self.over_maps)
+
+    def _played(self, name: str, maps: Sequence[Tensor], inputs: Sequence[Tensor], run: Callable[..., Tensor]) -> Tensor:
+        """``run(*inputs)``; for small pictures on the CPU's kernels as recorded before. It reads the maps too."""
+        inputs, small = [self._ready(x) for x in inputs], inputs[0][:, 0].numel() <= SMALL
+        with self._cast_already():
+            if self.over_maps and small:
+                return ops.played((name, self.config), tuple(self.state.values()), maps, inputs, run)
+            return run(*inputs)
+
+    def _ready(self, x: Tensor) -> Tensor:
+        """An input as the CPU's kernels take it; for the ops, which cast by themselves, as it is."""
+        return x.to(ops.working_dtype(x)).contiguous(memory_format=torch.channels_last) if self.over_maps else x
+
+    def _cast_already(self) -> AbstractContextManager[object]:
+        return torch.autocast("cpu", enabled=False) if self.over_maps else nullcontext()
 
     def attention_maps(self, mask: Tensor) -> AttentionMaps:
         """Both chains' maps; only without gradients."""
-        with self._sparing(mask):
-            forward = self._chain(mask, _FORWARD, LEVELS, keep=False)
-            reverse = self._chain(1 - mask, _REVERSE, LEVELS - 1, keep=False)
-        return AttentionMaps(mask, tuple(forward), tuple(reverse))
+        with self._sparing(mask), self._cast_already():
+            return replace(self._maps(self._ready(mask), self._ready(1 - mask)), mask=mask)
+
+    def _maps(self, mask: Tensor, holes: Tensor) -> AttentionMaps:
+        forward = self._chain(mask, _FORWARD, LEVELS, keep=False)
+        return AttentionMaps(mask, tuple(forward), tuple(self._chain(holes, _REVERSE, LEVELS - 1, keep=False)))
 
     def generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
         """The image network under maps that are known; only without gradients and in ``eval()``."""
+        return self._played("generate", (*maps.forward, *maps.reverse), (x,), lambda x: self._generate(x, maps))
+
+    def _generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
         with self._sparing(x):
             skips: list[Skip] = []
             for level, attention in enumerate(maps.forward, start=1):
                 weight = self.state[f"ec{level}.conv.conv.weight"]
-                y = skip = ops.features_with_map(x, weight, attention, *self._batch_norm(f"ec{level}.bn"), LEAKY_SLOPE)
+                y = skip = self.layers.features_with_map(x, weight, attention, *self._batch_norm(f"ec{level}.bn"), LEAKY_SLOPE)
                 if self.config.batch_norm and level < LEVELS:
-                    skip = ops.features_with_map(x, weight, attention, *self._skip_batch_norm(level), LEAKY_SLOPE)
+                    skip = self.layers.features_with_map(x, weight, attention, *self._skip_batch_norm(level), LEAKY_SLOPE)
                 skips.append(skip)
                 x = y
             return self._decode(x, skips, reversed(maps.reverse))
@@ -118,7 +160,7 @@ class FusedGenerator:
         scalars, alpha = self._scalars(prefix), self._alpha(prefix)
         regions = _regions(tracker)
         if not self.config.batch_norm:
-            y, new, _, _ = ops.forward_attention(
+            y, new, _, _ = self.layers.forward_attention(
                 x, u, weight, mask_weight, scalars, alpha, *NO_AFFINE, LEAKY_SLOPE, update, self.keep, *regions
             )
             return y, new, y
@@ -129,7 +171,7 @@ class FusedGenerator:
         else:
             statistics = None
             affine = self._batch_norm(f"ec{level}.bn")
-            y, new, features, m = ops.forward_attention(
+            y, new, features, m = self.layers.forward_attention(
                 x, u, weight, mask_weight, scalars, alpha, *affine, LEAKY_SLOPE, update, True, *regions
             )
         if not update:
@@ -145,9 +187,9 @@ class FusedGenerator:
             weight, regions = self._mask_filter(prefix + names[1], u), _regions(tracker)
             given = self._scalars(prefix), self._alpha(prefix)
             if level == 1 and not finest:
-                u = ops.updated_mask(u, weight, *given, *regions)
+                _, u, _ = self.layers.mask_attention(u, weight, *given, True, False, *regions, mapped=False)
                 continue
-            attention, u, m = ops.mask_attention(u, weight, *given, level < depth, keep, *regions)
+            attention, u, m = self.layers.mask_attention(u, weight, *given, level < depth, keep, *regions)
             found.append(m if keep else attention)
             del attention, m
         return found
@@ -163,7 +205,7 @@ class FusedGenerator:
 
     def _decode(self, x: Tensor, skips: list[Skip], reverse: Iterator[Tensor], over_maps: bool = False) -> Tensor:
         """``reverse``: the reverse chain's maps or, with ``keep``, its ``m``; the coarsest first. The skips are used up."""
-        layer = ops.reverse_attention_over_map if over_maps else ops.reverse_attention
+        layer = partial(self.layers.reverse_attention, over_map=True) if over_maps else self.layers.reverse_attention
         skips.pop()  # x itself
         skip = None
         for i in range(1, LEVELS):
@@ -189,7 +231,7 @@ class FusedGenerator:
         weights = self._filter_halves("dc7.weight", skip)
         if self.keep:
             return output_form(ops.deconvolution(skip, x, *weights), self.config.output)
-        output: Tensor = ops.reconstruct(skip, x, *weights, self.config.output, None, None)
+        output: Tensor = self.layers.reconstruct(skip, x, *weights, self.config.output, None, None)
         return output
 
     def _tracker(self, u: Tensor, names: tuple[str, str], depth: int) -> ops.Tracker | None:
@@ -255,13 +297,14 @@ class FusedGenerator:
         """
         if f"{prefix}.weight" not in self.state:
             return NO_AFFINE
-        weight, bias, mean, variance = (
-            self.state[f"{prefix}.{name}"][part] for name in ("weight", "bias", "running_mean", "running_var")
-        )
+        given = [self.state[f"{prefix}.{name}"][part] for name in ("weight", "bias", "running_mean", "running_var")]
+        if statistics is None and self.reuse:
+            scale, shift = self._made("folded BatchNorm", lambda *given: torch.stack(_folded(*given)), *given)
+            return scale, shift
+        weight, bias, mean, variance = given
         if statistics is not None:
             mean, variance = self._followed(prefix, statistics, mean, variance, first=part.start is None)
-        scale = widened(weight) * torch.rsqrt(widened(variance) + EPSILON)
-        return scale, widened(bias) - widened(mean) * scale
+        return _folded(weight, bias, mean, variance)
 
     def _followed(
         self, prefix: str, statistics: Statistics, running_mean: Tensor, running_variance: Tensor, first: bool

@@ -6,14 +6,14 @@ dtype, the scalars of g_A, g_M and BatchNorm stay as they are. Shapes: features 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lbam_fast.ops import buffers, library, on_cpu
+from lbam_fast.ops import buffers, library, on_cpu, tape
 from lbam_fast.ops.backends import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
 from lbam_fast.ops.prepared import forget, prepared
 from lbam_fast.ops.regions import Tracker
@@ -34,14 +34,14 @@ __all__ = [
     "forward_attention",
     "forward_statistics",
     "mask_attention",
+    "on_cpu",
+    "played",
     "prepared",
     "reconstruct",
     "reverse_attention",
-    "reverse_attention_over_map",
     "reverse_statistics",
     "skips",
     "sparing",
-    "updated_mask",
     "working_dtype",
 ]
 
@@ -81,36 +81,25 @@ reverse_statistics = _autocast(0, 1, 4, filters=(2, 3))(library.reverse_statisti
 deconvolution = _autocast(0, 1, filters=(2, 3))(library.deconvolution)
 
 
-@_autocast(0, filters=())
-def updated_mask(
-    u: Tensor, weight: Tensor, scalars: Tensor, alpha: Tensor, order: Tensor | None, kinds: Tensor | None, constant: Tensor | None
-) -> Tensor:
-    """g_M of ``mask_attention`` without the map. On the backend ``cpu`` alone, without gradients; no torch op."""
-    return on_cpu.mask_attention(u, weight, scalars, alpha, True, False, order, kinds, constant, mapped=False)[1]
-
-
-@_autocast(0, 1, filters=())
-def reverse_attention_over_map(
-    skip: Tensor | None,
-    own: Tensor,
-    skip_weight: Tensor | None,
-    own_weight: Tensor,
-    attention: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
-) -> Tensor:
-    """``reverse_attention`` whose result may take the map's memory. On the backend ``cpu`` alone, without gradients."""
-    return on_cpu.reverse_attention(skip, own, skip_weight, own_weight, attention, scale, shift, slope, over_map=True)
-
-
 def working_dtype(x: Tensor) -> torch.dtype:
     """The dtype that these functions compute ``x`` in: autocast's where that is on, else its own."""
     return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
 
 
+def played(
+    kind: Hashable,
+    parameters: Sequence[Tensor],
+    maps: Sequence[Tensor],
+    inputs: Sequence[Tensor],
+    run: Callable[..., Tensor],
+) -> Tensor:
+    """``run(*inputs)``, which runs on the backend ``cpu``, or what a tape of it gives; ``tape.played``."""
+    return tape.played(kind, parameters, maps, inputs, on_cpu.kernels(), run)
+
+
 def clear() -> None:
     """Free packed filters and the memory of past results; both come again when they are needed. Call it after writing to
     parameters through ``.data`` or NumPy, which goes unseen otherwise."""
+    tape.forget()
     forget()
     buffers.clear()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lbam_fast import native
-from lbam_fast.ops import buffers, eager
+from lbam_fast.ops import buffers, eager, tape
 from lbam_fast.ops.prepared import prepared
 from lbam_fast.ops.sparing import spares, sparing
 
@@ -221,14 +221,36 @@ def reconstruct(
     return y
 
 
+def classified(mask: Tensor) -> Tensor:
+    """``regions.classified``."""
+    if not _covers(mask):
+        mask = mask.float()
+    kinds = torch.empty(len(mask), 1, *mask.shape[2:], dtype=torch.uint8)
+    _native().classified(_nhwc(mask), kinds)
+    return kinds
+
+
+def regions(kinds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``regions.spread_and_sorted``."""
+    following = torch.empty(len(kinds), 1, kinds.shape[2] // 2, kinds.shape[3] // 2, dtype=torch.uint8)
+    order, in_order = torch.empty(following.numel(), dtype=torch.int32), torch.empty(following.numel(), dtype=torch.uint8)
+    _native().regions(kinds, following, order, in_order)
+    return following, order, in_order
+
+
 def _statistics(features: Tensor, m: Tensor, scalars: Tensor) -> eager.Pair:
     if not _covers(features):
         return eager.statistics(features, m, scalars)
     return _native().statistics(_nhwc(features), _nhwc(m), scalars)
 
 
-@cache
 def _native() -> Any:
+    return tape.recording() or kernels()
+
+
+@cache
+def kernels() -> Any:
+    """The ops of the compiled kernels. Raises NativeError."""
     return native.ops()
 
 

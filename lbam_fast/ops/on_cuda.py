@@ -118,6 +118,16 @@ def reconstruct(
     return _native().last_layer(_nhwc(skip), _nhwc(own), *filters, form == "abs", image, mask)
 
 
+def classified(mask: Tensor) -> Tensor:
+    """``regions.classified``."""
+    return _native().classified(_nhwc(mask))
+
+
+def regions(kinds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """``regions.spread_and_sorted``."""
+    return _native().regions(kinds)
+
+
 def is_first_layer(x: Tensor, u: Tensor) -> bool:
     """Whether the kernel of the first layer takes these: an image of 3 or 4 channels, a mask of 1 or 3."""
     return x.shape[1] in (3, 4) and u.shape[1] in (1, 3)

@@ -16,12 +16,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lbam_fast import native
+from lbam_fast.ops import on_cpu, on_cuda
 from lbam_fast.ops.eager import widened
 from lbam_fast.ops.prepared import prepared
 from lbam_fast.reference import mask_update
 
 ZERO, KNOWN, MIXED = 0, 1, 2
 """Kinds of positions: ``m`` is 0 there; it is the layer's constant there; it has to be computed there."""
+
+
+_COMPILED = {"cpu": on_cpu, "cuda": on_cuda}
+"""Where ``classified`` and ``spread_and_sorted`` have kernels."""
 
 
 class Regions(NamedTuple):
@@ -43,9 +48,9 @@ class Tracker:
     def __init__(self, u: Tensor, filters: Sequence[Tensor], alphas: Sequence[Tensor], dtype: torch.dtype) -> None:
         """u [N, C, H, W], the chain's input; of every level the filter [C_out, C_in, 4, 4] and alpha; the dtype it runs in."""
         device = u.device.type
-        compiled = device in native.NAMESPACES and not native.unavailable(device)
-        self.spread = native.ops(device).regions if compiled else spread_and_sorted
-        self.kinds = classified(u)
+        compiled = None if device not in native.NAMESPACES or native.unavailable(device) else _COMPILED[device]
+        self.spread = compiled.regions if compiled else spread_and_sorted
+        self.kinds = (compiled.classified if compiled else classified)(u)
         make = partial(_constants, dtype=dtype)
         given = *filters, *alphas
         together = prepared(f"constants in {dtype}", make, *given) if device == "cpu" else make(*given)

@@ -1,0 +1,157 @@
+"""Calls of the CPU's kernels, recorded once and played again: between short kernels Python and PyTorch take their time.
+
+A tape is for one network as it is now, for inputs of those shapes, and for one use at a time. What it plays is what was called:
+nothing but kernels may work on tensors while it is recorded, else it is thrown away.
+"""
+
+# mypy: disable-error-code="no-untyped-call"
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+
+MOST = 4
+"""Tapes that are kept, those that were played last. Each has memory for all results of its kernels."""
+
+MOST_SEEN = 64
+"""Calls of which it is known that they were made once."""
+
+Run = Callable[..., Tensor]
+
+_lock = threading.Lock()
+_tapes: OrderedDict[Hashable, Tape] = OrderedDict()
+"""By what they are for, those played last at the end."""
+_seen: OrderedDict[Hashable, bool] = OrderedDict()
+"""What was run before, and whether it can be recorded as far as is known."""
+_recording: ContextVar[Recorder | None] = ContextVar("lbam_recording", default=None)
+
+
+class Recorder:
+    """The ops, each call of which is written down."""
+
+    def __init__(self, ops: Any) -> None:
+        self._ops = ops
+        self.calls: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        op: Callable[..., Any] = getattr(self._ops, name).default
+        if name == "in_large_pages":  # once for all
+            return op
+
+        def call(*arguments: Any) -> Any:
+            result = op(*arguments)
+            if result is None:  # it has written somewhere
+                self.calls.append((op, arguments))
+            return result
+
+        return call
+
+
+class Tape:
+    """``run(*inputs)`` as recorded."""
+
+    def __init__(self, run: Run, inputs: Sequence[Tensor], ops: Any, others: Sequence[Tensor]) -> None:
+        self.inputs = [x.clone(memory_format=torch.preserve_format) for x in inputs]
+        recorder = Recorder(ops)
+        token = _recording.set(recorder)
+        try:
+            with _Watch() as watch:
+                self.output = run(*self.inputs)
+        finally:
+            _recording.reset(token)
+        self.usable = not watch.seen
+        self.calls = recorder.calls
+        self.owners = [StorageWeakRef(x.untyped_storage()) for x in others]
+        self.busy = threading.Lock()
+
+    def play(self, inputs: Sequence[Tensor]) -> Tensor | None:
+        """The result, in memory of its own; None while another thread plays."""
+        if not self.busy.acquire(blocking=False):
+            return None
+        try:
+            for own, given in zip(self.inputs, inputs, strict=True):
+                own.copy_(given)
+            for op, arguments in self.calls:
+                op(*arguments)
+            return self.output.clone(memory_format=torch.preserve_format)
+        finally:
+            self.busy.release()
+
+
+class _Watch(TorchDispatchMode):
+    """Sees which of PyTorch's own ops compute or copy anything."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        result, name = function(*arguments, **(keywords or {})), function.name()
+        harmless = function.is_view or name.startswith(("lbam_native::", "aten::empty", "aten::new_empty"))
+        if isinstance(result, Tensor) and not harmless:
+            self.seen.append(name)
+        return result
+
+
+def played(
+    kind: Hashable, parameters: Sequence[Tensor], maps: Sequence[Tensor], inputs: Sequence[Tensor], ops: Any, run: Run
+) -> Tensor:
+    """``run(*inputs)``: from the third call on as it was recorded in the second.
+
+    kind        what ``run`` depends on beside tensors
+    parameters  what it depends on as it is now
+    maps        what kernels read where it is
+    inputs      of which shapes and dtypes alone matter
+    """
+    if any(x.is_inference() for x in parameters):  # which have no version
+        return run(*inputs)
+    key = (
+        kind,
+        *((x.shape, x.dtype) for x in inputs),
+        *((x.untyped_storage()._cdata, x._version) for x in parameters),
+        *((x.untyped_storage()._cdata, x.storage_offset(), x.shape, x.stride(), x.dtype) for x in maps),
+    )
+    with _lock:
+        tape = _tapes.get(key)
+        again, recordable = key in _seen, _seen.get(key, True)
+        if tape is not None:
+            _tapes.move_to_end(key)
+        elif not again:
+            _seen[key] = True
+            if len(_seen) > MOST_SEEN:
+                _seen.popitem(last=False)
+    if tape is not None:
+        result = tape.play(inputs)
+        return run(*inputs) if result is None else result
+    if not again or not recordable:
+        return run(*inputs)
+    tape = Tape(run, inputs, ops, (*parameters, *maps))
+    with _lock:
+        for old in [old for old, its in _tapes.items() if any(owner.expired() for owner in its.owners)]:
+            del _tapes[old]
+        _seen[key] = tape.usable
+        if tape.usable:
+            _tapes[key] = tape
+            if len(_tapes) > MOST:
+                _tapes.popitem(last=False)
+    return tape.output.clone(memory_format=torch.preserve_format)
+
+
+def recording() -> Recorder | None:
+    """What stands in for the ops while they are recorded."""
+    return _recording.get()
+
+
+def forget() -> None:
+    with _lock:
+        _tapes.clear()
+        _seen.clear()
