@@ -20,7 +20,7 @@ from lbam_fast.ops import buffers, eager, tape
 from lbam_fast.ops.prepared import prepared
 from lbam_fast.ops.sparing import spares, sparing
 
-WINOGRAD_FROM = 128
+WINOGRAD_FROM = 64
 """Positions of a layer, of each phase where there are four, from which Winograd's products are the faster ones."""
 
 WINOGRAD_ANEW_FROM = 1024
