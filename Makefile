@@ -4,6 +4,7 @@ BIN := .venv/Scripts
 else
 BIN := .venv/bin
 endif
+CPP = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu tests/cuda_on_cpu/*.h tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/*.cu)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: help inpaint test test-all lint format quality clean
@@ -24,10 +25,12 @@ test-all: .venv/dev  ## run all tests, the slow ones in full
 lint: .venv/dev  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
 	$(BIN)/mypy
 
 format: .venv/dev  ## rewrite the code in the project's style
 	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
 	$(BIN)/ruff check --fix .
 
 quality: .venv/dev  ## print the quality table of the embedded network

@@ -159,8 +159,7 @@ LBAM_HD UpdateDerivatives<T> update_derivatives(T m, T alpha) {
   const T logarithm = detail::logarithm_to_2(base);
   const T root = detail::exponential_of_2((alpha - 1) * logarithm);
   const T power = base * root;
-  return {positive ? power : T(0), positive ? alpha * root : T(0),
-          positive ? power * logarithm * T(0.693147180559945309) : T(0)};
+  return {positive ? power : T(0), positive ? alpha * root : T(0), positive ? power * logarithm * T(0.693147180559945309) : T(0)};
 }
 
 // The derivative of leaky at x, times dy.

@@ -136,12 +136,12 @@ def test_the_cpp_tests_can_fail(plain, table):
 @pytest.mark.parametrize(
     ("fault", "checks"),
     [
-        ("filter", ("pack_filters", "encode", "advance", "decode", "reconstruct")),
+        ("filter", ("pack", "encode", "advance", "decode", "reconstruct")),
         ("kind", ("advance", "regions")),
-        ("read", ("pack", "pack_filters", "encode", "advance", "decode", "reconstruct")),
-        ("unwritten", ("pack", "pack_filters", "encode", "advance", "decode", "reconstruct")),
-        ("outside", ("pack", "pack_filters", "encode", "advance", "decode", "reconstruct")),
-        ("thread", ("pack", "pack_filters", "encode", "advance", "decode", "reconstruct")),
+        ("read", ("pack", "encode", "advance", "decode", "reconstruct")),
+        ("unwritten", ("pack", "encode", "advance", "decode", "reconstruct")),
+        ("outside", ("pack", "encode", "advance", "decode", "reconstruct")),
+        ("thread", ("pack", "encode", "advance", "decode", "reconstruct")),
     ],
 )
 def test_the_tests_of_layers_can_fail(plain, fault, checks):

@@ -29,21 +29,20 @@ constexpr Op kOps[] = {
      "statistics_backward(Tensor dmean, Tensor dvariance, Tensor mean, Tensor features, Tensor m, Tensor scalars)"
      " -> (Tensor, Tensor, Tensor)",
      statistics_backward, "CPU"},
-    {"pack", "pack(Tensor matrix, bool bfloat16) -> Tensor", pack, "CPU"},
-    {"pack_filters",
-     "pack_filters(Tensor? first, Tensor weight, bool transposed, bool winograd, Tensor(a!) out) -> ()", pack_filters, "CPU"},
-    {"packed_columns", "packed_columns(int columns) -> int", packed_columns, "CompositeExplicitAutograd"},
+    {"pack", "pack(Tensor? first, Tensor weight, bool transposed, bool winograd, Tensor(a!) out) -> ()", pack, "CPU"},
+    {"panel_elements", "panel_elements(int channels, int outputs, bool transposed, bool winograd) -> int", panel_elements,
+     "CompositeExplicitAutograd"},
     {"encode",
-     "encode(Tensor x, Tensor weight, Tensor? attention, Tensor? scale, Tensor? shift, float slope, bool winograd, Tensor(a!) out)"
-     " -> ()",
+     "encode(Tensor x, Tensor weight, Tensor? attention, Tensor? scale, Tensor? shift, float slope, bool winograd,"
+     " Tensor(a!) out) -> ()",
      encode, "CPU"},
     {"advance",
      "advance(Tensor u, Tensor weight, int outputs, Tensor scalars, Tensor alpha, Tensor? order, Tensor? kinds, Tensor? constant,"
      " bool winograd, Tensor(a!)? attention, Tensor(b!)? update) -> ()",
      advance, "CPU"},
     {"decode",
-     "decode(Tensor? skip, Tensor own, Tensor weight, Tensor? attention, Tensor? scale, Tensor? shift, float slope, bool winograd,"
-     " Tensor(a!) out) -> ()",
+     "decode(Tensor? skip, Tensor own, Tensor weight, Tensor? attention, Tensor? scale, Tensor? shift, float slope,"
+     " bool winograd, Tensor(a!) out) -> ()",
      decode, "CPU"},
     {"reconstruct",
      "reconstruct(Tensor skip, Tensor own, Tensor weight, bool absolute, Tensor? image, Tensor? mask, Tensor(a!) out) -> ()",

@@ -38,10 +38,17 @@ std::int64_t elements(const Tensor& x) {
   return count;
 }
 
-Input panels(const Tensor& weight, std::int64_t depth, std::int64_t columns) {
+// Of filters as `pack` leaves them.
+std::int64_t elements_of_panels(std::int64_t channels, std::int64_t outputs, bool transposed, bool winograd) {
+  if (winograd) return 36 * channels * cpu::packed_columns(outputs);
+  return transposed ? 4 * channels * cpu::packed_columns(4 * outputs) : 16 * channels * cpu::packed_columns(outputs);
+}
+
+Input panels(const Tensor& weight, std::int64_t channels, std::int64_t outputs, bool transposed, bool winograd) {
   const Input result = input(weight);
   require(result.type == Type::kFloat || cpu::bfloat16_products(), "weight: this processor has no products of bfloat16");
-  require(elements(weight) == depth * cpu::packed_columns(columns), "weight: not a filter of this layer that pack has left");
+  const bool fits = elements(weight) == elements_of_panels(channels, outputs, transposed, winograd);
+  require(fits, "weight: not filters of this layer that pack has left");
   return result;
 }
 
@@ -74,28 +81,10 @@ constexpr const char* kInputs = "skip, own: expected pictures of one size and dt
 }  // namespace
 
 void pack(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Tensor matrix(stack[0]);
-  const bool pairs = flag(stack[1]);
-  constexpr const char* message = "matrix: expected a dense float32 [parts, depth, columns]";
-  require(matrix.dims() == 3 && matrix.dtype() == aoti_torch_dtype_float32(), message);
-  const std::int64_t parts = matrix.sizes()[0], depth = matrix.sizes()[1], columns = matrix.sizes()[2];
-  require(matrix.strides()[2] == 1 && matrix.strides()[1] == columns && matrix.strides()[0] == depth * columns, message);
-  require(!pairs || (depth % 2 == 0 && cpu::bfloat16_products()), "bfloat16: needs an even depth and a processor that multiplies it");
-  const std::int64_t size = depth * cpu::packed_columns(columns), count = parts * size, stride = 1;
-  Tensor result = empty(1, &count, &stride, pairs ? Type::kBfloat16 : Type::kFloat);
-  char* const data = static_cast<char*>(result.data());
-  for (std::int64_t part = 0; part < parts; ++part)
-    cpu::pack({depth, columns, static_cast<const float*>(matrix.data()) + part * depth * columns,
-               {data + part * size * (pairs ? 2 : 4), pairs ? Type::kBfloat16 : Type::kFloat}},
-              threads());
-  stack[0] = result.release();
-}
-
-void pack_filters(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor first(Tensor::optional(stack[0])), weight(stack[1]), panels(stack[4]);
   const bool transposed = flag(stack[2]), winograd = flag(stack[3]), pairs = type_of(panels) == Type::kBfloat16;
   constexpr const char* message = "first, weight: expected float32 [C_out, C_in, 4, 4], or transposed two of [C_in, C_out, 4, 4]";
-  cpu::PackFilters request{transposed, winograd, 0, {}, 0, {}};
+  cpu::Pack request{transposed, winograd, 0, {}, 0, {}};
   std::int64_t channels = 0;
   bool odd = false;
   for (const Tensor* x : {&first, &weight}) {
@@ -106,19 +95,24 @@ void pack_filters(StableIValue* stack, std::uint64_t, std::uint64_t) {
     request.outputs = sizes[transposed ? 1 : 0];
     channels += sizes[transposed ? 0 : 1];
     odd = odd || sizes[transposed ? 0 : 1] % 2 != 0;
-    request.filters[request.count++] = {static_cast<const float*>(x->data()), sizes[transposed ? 0 : 1], strides[transposed ? 0 : 1],
-                                        strides[transposed ? 1 : 0], strides[2], strides[3]};
+    request.filters[request.count++] = {static_cast<const float*>(x->data()),
+                                        sizes[transposed ? 0 : 1],
+                                        strides[transposed ? 0 : 1],
+                                        strides[transposed ? 1 : 0],
+                                        strides[2],
+                                        strides[3]};
   }
-  const std::int64_t count = (winograd ? 36 : 16) * channels * cpu::packed_columns(request.outputs);
-  require(panels.dims() == 1 && panels.sizes()[0] == count && panels.strides()[0] == 1, "out: expected a dense [16, or 36 for winograd, times channels times packed_columns(outputs)]");
+  const std::int64_t count = elements_of_panels(channels, request.outputs, transposed, winograd);
+  require(panels.dims() == 1 && panels.sizes()[0] == count && panels.strides()[0] == 1, "out: expected a dense [panel_elements]");
   require(!pairs || (cpu::bfloat16_products() && !(transposed && winograd && odd)),
           "bfloat16: needs a processor that multiplies it and, transposed by winograd, even numbers of channels");
   request.panels = output(panels);
-  cpu::pack_filters(request, threads());
+  cpu::pack(request, threads());
 }
 
-void packed_columns(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  stack[0] = static_cast<StableIValue>(cpu::packed_columns(static_cast<std::int64_t>(stack[0])));
+void panel_elements(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const auto channels = static_cast<std::int64_t>(stack[0]), outputs = static_cast<std::int64_t>(stack[1]);
+  stack[0] = static_cast<StableIValue>(elements_of_panels(channels, outputs, flag(stack[2]), flag(stack[3])));
 }
 
 void encode(StableIValue* stack, std::uint64_t, std::uint64_t) {
@@ -131,7 +125,7 @@ void encode(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
   require_picture(y, result, outputs, type_of(x));
-  cpu::encode({own.size, own.rows.channels, outputs, input(x), panels(weight, (winograd ? 36 : 16) * own.rows.channels, outputs),
+  cpu::encode({own.size, own.rows.channels, outputs, input(x), panels(weight, own.rows.channels, outputs, false, winograd),
                winograd, input(map), maps, per_channel(scale, outputs), per_channel(shift, outputs),
                static_cast<float>(number(stack[5])), output(y)},
               threads());
@@ -152,9 +146,8 @@ void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor map(Tensor::optional(stack[9])), update(Tensor::optional(stack[10]));
   for (const Tensor* each : {&map, &update})
     if (*each) require_picture(*each, result, outputs, type_of(*each));
-  cpu::advance({own.size, own.rows.channels, outputs, input(u), panels(weight, (winograd ? 36 : 16) * own.rows.channels, outputs),
-                winograd, gaussian(scalars),
-                *values(alpha, 1, kAlpha),
+  cpu::advance({own.size, own.rows.channels, outputs, input(u), panels(weight, own.rows.channels, outputs, false, winograd),
+                winograd, gaussian(scalars), *values(alpha, 1, kAlpha),
                 skips ? integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message) : nullptr,
                 skips ? integers<std::uint8_t>(kinds, count, aoti_torch_dtype_uint8(), message) : nullptr,
                 skips ? values(constant, outputs, message) : nullptr, output(map), output(update)},
@@ -174,13 +167,14 @@ void decode(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
   require_picture(y, result, outputs, type_of(own));
   cpu::decode({inner.size, outer.rows.channels, inner.rows.channels, outputs, input(skip), input(own),
-               panels(weight, (winograd ? 36 : 16) * depth, outputs), winograd, input(map), maps, per_channel(scale, outputs),
+               panels(weight, depth, outputs, true, winograd), winograd, input(map), maps, per_channel(scale, outputs),
                per_channel(shift, outputs), static_cast<float>(number(stack[6])), output(y)},
               threads());
 }
 
 void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Tensor skip(stack[0]), own(stack[1]), weight(stack[2]), image(Tensor::optional(stack[4])), mask(Tensor::optional(stack[5]));
+  const Tensor skip(stack[0]), own(stack[1]), weight(stack[2]), image(Tensor::optional(stack[4])),
+      mask(Tensor::optional(stack[5]));
   const Picture outer = picture(skip, kInputs), inner = picture(own, kInputs);
   require(same(inner.size, outer.size) && type_of(skip) == type_of(own), kInputs);
   const Sizes result = {inner.size.images, 2 * inner.size.height, 2 * inner.size.width};
@@ -197,7 +191,7 @@ void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor y(stack[6]);
   require_picture(y, result, 3, type_of(own));
   cpu::reconstruct({inner.size, outer.rows.channels, inner.rows.channels, input(skip), input(own),
-                    panels(weight, 4 * (outer.rows.channels + inner.rows.channels), 12),
+                    panels(weight, outer.rows.channels + inner.rows.channels, 3, true, false),
                     flag(stack[3]) ? cpu::Form::kAbs : cpu::Form::kTanh, input(image), input(mask), masks, output(y)},
                    threads());
 }

@@ -14,8 +14,7 @@ namespace lbam::binding {
   X(statistics)          \
   X(statistics_backward) \
   X(pack)                \
-  X(pack_filters)        \
-  X(packed_columns)      \
+  X(panel_elements)      \
   X(encode)              \
   X(advance)             \
   X(decode)              \

@@ -24,8 +24,8 @@ void attend(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
   Tensor y = empty(all, type_of(features)), u = update ? empty(shared, type_of(m)) : absent(type_of(m));
   cpu::attend({all == shared ? 1 : all.sizes[0], shared.positions, all.channels, input(features), input(m), gaussian(scalars),
-               *values(alpha, 1, kAlpha), per_channel(scale, all.channels), per_channel(shift, all.channels), static_cast<float>(number(stack[6])),
-               output(y), update ? output(u) : Output{}},
+               *values(alpha, 1, kAlpha), per_channel(scale, all.channels), per_channel(shift, all.channels),
+               static_cast<float>(number(stack[6])), output(y), update ? output(u) : Output{}},
               threads());
   stack[0] = y.release();
   stack[1] = u.release();
@@ -53,11 +53,11 @@ void attend_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const std::int64_t affine = scale ? all.channels : 0;
   Tensor dfeatures = empty(all, type_of(features)), dm = empty(all, type_of(m)), dscalars = vector(4),
          dalpha = empty(0, nullptr, nullptr, Type::kFloat), dscale = vector(affine), dshift = vector(affine);
-  cpu::attend_backward({all.positions, all.channels, input(dy), input(du), input(features), input(m), gaussian(scalars),
-                        *values(alpha, 1, kAlpha), per_channel(scale, all.channels), per_channel(shift, all.channels),
-                        static_cast<float>(number(stack[8])), output(dfeatures), output(dm), written(dscalars), written(dalpha),
-                        written(dscale), written(dshift)},
-                       threads());
+  cpu::attend_backward(
+      {all.positions, all.channels, input(dy), input(du), input(features), input(m), gaussian(scalars), *values(alpha, 1, kAlpha),
+       per_channel(scale, all.channels), per_channel(shift, all.channels), static_cast<float>(number(stack[8])),
+       output(dfeatures), output(dm), written(dscalars), written(dalpha), written(dscale), written(dshift)},
+      threads());
   Tensor* const results[] = {&dfeatures, &dm, &dscalars, &dalpha, &dscale, &dshift};
   for (int i = 0; i < 6; ++i) stack[i] = results[i]->release();
 }

@@ -13,7 +13,10 @@ Rows picture(const Tensor& x, const char* message) {
 
 // Dense [batch, channels, height, width] in channels_last.
 Rows picture_of(std::int64_t batch, std::int64_t channels, std::int64_t height, std::int64_t width) {
-  return {4, {batch, channels, height, width}, {channels * height * width, 1, channels * width, channels}, batch * height * width,
+  return {4,
+          {batch, channels, height, width},
+          {channels * height * width, 1, channels * width, channels},
+          batch * height * width,
           channels};
 }
 
@@ -22,7 +25,8 @@ const void* filter(const Tensor& x, std::int64_t channels, std::int32_t dtype) {
   constexpr const char* message = "skip_weight, own_weight: expected contiguous [C, 3, 4, 4] in the dtype of their inputs";
   const std::int64_t sizes[] = {channels, 3, 4, 4}, strides[] = {48, 16, 4, 1};
   require(x.dims() == 4 && x.dtype() == dtype && std::memcmp(x.sizes(), sizes, sizeof sizes) == 0, message);
-  require(std::memcmp(x.strides() + 1, strides + 1, 3 * sizeof *strides) == 0 && (channels == 1 || x.strides()[0] == 48), message);
+  require(std::memcmp(x.strides() + 1, strides + 1, 3 * sizeof *strides) == 0 && (channels == 1 || x.strides()[0] == 48),
+          message);
   return x.data();
 }
 
@@ -33,9 +37,11 @@ void first_layer(StableIValue* stack, std::uint64_t, std::uint64_t) {
       scale(Tensor::optional(stack[6])), shift(Tensor::optional(stack[7]));
   const bool update = flag(stack[9]), keep = flag(stack[10]);
   const Place place(image, {&mask, &weight, &mask_weight, &scalars, &alpha, &scale, &shift});
-  constexpr const char* pictures = "image, mask: expected [N, 3 or 4, H, W] and [N or 1, 1 or 3, H, W] in channels_last, H and W even";
+  constexpr const char* pictures =
+      "image, mask: expected [N, 3 or 4, H, W] and [N or 1, 1 or 3, H, W] in channels_last, H and W even";
   constexpr const char* filters = "weight, mask_weight: expected [C, C of the picture, 4, 4] in channels_last";
-  const Rows x = picture(image, pictures), u = picture(mask, pictures), w = picture(weight, filters), v = picture(mask_weight, filters);
+  const Rows x = picture(image, pictures), u = picture(mask, pictures), w = picture(weight, filters),
+             v = picture(mask_weight, filters);
   const std::int64_t batch = x.sizes[0], masks = u.sizes[0], height = x.sizes[2], width = x.sizes[3], channels = w.sizes[0];
   require((x.channels == 3 || x.channels == 4) && (u.channels == 1 || u.channels == 3), pictures);
   require((masks == batch || masks == 1) && u.sizes[2] == height && u.sizes[3] == width, pictures);
@@ -44,13 +50,14 @@ void first_layer(StableIValue* stack, std::uint64_t, std::uint64_t) {
     require(one.sizes[0] == channels && one.channels == from.channels && one.sizes[2] == 4 && one.sizes[3] == 4, filters);
   const std::int32_t dtype = image.dtype();
   require_dtype(dtype, {&mask, &weight, &mask_weight});
-  const Rows result = picture_of(batch, channels, height / 2, width / 2), own = picture_of(masks, channels, height / 2, width / 2);
+  const Rows result = picture_of(batch, channels, height / 2, width / 2),
+             own = picture_of(masks, channels, height / 2, width / 2);
   Tensor y = place.empty(result, dtype), new_mask = update ? place.empty(own, dtype) : Tensor(),
          features = keep ? place.empty(result, dtype) : Tensor(), m = keep ? place.empty(own, dtype) : Tensor();
-  done(cuda::lbam_cuda_first_layer({type_of(image), parameters(scalars, alpha, scale, shift, channels, number(stack[8])), image.data(),
-                              mask.data(), weight.data(), mask_weight.data(), y.data(), data(new_mask), data(features), data(m),
-                              batch, masks, height, width, x.channels, u.channels, channels},
-                             place.stream()));
+  done(cuda::lbam_cuda_first_layer({type_of(image), parameters(scalars, alpha, scale, shift, channels, number(stack[8])),
+                                    image.data(), mask.data(), weight.data(), mask_weight.data(), y.data(), data(new_mask),
+                                    data(features), data(m), batch, masks, height, width, x.channels, u.channels, channels},
+                                   place.stream()));
   Tensor* const results[] = {&y, &new_mask, &features, &m};
   for (int i = 0; i < 4; ++i) stack[i] = (*results[i] ? std::move(*results[i]) : place.vector(0, dtype)).release();
 }
@@ -112,10 +119,11 @@ void regions(StableIValue* stack, std::uint64_t, std::uint64_t) {
          order = place.vector(result.positions, aoti_torch_dtype_int32());
   const Tensor workspace = place.bytes(cuda::lbam_cuda_sorted_workspace());
   auto* const classes = static_cast<std::uint8_t*>(next.data());
-  done(cuda::lbam_cuda_classify_next({static_cast<const std::uint8_t*>(kinds.data()), classes, batch, height, width}, place.stream()));
-  done(cuda::lbam_cuda_sorted_positions({classes, static_cast<std::int32_t*>(order.data()), static_cast<std::uint8_t*>(sorted.data()),
-                                   workspace.data(), result.positions},
-                                  place.stream()));
+  done(cuda::lbam_cuda_classify_next({static_cast<const std::uint8_t*>(kinds.data()), classes, batch, height, width},
+                                     place.stream()));
+  done(cuda::lbam_cuda_sorted_positions({classes, static_cast<std::int32_t*>(order.data()),
+                                         static_cast<std::uint8_t*>(sorted.data()), workspace.data(), result.positions},
+                                        place.stream()));
   stack[0] = next.release();
   stack[1] = order.release();
   stack[2] = sorted.release();

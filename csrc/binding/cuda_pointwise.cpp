@@ -44,10 +44,10 @@ void attend(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(shared == expected && (all == shared || (all.dims == 4 && shared.sizes[0] == 1)), kM);
   require_dtype(features.dtype(), {&m});
   Tensor y = place.empty(all, features.dtype()), u = flag(stack[7]) ? place.empty(shared, m.dtype()) : Tensor();
-  done(cuda::lbam_cuda_attend({type_of(features), parameters(scalars, alpha, scale, shift, all.channels, number(stack[6])),
-                         features.data(), m.data(), y.data(), data(u), all == shared ? 1 : all.sizes[0], shared.positions,
-                         all.channels},
-                        place.stream()));
+  done(cuda::lbam_cuda_attend(
+      {type_of(features), parameters(scalars, alpha, scale, shift, all.channels, number(stack[6])), features.data(), m.data(),
+       y.data(), data(u), all == shared ? 1 : all.sizes[0], shared.positions, all.channels},
+      place.stream()));
   if (!u) u = place.vector(0, m.dtype());
   stack[0] = y.release();
   stack[1] = u.release();
@@ -60,8 +60,8 @@ void maps(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Rows all = rows(m, "m: expected a dense channels_last [N, C, H, W] or [positions, C], C > 0");
   Tensor map = mapped ? place.empty(all, m.dtype()) : Tensor(), update = updated ? place.empty(all, m.dtype()) : Tensor();
   done(cuda::lbam_cuda_attend({type_of(m), parameters(scalars, alpha, none, none, all.channels, 1), nullptr, m.data(), data(map),
-                         data(update), 1, all.positions, all.channels},
-                        place.stream()));
+                               data(update), 1, all.positions, all.channels},
+                              place.stream()));
   for (Tensor* x : {&map, &update})
     if (!*x) *x = place.vector(0, m.dtype());
   stack[0] = map.release();
@@ -93,9 +93,10 @@ void statistics(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Rows all = pair(features, m);
   Tensor mean = place.floats(all.channels), variance = place.floats(all.channels);
   const Tensor workspace = place.bytes(cuda::lbam_cuda_statistics_workspace(all.positions, all.channels));
-  done(cuda::lbam_cuda_statistics({type_of(features), scalars(scalars_), features.data(), m.data(), static_cast<float*>(mean.data()),
-                             static_cast<float*>(variance.data()), workspace.data(), all.positions, all.channels},
-                            place.stream()));
+  done(cuda::lbam_cuda_statistics(
+      {type_of(features), scalars(scalars_), features.data(), m.data(), static_cast<float*>(mean.data()),
+       static_cast<float*>(variance.data()), workspace.data(), all.positions, all.channels},
+      place.stream()));
   stack[0] = mean.release();
   stack[1] = variance.release();
 }

@@ -9,7 +9,8 @@ void classified(const Classified& r, ParallelFor parallel) {
       const int64_t count = least(kPiece, last - position);
       for (int64_t c = 0; c < r.channels; ++c) {
         // Element c of every position; of one channel all of them together.
-        for (int64_t i = 0; i < count && r.channels > 1; ++i) buffer[i] = *read(r.mask, (position + i) * r.channels + c, 1, buffer + i);
+        for (int64_t i = 0; i < count && r.channels > 1; ++i)
+          buffer[i] = *read(r.mask, (position + i) * r.channels + c, 1, buffer + i);
         const float* const mask = r.channels > 1 ? buffer : read(r.mask, position, count, buffer);
         LBAM_VECTORISE
         for (int64_t i = 0; i < count; ++i) {

@@ -7,29 +7,29 @@ void encode(const Encode& r, ParallelFor parallel) {
   const int64_t lines = r.size.height / 2, columns = r.size.width / 2, area = lines * columns;
   const auto finish_row = [&](int64_t position, int64_t column, int64_t count, const float* c, float* buffers) {
     const int64_t on_map = r.maps == 1 ? position % area : position;
-    activated(c, count, r.map, on_map * r.outputs + column, r.scale, r.shift, column, r.slope, r.y,
-              position * r.outputs + column, buffers);
+    activated(c, count, r.map, on_map * r.outputs + column, r.scale, r.shift, column, r.slope, r.y, position * r.outputs + column,
+              buffers);
   };
   with_types(r.x.type, r.weight.type, [&](auto stored, auto element) {
     using Stored = decltype(stored);
     using Element = decltype(element);
     if (r.winograd) {
-      return multiply_tiles<Element>(
-          tiles_of<Stored>(r.x, r.size, r.channels, r.outputs, r.weight.data), parallel, [&](const Place& at, int64_t column, int64_t count, const float* c) {
-            float buffers[2 * kMostColumns];
-            for (int64_t begin = 0; begin < count; begin += kMostColumns)
-              finish_row(at.image * area + at.line * columns + at.column, column + begin, least(count - begin, kMostColumns), c + begin, buffers);
-          });
+      return multiply_tiles<Element>(tiles_of<Stored>(r.x, r.size, r.channels, r.outputs, r.weight.data), parallel,
+                                     [&](const Place& at, int64_t column, int64_t count, const float* c) {
+                                       float buffers[2 * kMostColumns];
+                                       for (int64_t begin = 0; begin < count; begin += kMostColumns)
+                                         finish_row(at.image * area + at.line * columns + at.column, column + begin,
+                                                    least(count - begin, kMostColumns), c + begin, buffers);
+                                     });
     }
     const auto finish = [&](int64_t row, int64_t rows, int64_t column, int64_t count, const float* c, int64_t stride) {
       const Scratch<float> buffers(2 * count);
       for (int64_t i = 0; i < rows; ++i) finish_row(row + i, column, count, c + i * stride, buffers.data);
     };
-    const auto place = [&](int64_t row) {
-      return Place{row / area, 2 * (row % area / columns) - 1, 2 * (row % columns) - 1};
-    };
-    multiply<Element>(Product<Stored>{r.size.images * area, r.outputs, {source<Stored>(r.x, r.size, r.channels, 4), {}}, 1, r.weight.data},
-                      parallel, place, finish);
+    const auto place = [&](int64_t row) { return Place{row / area, 2 * (row % area / columns) - 1, 2 * (row % columns) - 1}; };
+    multiply<Element>(
+        Product<Stored>{r.size.images * area, r.outputs, {source<Stored>(r.x, r.size, r.channels, 4), {}}, 1, r.weight.data},
+        parallel, place, finish);
   });
 }
 

@@ -17,7 +17,7 @@ struct Kernels {
 namespace LBAM_INSTRUCTION_SET {
 LBAM_CPU_KERNELS(LBAM_DECLARE)
 extern const Kernels kernels;
-}
+}  // namespace LBAM_INSTRUCTION_SET
 #endif
 
 }  // namespace lbam::cpu

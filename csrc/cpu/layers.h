@@ -6,19 +6,12 @@
 
 namespace lbam::cpu {
 
-// A filter as `pack` leaves it. Its elements are those of the products: bfloat16 needs kBfloat16Products.
+// Filters as `pack` leaves them. Their elements are those of the products: bfloat16 needs bfloat16_products.
 using Panels = Input;
 
 // One or two pictures of the same height and width, each with its channels.
 struct Sizes {
   std::int64_t images, height, width;
-};
-
-// [depth, columns] in panels.
-struct Pack {
-  std::int64_t depth, columns;
-  const float* matrix;
-  Output panels;  // [packed_columns(columns), depth] elements
 };
 
 // The 4x4 taps of a filter, in steps of elements.
@@ -27,14 +20,14 @@ struct StridedFilter {
   std::int64_t channels, channel_step, output_step, line_step, column_step;
 };
 
-// One filter in the layout that `encode` and `advance` read, or `transposed`, of one or two, in that of `decode`: as taps, or as
-// winograd.h has them.
-struct PackFilters {
+// One filter in the layout that `encode` and `advance` read, or `transposed`, of one or two, in that of `decode` and
+// `reconstruct`: as taps, or as winograd.h has them.
+struct Pack {
   bool transposed, winograd;
   std::int64_t outputs;
   StridedFilter filters[2];
   int count;
-  Output panels;  // [16 taps, or 36, and channels of all] x packed_columns(outputs) elements
+  Output panels;
 };
 
 // An encoder layer under a map that is known: y = leaky(scale * convolution(x) * map + shift).
@@ -64,7 +57,7 @@ struct Advance {
   const std::int32_t* order;
   const std::uint8_t* kinds;
   const float* constant;  // [outputs]
-  Output map, update;  // each where it is wanted
+  Output map, update;     // each where it is wanted
 };
 
 // A decoder layer: transposed convolution of one or two inputs, times a map, and as in Encode.
@@ -72,11 +65,11 @@ struct Decode {
   Sizes size;  // of the inputs
   std::int64_t skip_channels, own_channels, outputs;
   Input skip, own;
-  // For each of the 4 phases of the result's lines and columns, of skip before own: [4 taps, channels] x outputs, or as winograd.h
-  // has it, 9 products of [channels] x outputs.
+  // Of skip before own: [4 taps, channels] x 4 pixels of outputs, as windows.h has it; or, as winograd.h has it, for each of the
+  // 4 phases of the result's lines and columns 9 products of [channels] x outputs.
   Panels weight;
   bool winograd;  // for even numbers of lines and columns of the inputs
-  Input map;  // as in Encode
+  Input map;      // as in Encode
   std::int64_t maps;
   const float *scale, *shift;
   float slope;

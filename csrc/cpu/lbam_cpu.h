@@ -93,7 +93,6 @@ namespace lbam::cpu {
   X(statistics, Statistics)                  \
   X(statistics_backward, StatisticsBackward) \
   X(pack, Pack)                              \
-  X(pack_filters, PackFilters)               \
   X(encode, Encode)                          \
   X(advance, Advance)                        \
   X(decode, Decode)                          \

@@ -1,26 +1,118 @@
 #include "product.h"
 
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
+namespace {
+
+constexpr int kTaps = 16, kMostSums = 36;
+
+// A row of the panels that a filter's 4x4 taps for one channel become: in part `part`, at `group` times the channels, a sum of
+// some of the taps.
+struct Row {
+  int part, group, count;
+  int taps[4];
+};
+
+struct Rows {
+  int count = 0, groups;
+  Row rows[kMostSums];
+
+  // Winograd's nine sums of the taps of a window of 2x2.
+  void add(const int (&taps)[2][2], int part, int group) {
+    for (int product = 0; product < 9; ++product) {
+      Row& row = rows[count++] = {part + product, group, 0, {}};
+      for (int i = most(product / 3 - 1, 0); i <= least(product / 3, 1); ++i)
+        for (int j = most(product % 3 - 1, 0); j <= least(product % 3, 1); ++j) row.taps[row.count++] = taps[i][j];
+    }
+  }
+};
+
+Rows rows_of(bool transposed, bool winograd) {
+  Rows r;
+  r.groups = transposed ? (winograd ? 1 : 4) : (winograd ? 4 : 16);
+  if (!winograd) {
+    for (int tap = 0; tap < r.groups; ++tap) r.rows[r.count++] = {0, tap, 1, {tap}};
+    return r;
+  }
+  for (int down = 0; down < 2; ++down)
+    for (int right = 0; right < 2; ++right) {
+      int taps[2][2];
+      for (int i = 0; i < 2; ++i)
+        for (int j = 0; j < 2; ++j)
+          taps[i][j] = transposed ? 4 * (3 - down - 2 * i) + 3 - right - 2 * j : 4 * (2 * i + down) + 2 * j + right;
+      const int which = 2 * down + right;
+      r.add(taps, transposed ? 9 * which : 0, transposed ? 0 : which);
+    }
+  return r;
+}
+
+using Taps = float[kTaps][2 * kLanes];
+
+// The taps for one channel and `width` columns from `first`; zeros past the last. Columns are outputs; with `windows` pixels
+// [2][2] and outputs, and of each those 2x2 taps that a window's inputs reach it by.
+void read_taps(const Pack& r, const StridedFilter& from, bool windows, int64_t channel, int64_t first, int64_t width,
+               Taps& taps) {
+  for (int64_t j = 0; j < width; ++j) {
+    const int64_t column = first + j, pixel = column / r.outputs;
+    if (pixel >= (windows ? 4 : 1)) {
+      for (int tap = 0; tap < kTaps; ++tap) taps[tap][j] = 0;
+      continue;
+    }
+    const float* const own = from.data + channel * from.channel_step + column % r.outputs * from.output_step;
+    for (int tap = 0; tap < (windows ? 4 : kTaps); ++tap) {
+      const int64_t line = windows ? 2 + pixel / 2 - 2 * (tap / 2) : tap / 4;
+      const int64_t place = windows ? 2 + pixel % 2 - 2 * (tap % 2) : tap % 4;
+      taps[tap][j] = own[line * from.line_step + place * from.column_step];
+    }
+  }
+}
+
+void sum_of(const Row& row, const Taps& taps, int64_t width, float* to) {
+  std::memcpy(to, taps[row.taps[0]], width * sizeof(float));
+  for (int i = 1; i < row.count; ++i)
+    for (int64_t j = 0; j < width; ++j) to[j] += taps[row.taps[i]][j];
+}
+
+}  // namespace
 
 void pack(const Pack& r, ParallelFor parallel) {
-  const int64_t width = panel_width(r.columns);
+  const bool windows = r.transposed && !r.winograd;
+  const int64_t columns = windows ? 4 * r.outputs : r.outputs, width = panel_width(columns), panels = ceiling(columns, width);
+  const Rows rows = rows_of(r.transposed, r.winograd);
+  int64_t channels = 0;
+  for (int f = 0; f < r.count; ++f) channels += r.filters[f].channels;
+  const int64_t depth = rows.groups * channels;
   const bool pairs = r.panels.type == Type::kBfloat16;
-  for_ranges(parallel, ceiling(r.columns, width), 1, [&](int64_t first, int64_t last) {
-    const Scratch<float> line(width);
-    for (int64_t panel = first; panel < last; ++panel)
-      for (int64_t k = 0; k < r.depth; ++k) {
-        for (int64_t j = 0; j < width; ++j) {
-          const int64_t column = panel * width + j;
-          line.data[j] = column < r.columns ? r.matrix[k * r.columns + column] : 0;
-        }
-        if (pairs) {
-          std::uint16_t* to = static_cast<std::uint16_t*>(r.panels.data) + (panel * r.depth + k / 2 * 2) * width + k % 2;
-          for (int64_t j = 0; j < width; ++j) to[2 * j] = narrowed(line.data[j]);
-        } else {
-          std::memcpy(static_cast<float*>(r.panels.data) + (panel * r.depth + k) * width, line.data, width * sizeof(float));
+  int64_t before = 0;  // channels of earlier filters
+  for (int f = 0; f < r.count; ++f) {
+    const StridedFilter& filter = r.filters[f];
+    const int64_t together = filter.channels % 2 == 0 ? 2 : 1, steps = filter.channels / together;
+    for_ranges(parallel, panels * steps, ceiling(kTask, kTaps * width), [&](int64_t begin, int64_t end) {
+      Taps taps[2];
+      float sums[2][2 * kLanes];
+      for (int64_t i = begin; i < end; ++i) {
+        const int64_t panel = i / steps, channel = i % steps * together;
+        for (int64_t t = 0; t < together; ++t) read_taps(r, filter, windows, channel + t, panel * width, width, taps[t]);
+        for (int n = 0; n < rows.count; ++n) {
+          const Row& row = rows.rows[n];
+          const int64_t k = before * rows.groups + row.group * filter.channels + channel;
+          const int64_t start = (row.part * panels + panel) * depth * width;
+          for (int64_t t = 0; t < together; ++t) sum_of(row, taps[t], width, sums[t]);
+          if (!pairs) {
+            float* const to = static_cast<float*>(r.panels.data) + start + k * width;
+            for (int64_t t = 0; t < together; ++t) std::memcpy(to + t * width, sums[t], width * sizeof(float));
+          } else if (together == 2) {
+            std::uint32_t* const to = static_cast<std::uint32_t*>(r.panels.data) + (start + k * width) / 2;
+            for (int64_t j = 0; j < width; ++j)
+              to[j] = narrowed(sums[0][j]) | static_cast<std::uint32_t>(narrowed(sums[1][j])) << 16;
+          } else {
+            std::uint16_t* const to = static_cast<std::uint16_t*>(r.panels.data) + start + k / 2 * 2 * width + k % 2;
+            for (int64_t j = 0; j < width; ++j) to[2 * j] = narrowed(sums[0][j]);
+          }
         }
       }
-  });
+    });
+    before += filter.channels;
+  }
 }
 
 }  // namespace lbam::cpu::LBAM_INSTRUCTION_SET

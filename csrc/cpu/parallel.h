@@ -25,9 +25,7 @@ inline void for_ranges(ParallelFor parallel, std::int64_t count, std::int64_t gr
     body(std::int64_t{0}, count);
     return;
   }
-  const auto call = [](std::int64_t first, std::int64_t last, void* context) {
-    (*static_cast<Body*>(context))(first, last);
-  };
+  const auto call = [](std::int64_t first, std::int64_t last, void* context) { (*static_cast<Body*>(context))(first, last); };
   if (parallel.run(0, count, grain, call, &body) != 0) throw std::runtime_error("lbam: a parallel loop failed");
 }
 

@@ -12,11 +12,11 @@
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
-constexpr int64_t kDepth = 256;              // words of the inner axis at a time
+constexpr int64_t kDepth = 256;               // words of the inner axis at a time
 constexpr int64_t kStride = kDepth + kLanes;  // of a copied row, so that rows fall into different sets of the cache
-constexpr int64_t kBlock = 256;              // rows at a time, so that their copies fill a part of the second cache
-constexpr int64_t kTogether = 16;            // columns that a task has at least: `reconstruct` needs its twelve in one
-constexpr int64_t kTasks = 2;                // for each thread, where there is that much to do
+constexpr int64_t kBlock = 256;               // rows at a time, so that their copies fill a part of the second cache
+constexpr int64_t kTogether = 16;             // columns that a task has at least: `reconstruct` needs its twelve in one
+constexpr int64_t kTasks = 2;                 // for each thread, where there is that much to do
 
 inline int64_t panel_width(int64_t columns) { return columns <= kLanes ? kLanes : 2 * kLanes; }
 inline int64_t packed_columns(int64_t columns) { return ceiling(columns, panel_width(columns)) * panel_width(columns); }
@@ -130,8 +130,8 @@ struct Block {
 // Adds to the results of a block, or with `first` sets them to, the product of rows of `depth` elements, of which
 // copy(place, begin, end, to) gives a piece, with panels; `between` words lie between the beginnings of two panels.
 template <typename Element, typename Copy>
-inline void accumulate(const Workspace<Element>& space, const Block& block, int64_t depth, const typename Words<Element>::Type* panels,
-                       int64_t between, bool first, Copy copy) {
+inline void accumulate(const Workspace<Element>& space, const Block& block, int64_t depth,
+                       const typename Words<Element>::Type* panels, int64_t between, bool first, Copy copy) {
   using Word = typename Words<Element>::Type;
   constexpr int64_t kElements = Words<Element>::kElements;
   const int64_t parts = ceiling(block.rows, kMostRows), stride = block.stride();
@@ -162,7 +162,8 @@ inline void for_blocks(int64_t count, int64_t columns, int64_t most_rows, Parall
     const auto space = prepare(ceiling(count, blocks), share * width);
     for (int64_t task; (task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < blocks * groups;) {
       const int64_t block = task / groups, first_row = block * count / blocks, first_panel = task % groups * share;
-      body(space, Block{first_row, (block + 1) * count / blocks - first_row, first_panel, least(panels - first_panel, share), width});
+      body(space,
+           Block{first_row, (block + 1) * count / blocks - first_row, first_panel, least(panels - first_panel, share), width});
     }
   });
 }

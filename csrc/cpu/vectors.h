@@ -48,7 +48,8 @@ inline Vector multiplied_add(Vector a, Vector b, Vector c) { return a * b + c; }
 
 #if defined(__AVX512BF16__)
 inline Vector load(const std::uint16_t* x) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))), 16));
+  return _mm512_castsi512_ps(
+      _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(x))), 16));
 }
 inline void store(std::uint16_t* x, Vector v) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(x), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(v)));

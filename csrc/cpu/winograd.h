@@ -1,5 +1,5 @@
-// Windows of 2x2 positions by Winograd's F(2x2, 2x2): nine products for the sixteen of four neighbouring results, whose transforms
-// are additions alone. In one dimension, of inputs x and taps g,
+// Windows of 2x2 positions by Winograd's F(2x2, 2x2): nine products for the sixteen of four neighbouring results, whose
+// transforms are additions alone. In one dimension, of inputs x and taps g,
 //   m = [(x0 - x1) g0, x1 (g0 + g1), (x1 - x2) g1],  y = [m0 + m1, m1 - m2].
 //
 // A 4x4 convolution of stride 2 is a sum of four such windows, one on each of the four pictures of every second line and column;
@@ -22,8 +22,8 @@ struct Plane {
 };
 
 // Tiles of 2x2 windows of one to four planes with panels, a part for each product: [tiles, columns] four times. Planes are
-// [images, height, width, channels], read at every `step`th line and column; tiles are 2 * step apart, `lines` x `tiles` an image,
-// of which `chosen` lists `count`, or null for all.
+// [images, height, width, channels], read at every `step`th line and column; tiles are 2 * step apart, `lines` x `tiles` an
+// image, of which `chosen` lists `count`, or null for all.
 template <typename Stored>
 struct Tiles {
   int64_t lines, tiles;
@@ -100,18 +100,19 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
     }
     for (int64_t product = 0; product < kProducts; ++product) {
       const int64_t down = product / 3, right = product % 3;
-      accumulate(space.products, block, depth, panels, between, true, [&](const Place& at, int64_t begin, int64_t end, Element* to) {
-        const int64_t line = 2 * t.step * at.line, column = 2 * t.step * at.column;
-        int64_t before = 0;
-        for (int s = 0; s < t.planes_count; ++s) {
-          const Plane<Stored>& plane = t.planes[s];
-          const int64_t first = most(begin - before, 0), last = least(end - before, plane.channels);
-          if (first < last)
-            copied_tile(t, plane, at.image, line + plane.down, column + plane.right, kTaken[down], kTaken[right], first, last,
-                        to + before + first - begin);
-          before += plane.channels;
-        }
-      });
+      accumulate(space.products, block, depth, panels, between, true,
+                 [&](const Place& at, int64_t begin, int64_t end, Element* to) {
+                   const int64_t line = 2 * t.step * at.line, column = 2 * t.step * at.column;
+                   int64_t before = 0;
+                   for (int s = 0; s < t.planes_count; ++s) {
+                     const Plane<Stored>& plane = t.planes[s];
+                     const int64_t first = most(begin - before, 0), last = least(end - before, plane.channels);
+                     if (first < last)
+                       copied_tile(t, plane, at.image, line + plane.down, column + plane.right, kTaken[down], kTaken[right],
+                                   first, last, to + before + first - begin);
+                     before += plane.channels;
+                   }
+                 });
       panels += depth / kElements * packed_columns(t.columns);
       const float* const m = space.products.results.data;
       for (int64_t i = most(down - 1, 0); i < least(down + 1, 2); ++i)

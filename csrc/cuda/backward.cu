@@ -68,8 +68,8 @@ struct FromStatistics {
 
 // The gradient of m and alpha through u.
 template <typename T, int kWidth>
-LBAM_DEVICE void add_update(
-    const AttendBackward& op, std::int64_t offset, const float (&m)[kWidth], float (&dm)[kWidth], Sum& dalpha) {
+LBAM_DEVICE void add_update(const AttendBackward& op, std::int64_t offset, const float (&m)[kWidth], float (&dm)[kWidth],
+                            Sum& dalpha) {
   if (op.du == nullptr) return;
   const float alpha = *op.parameters.alpha;
   float du[kWidth];
@@ -132,8 +132,8 @@ struct StoreSum {
 };
 
 template <template <typename, int> typename Source, typename Op>
-cudaError_t backward(
-    const Op& op, const float* scalars, float* dchannels, std::initializer_list<const void*> tensors, cudaStream_t stream) {
+cudaError_t backward(const Op& op, const float* scalars, float* dchannels, std::initializer_list<const void*> tensors,
+                     cudaStream_t stream) {
   if (op.channels == 0) return cudaSuccess;
   return with_pack(op.type, op.channels, tensors, [&](auto element, auto width) {
     const Share share(op.positions, op.channels, width);
@@ -157,8 +157,8 @@ std::int64_t lbam_cuda_backward_workspace(std::int64_t positions, std::int64_t c
 
 cudaError_t lbam_cuda_attend_backward(const AttendBackward& op, cudaStream_t stream) {
   float* const dchannels = op.parameters.scale != nullptr ? op.dchannels : nullptr;
-  return backward<FromOutput>(
-      op, op.parameters.scalars, dchannels, {op.dy, op.du, op.features, op.m, op.dfeatures, op.dm}, stream);
+  return backward<FromOutput>(op, op.parameters.scalars, dchannels, {op.dy, op.du, op.features, op.m, op.dfeatures, op.dm},
+                              stream);
 }
 
 cudaError_t lbam_cuda_statistics_backward(const StatisticsBackward& op, cudaStream_t stream) {

@@ -5,7 +5,7 @@
 namespace lbam::cuda {
 namespace {
 
-constexpr int kRows = 8, kColumns = 16;                                // of the output, a tile
+constexpr int kRows = 8, kColumns = 16;                                      // of the output, a tile
 constexpr int kPatchRows = 2 * kRows + 2, kPatchColumns = 2 * kColumns + 2;  // of the input that it reads
 constexpr int kPixels = kPatchRows * kPatchColumns;
 constexpr int kGroup = 64;  // channels of a block
@@ -39,8 +39,8 @@ LBAM_DEVICE void stage_weight(Operands<kChannels>& to, const void* weight, std::
 }
 
 template <typename T, int kChannels>
-LBAM_DEVICE void stage_patch(
-    Operands<kChannels>& to, const void* picture, std::int64_t top, std::int64_t left, std::int64_t height, std::int64_t width) {
+LBAM_DEVICE void stage_patch(Operands<kChannels>& to, const void* picture, std::int64_t top, std::int64_t left,
+                             std::int64_t height, std::int64_t width) {
   for (int i = thread_of_block(); i < kPixels; i += kThreads) {
     const std::int64_t row = top + i / kPatchColumns, column = left + i % kPatchColumns;
     const bool inside = row >= 0 && row < height && column >= 0 && column < width;

@@ -10,7 +10,7 @@ constexpr int kRows = kWarps * kRun;
 constexpr int kLayerThreads = kColumns * kWarps;
 constexpr int kPatchRows = kRows + 2, kPatchColumns = kColumns + 2;
 constexpr int kPixels = kPatchRows * kPatchColumns;
-constexpr int kChunk = 16;          // channels in shared memory at a time
+constexpr int kChunk = 16;           // channels in shared memory at a time
 constexpr int kPlane = kPixels + 2;  // so that the packs of a pixel fall into different banks
 constexpr int kColours = 3;
 constexpr int kTaps = kColours * 16;

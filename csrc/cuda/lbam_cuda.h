@@ -82,14 +82,14 @@ struct StatisticsBackward {
 struct FirstLayer {
   Type type;
   Parameters parameters;
-  const void* image;        // [batch, height, width, image_channels]: 3 or 4 channels
-  const void* mask;         // [mask_batch, height, width, mask_channels]: 1 or 3 channels
-  const void* weight;       // [channels, 4, 4, image_channels]
-  const void* mask_weight;  // [channels, 4, 4, mask_channels]
-  void* y;                  // [batch, height / 2, width / 2, channels]
-  void* u;                  // [mask_batch, height / 2, width / 2, channels], or null
-  void* features;           // the image's convolution, as y, or null
-  void* m;                  // the mask's convolution, as u, or null
+  const void* image;                              // [batch, height, width, image_channels]: 3 or 4 channels
+  const void* mask;                               // [mask_batch, height, width, mask_channels]: 1 or 3 channels
+  const void* weight;                             // [channels, 4, 4, image_channels]
+  const void* mask_weight;                        // [channels, 4, 4, mask_channels]
+  void* y;                                        // [batch, height / 2, width / 2, channels]
+  void* u;                                        // [mask_batch, height / 2, width / 2, channels], or null
+  void* features;                                 // the image's convolution, as y, or null
+  void* m;                                        // the mask's convolution, as u, or null
   std::int64_t batch, mask_batch, height, width;  // mask_batch is batch or 1
   std::int64_t image_channels, mask_channels, channels;
 };

@@ -6,9 +6,7 @@
 
 namespace lbam::cuda {
 
-LBAM_DEVICE Gaussian<float> load_gaussian(const float* scalars) {
-  return {scalars[0], scalars[1], scalars[2], scalars[3]};
-}
+LBAM_DEVICE Gaussian<float> load_gaussian(const float* scalars) { return {scalars[0], scalars[1], scalars[2], scalars[3]}; }
 
 // Scale and shift of some channels; 1 and 0 where there are none.
 template <int kWidth>

@@ -66,8 +66,8 @@ void all(Type type) {
   }
   measure("statistics", [&] { statistics({kPositions, kChannels, in(x), in(m), g, first.data(), second.data()}); });
   measure("statistics_backward", [&] {
-    statistics_backward({kPositions, kChannels, scale.data(), shift.data(), shift.data(), in(x), in(m), g, out(y), out(u),
-                         scalars});
+    statistics_backward(
+        {kPositions, kChannels, scale.data(), shift.data(), shift.data(), in(x), in(m), g, out(y), out(u), scalars});
   });
 }
 

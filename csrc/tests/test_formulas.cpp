@@ -17,9 +17,7 @@ const double kAlphas[] = {0.6, 0.8, 1.0};
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
-Gaussian<float> single(const Gaussian<double>& g) {
-  return {float(g.a), float(g.mu), float(g.gamma_l), float(g.gamma_r)};
-}
+Gaussian<float> single(const Gaussian<double>& g) { return {float(g.a), float(g.mu), float(g.gamma_l), float(g.gamma_r)}; }
 
 Gaussian<double> rounded(const Gaussian<double>& g) {
   const Gaussian<float> s = single(g);
@@ -33,8 +31,7 @@ double difference(F f, double x) {
 }
 
 void elementary() {
-  for (double x = -87; x <= 88; x += 0.0137)
-    near("exp", x, detail::exponential(float(x)) / std::exp(double(float(x))), 1, 3e-7);
+  for (double x = -87; x <= 88; x += 0.0137) near("exp", x, detail::exponential(float(x)) / std::exp(double(float(x))), 1, 3e-7);
   for (double x = -126; x <= 127; x += 0.0137)
     near("exp2", x, detail::exponential_of_2(float(x)) / std::exp2(double(float(x))), 1, 3e-7);
   for (double x = 1.2e-38; x < 3e38; x *= 1.0123)
@@ -71,8 +68,14 @@ void derivatives() {
   for (const Gaussian<double>& g : kGaussians)
     for (double m = -4.9983; m <= 5; m += 0.0117) {
       const MapDerivatives<double> d = map_derivatives(m, g);
-      const auto with = [&](double Gaussian<double>::*field) {
-        return difference([&](double x) { Gaussian<double> h = g; h.*field = x; return attention_map(m, h); }, g.*field);
+      const auto with = [&](double Gaussian<double>::* field) {
+        return difference(
+            [&](double x) {
+              Gaussian<double> h = g;
+              h.*field = x;
+              return attention_map(m, h);
+            },
+            g.*field);
       };
       near("difference by m", m, difference([&](double x) { return attention_map(x, g); }, m), d.by_m, 1e-7 * g.a);
       near("difference by a", m, with(&Gaussian<double>::a), d.by_a, 1e-7);

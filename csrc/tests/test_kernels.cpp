@@ -102,10 +102,10 @@ void check_backward(const Case& of, ParallelFor parallel) {
   Array dx(p.features.count(), of.type), dm(p.m.count(), of.type);
   float scalars[4], alpha;
   std::vector<float> dscale(of.channels), dshift(of.channels);
-  attend_backward({of.positions, of.channels, p.dy.input(), of.update ? p.du.input() : Input{}, p.features.input(), p.m.input(),
-                   p.g, p.alpha, p.given(p.scale), p.given(p.shift), p.slope, dx.output(), dm.output(), scalars, &alpha,
-                   dscale.data(), dshift.data()},
-                  parallel);
+  attend_backward(
+      {of.positions, of.channels, p.dy.input(), of.update ? p.du.input() : Input{}, p.features.input(), p.m.input(), p.g, p.alpha,
+       p.given(p.scale), p.given(p.shift), p.slope, dx.output(), dm.output(), scalars, &alpha, dscale.data(), dshift.data()},
+      parallel);
   Naive sums;
   sums.scale.resize(of.channels), sums.shift.resize(of.channels);
   for (std::int64_t i = 0; i < dx.count(); ++i) {
@@ -185,10 +185,10 @@ void check_threads(Type type, std::int64_t positions) {
     attend({1, of.positions, of.channels, p.features.input(), p.m.input(), p.g, p.alpha, p.scale.data(), p.shift.data(), p.slope,
             y.output(), u.output()},
            parallel);
-    attend_backward({of.positions, of.channels, p.dy.input(), p.du.input(), p.features.input(), p.m.input(), p.g, p.alpha,
-                     p.scale.data(), p.shift.data(), p.slope, dx.output(), dm.output(), sums.data(), sums.data() + 4, by_channel,
-                     by_channel + of.channels},
-                    parallel);
+    attend_backward(
+        {of.positions, of.channels, p.dy.input(), p.du.input(), p.features.input(), p.m.input(), p.g, p.alpha, p.scale.data(),
+         p.shift.data(), p.slope, dx.output(), dm.output(), sums.data(), sums.data() + 4, by_channel, by_channel + of.channels},
+        parallel);
     statistics({of.positions, of.channels, p.features.input(), p.m.input(), p.g, by_channel + 2 * of.channels,
                 by_channel + 3 * of.channels},
                parallel);

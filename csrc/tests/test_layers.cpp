@@ -134,11 +134,18 @@ struct Matrices {
   std::vector<float> values;
 };
 
-Array packed(Draw& draw, Matrices of, bool narrow, ParallelFor parallel = {}) {
+// In panels as product.h has them.
+Array packed(Draw& draw, Matrices of, bool narrow) {
   if (planted("filter")) of.values[of.values.size() / 2] += 0.5f;
-  const int64_t part = of.depth * packed_columns(of.columns);
-  Array panels = draw.array(of.parts * part, narrow ? Type::kBfloat16 : Type::kFloat);
-  for (int64_t i = 0; i < of.parts; ++i) pack({of.depth, of.columns, of.row(i, 0), panels.output(i * part)}, parallel);
+  const int64_t lanes = packed_columns(1), width = of.columns <= lanes ? lanes : 2 * lanes, all = packed_columns(of.columns);
+  Array panels = draw.array(of.parts * of.depth * all, narrow ? Type::kBfloat16 : Type::kFloat);
+  for (int64_t part = 0; part < of.parts; ++part)
+    for (int64_t k = 0; k < of.depth; ++k)
+      for (int64_t column = 0; column < all; ++column) {
+        const int64_t panel = (part * (all / width) + column / width) * of.depth * width, inside = column % width;
+        const int64_t at = narrow ? k / 2 * 2 * width + 2 * inside + k % 2 : k * width + inside;
+        panels.set(panel + at, column < of.columns ? of.row(part, k)[column] : 0);
+      }
   panels.check_ends();
   return panels;
 }
@@ -162,38 +169,40 @@ Matrices encoder(const Filter& f, bool winograd) {
   return result;
 }
 
-Matrices decoder(const std::vector<Filter>& filters, bool winograd) {
+// The four pixels around the middle of 2x2 inputs.
+Matrices windows(const std::vector<Filter>& filters) {
   int64_t channels = 0;
   for (const Filter& f : filters) channels += f.channels;
-  Matrices result(winograd ? 36 : 4, (winograd ? 1 : 4) * channels, filters[0].outputs);
-  for (int64_t part = 0; part < result.parts; ++part) {
-    const int64_t phase = winograd ? part / 9 : part, down = phase / 2, right = phase % 2;
-    int64_t first = 0;
-    for (const Filter& f : filters) {
-      const int64_t count = (winograd ? 1 : 4) * f.channels;
-      for (int64_t k = 0; k < count; ++k)
-        for (int64_t o = 0; o < f.outputs; ++o) {
-          const int64_t tap = k / f.channels, c = k % f.channels;
-          const auto of_phase = [&](int64_t i, int64_t j) { return f.at(3 - down - 2 * i, 3 - right - 2 * j, c); };
-          result.row(part, first + k)[o] = winograd ? transformed(part % 9, o, of_phase) : of_phase(tap / 2, tap % 2)[o];
-        }
-      first += count;
-    }
+  const int64_t outputs = filters[0].outputs;
+  Matrices result(1, 4 * channels, 4 * outputs);
+  int64_t first = 0;
+  for (const Filter& f : filters) {
+    for (int64_t k = 0; k < 4 * f.channels; ++k)
+      for (int64_t column = 0; column < 4 * outputs; ++column) {
+        const int64_t tap = k / f.channels, pixel = column / outputs;
+        const float* const own = f.at(2 + pixel / 2 - 2 * (tap / 2), 2 + pixel % 2 - 2 * (tap % 2), k % f.channels);
+        result.row(0, first + k)[column] = own[column % outputs];
+      }
+    first += 4 * f.channels;
   }
   return result;
 }
 
-Matrices picture(const std::vector<Filter>& filters) {
-  Matrices result(1, 4 * (filters[0].channels + filters[1].channels), 12);
-  int64_t first = 0;
-  for (const Filter& f : filters) {
-    for (int64_t k = 0; k < 4 * f.channels; ++k)
-      for (int64_t column = 0; column < 12; ++column) {
-        const int64_t tap = k / f.channels, pixel = column / 3;
-        result.row(0, first + k)[column] =
-            f.at(2 + pixel / 2 - 2 * (tap / 2), 2 + pixel % 2 - 2 * (tap % 2), k % f.channels)[column % 3];
-      }
-    first += 4 * f.channels;
+Matrices decoder(const std::vector<Filter>& filters, bool winograd) {
+  if (!winograd) return windows(filters);
+  int64_t channels = 0;
+  for (const Filter& f : filters) channels += f.channels;
+  Matrices result(36, channels, filters[0].outputs);
+  for (int64_t part = 0; part < result.parts; ++part) {
+    const int64_t phase = part / 9, down = phase / 2, right = phase % 2;
+    int64_t first = 0;
+    for (const Filter& f : filters) {
+      for (int64_t c = 0; c < f.channels; ++c)
+        for (int64_t o = 0; o < f.outputs; ++o)
+          result.row(part, first + c)[o] =
+              transformed(part % 9, o, [&](int64_t i, int64_t j) { return f.at(3 - down - 2 * i, 3 - right - 2 * j, c); });
+      first += f.channels;
+    }
   }
   return result;
 }
@@ -221,13 +230,13 @@ Input source(Array& x) { return {x.data(planted("read") ? -1 : 0), x.type()}; }
 double lost(bool rough) { return rough ? 6.0 / 256 : 2e-5; }
 
 // A rounding to the type that a result is stored in.
-double rounding(const Array& y, double expected) {
-  return (y.type() == Type::kFloat ? 1e-6 : 1.0 / 256) * std::fabs(expected);
-}
+double rounding(const Array& y, double expected) { return (y.type() == Type::kFloat ? 1e-6 : 1.0 / 256) * std::fabs(expected); }
 
 struct Affine {
   Affine(Draw& draw, int64_t count)
-      : scale(draw.filled(count, Type::kFloat, 1, 0.4f)), shift(draw.filled(count, Type::kFloat)), given(draw.coin()),
+      : scale(draw.filled(count, Type::kFloat, 1, 0.4f)),
+        shift(draw.filled(count, Type::kFloat)),
+        given(draw.coin()),
         slope(draw.coin() ? 0.2f : 1) {}
 
   const float* scales() { return given ? scale.floats() : nullptr; }
@@ -322,13 +331,13 @@ void check_reconstruct(const Case& of) {
   const int64_t masks = draw.one_of({1, of.size.images});
   Array image = draw.filled(3 * pixels, draw.type()), mask = draw.array(masks * pixels / of.size.images, draw.type());
   for (int64_t i = 0; i < mask.count(); ++i) mask.set(i, draw.one_of({0, 1, 1, 2}) / (draw.coin() ? 1.0f : 2.0f));
-  Array panels = packed(draw, picture(filters), pairs);
+  Array panels = packed(draw, windows(filters), pairs);
   std::vector<Array> y = {draw.array(3 * pixels, draw.type())};
   run(y, [&](std::vector<Array>& to, ParallelFor parallel) {
-    reconstruct({of.size, skip_channels, of.channels, skip.input(), source(own), panels.input(),
-                 absolute ? Form::kAbs : Form::kTanh, pasted ? image.input() : Input{}, pasted ? mask.input() : Input{}, masks,
-                 to[0].output()},
-                parallel);
+    reconstruct(
+        {of.size, skip_channels, of.channels, skip.input(), source(own), panels.input(), absolute ? Form::kAbs : Form::kTanh,
+         pasted ? image.input() : Input{}, pasted ? mask.input() : Input{}, masks, to[0].output()},
+        parallel);
   });
   const std::vector<double> sizes = sums.sizes();
   for (int64_t i = 0; i < 3 * pixels; ++i) {
@@ -462,36 +471,6 @@ void check_advance(const Case& of) {
 }
 
 // To the nearest bfloat16, of two that are as near to the even one; of ordinary numbers.
-float to_bfloat16(float x) {
-  int exponent;
-  std::frexp(x, &exponent);
-  const double unit = std::ldexp(1.0, exponent - 8);
-  return float(std::nearbyint(x / unit) * unit);
-}
-
-void check_pack(const Case& of) {
-  Draw draw(of);
-  const int64_t depth = of.channels * of.size.height, lanes = packed_columns(1);
-  const int64_t width = of.outputs <= lanes ? lanes : 2 * lanes;
-  const bool pairs = narrow(draw, of, depth);
-  Matrices matrix(1, depth, of.outputs);
-  for (float& x : matrix.values) x = draw.coin() ? draw.value() : 1 + float(draw.random() % 512) / 256;  // some halfway
-  holds("packed columns", packed_columns(of.outputs) == (of.outputs + width - 1) / width * width);
-  std::vector<Array> found = {draw.array(depth * packed_columns(of.outputs), pairs ? Type::kBfloat16 : Type::kFloat)};
-  Array given = draw.array(matrix.values.size(), Type::kFloat);
-  for (int64_t i = 0; i < given.count(); ++i) given.set(i, matrix.values[i]);
-  run(found, [&](std::vector<Array>& to, ParallelFor parallel) {
-    pack({depth, of.outputs, static_cast<const float*>(source(given).data), to[0].output()}, parallel);
-  });
-  for (int64_t i = 0; i < found[0].count(); ++i) {
-    const int64_t panel = i / (depth * width), inside = i % (depth * width);
-    const int64_t k = pairs ? inside / (2 * width) * 2 + inside % 2 : inside / width;
-    const int64_t column = panel * width + (pairs ? inside / 2 : inside) % width;
-    const float x = column < of.outputs ? matrix.row(0, k)[column] : 0;
-    near("pack", i, found[0][i], pairs ? to_bfloat16(x) : x, 0);
-  }
-}
-
 // The taps of a filter where `order` of the axes channel, output, line and column puts them, innermost last.
 StridedFilter strided(const Filter& filter, Array& to, const std::vector<int>& order) {
   const int64_t sizes[4] = {filter.channels, filter.outputs, 4, 4};
@@ -504,8 +483,10 @@ StridedFilter strided(const Filter& filter, Array& to, const std::vector<int>& o
   return {static_cast<const float*>(source(to).data), filter.channels, steps[0], steps[1], steps[2], steps[3]};
 }
 
-void check_pack_filters(const Case& of) {
+void check_pack(const Case& of) {
   Draw draw(of);
+  const int64_t lanes = packed_columns(1), width = of.outputs <= lanes ? lanes : 2 * lanes;
+  holds("packed columns", packed_columns(of.outputs) == (of.outputs + width - 1) / width * width);
   std::vector<int> order = {0, 1, 2, 3};
   for (bool transposed : {false, true})
     for (bool winograd : {false, true}) {
@@ -518,17 +499,17 @@ void check_pack_filters(const Case& of) {
       const Array expected = packed(draw, transposed ? decoder(filters, winograd) : encoder(filters[0], winograd), pairs);
       std::vector<Array> memory, found = {draw.array(expected.count(), expected.type())};
       for (const Filter& f : filters) memory.push_back(draw.array(16 * f.channels * f.outputs, Type::kFloat));
-      PackFilters request{transposed, winograd, of.outputs, {}, int(filters.size()), {}};
+      Pack request{transposed, winograd, of.outputs, {}, int(filters.size()), {}};
       for (size_t i = 0; i < filters.size(); ++i) {
         std::shuffle(order.begin(), order.end(), draw.random);
         request.filters[i] = strided(filters[i], memory[i], order);
       }
       run(found, [&](std::vector<Array>& to, ParallelFor parallel) {
         request.panels = to[0].output();
-        pack_filters(request, parallel);
+        pack(request, parallel);
       });
       for (int64_t i = 0; i < expected.count(); ++i)
-        near("pack filters", i, found[0][i], expected[i], 1e-6 + 2 * rounding(expected, expected[i]));
+        near("pack", i, found[0][i], expected[i], 1e-6 + 2 * rounding(expected, expected[i]));
     }
 }
 
@@ -560,9 +541,8 @@ int main(int count, char** arguments) {
   const struct {
     const char* name;
     void (*check)(const Case&);
-  } checks[] = {{"pack", check_pack},       {"pack_filters", check_pack_filters}, {"encode", check_encode},
-                {"advance", check_advance}, {"decode", check_decode},             {"reconstruct", check_reconstruct},
-                {"regions", check_regions}};
+  } checks[] = {{"pack", check_pack},     {"encode", check_encode},           {"advance", check_advance},
+                {"decode", check_decode}, {"reconstruct", check_reconstruct}, {"regions", check_regions}};
   for (const auto& each : checks)
     if (count < 3 || std::strcmp(arguments[2], each.name) == 0) for_cases(every, each.check);
   return report();

@@ -216,7 +216,7 @@ def reconstruct(
         return eager.pasted(reconstruct(skip, own, skip_weight, own_weight, form, None, None), image, mask)
     known = (None if x is None else _nhwc(x.to(own.dtype)) for x in (image, mask))
     y = _empty(own, 3, 2 * own.shape[2], 2 * own.shape[3])
-    filters = _packed_picture(own, skip_weight, own_weight)
+    filters = _packed(own, skip_weight, own_weight, transposed=True, winograd=False)
     _native().reconstruct(_nhwc(skip), _nhwc(own), filters, form == "abs", *known, y)
     return y
 
@@ -321,29 +321,11 @@ def _panels(
 ) -> Tensor:
     channels = sum(x.shape[0 if transposed else 1] for x in (*first, weight))
     outputs = weight.shape[1 if transposed else 0]
-    count = (36 if winograd else 16) * channels * _native().packed_columns(outputs)
-    out = memory(count, dtype=_element(dtype))
-    _native().pack_filters(first[0].float() if first else None, weight.float(), transposed, winograd, out)
+    out = memory(_native().panel_elements(channels, outputs, transposed, winograd), dtype=_element(dtype))
+    _native().pack(first[0].float() if first else None, weight.float(), transposed, winograd, out)
     return out
 
 
 def _element(dtype: torch.dtype) -> torch.dtype:
     """Of the products of pictures of that dtype."""
     return torch.bfloat16 if dtype == torch.bfloat16 and _multiplies_bfloat16() else torch.float32
-
-
-def _packed_picture(x: Tensor, *weights: Tensor) -> Tensor:
-    """The last layer's filters, each [C_in, 3, 4, 4], as 2x2 taps and C_in of each weight one after the other, times pixels and
-    colours.
-
-    Of the two rows of pixels between two input rows the first sees them with the filter's rows 2 and 0, the second with 3 and 1.
-    """
-
-    def make(*weights: Tensor) -> Tensor:
-        rows = torch.tensor([[2, 0], [3, 1]])
-        parts = [weight.float()[:, :, rows][..., rows] for weight in weights]
-        # [C_in, 3, pixel row, tap row, pixel column, tap column]
-        matrix = torch.cat([part.permute(3, 5, 0, 2, 4, 1).flatten(3).flatten(0, 2) for part in parts])[None]
-        return _native().pack(matrix.contiguous(), _element(x.dtype) == torch.bfloat16)
-
-    return prepared(f"picture's filters for {x.dtype}", make, *weights)
