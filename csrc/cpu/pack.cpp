@@ -101,9 +101,10 @@ void pack(const Pack& r, ParallelFor parallel) {
             float* const to = static_cast<float*>(r.panels.data) + start + k * width;
             for (int64_t t = 0; t < together; ++t) std::memcpy(to + t * width, sums[t], width * sizeof(float));
           } else if (together == 2) {
-            std::uint32_t* const to = static_cast<std::uint32_t*>(r.panels.data) + (start + k * width) / 2;
+            std::uint32_t words[2 * kLanes];
             for (int64_t j = 0; j < width; ++j)
-              to[j] = narrowed(sums[0][j]) | static_cast<std::uint32_t>(narrowed(sums[1][j])) << 16;
+              words[j] = narrowed(sums[0][j]) | static_cast<std::uint32_t>(narrowed(sums[1][j])) << 16;
+            std::memcpy(static_cast<std::uint16_t*>(r.panels.data) + start + k * width, words, width * sizeof *words);
           } else {
             std::uint16_t* const to = static_cast<std::uint16_t*>(r.panels.data) + start + k / 2 * 2 * width + k % 2;
             for (int64_t j = 0; j < width; ++j) to[2 * j] = narrowed(sums[0][j]);
