@@ -175,5 +175,5 @@ def test_the_routes_of_an_op_agree(name, arguments, monkeypatch):
 
 def test_a_route_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("LBAM_ROUTES", "cudnn")
-    with pytest.raises(RouteError, match="expected measure, kernel or library"):
+    with pytest.raises(RouteError, match="expected measure, kernel, cuda, library"):
         on_triton.forward_attention(*encoder_layer())
