@@ -364,6 +364,18 @@ class TestTape:
             expected = model(image, mask)
         assert (model(image, mask) - expected).abs().max() < 2e-5
 
+    @pytest.mark.parametrize("modes", [(torch.inference_mode, torch.no_grad), (torch.no_grad, torch.inference_mode)])
+    def test_it_plays_in_inference_mode_and_outside(self, modes):
+        model, image, mask = network(width=8, dtype=torch.float32), images(1).float(), masks("irregular")[:, :1].float()
+        found = []
+        for mode in modes:
+            with mode():
+                maps = model.attention_maps(mask)
+                for _ in range(3):
+                    found += [model(image, mask), model(image, maps=maps)]
+        assert all(torch.equal(x, found[0]) for x in found)
+        assert [x.is_inference() for x in found[5::6]] == [mode is torch.inference_mode for mode in modes]
+
     @torch.no_grad()
     def test_what_is_not_a_kernel_s_is_not_played(self):
         def run(x):

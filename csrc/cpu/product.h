@@ -153,8 +153,10 @@ inline void accumulate(const Workspace<Element>& space, const Block& block, int6
 // thread needs for that many and is handed to its blocks.
 template <typename Prepare, typename Body>
 inline void for_blocks(int64_t count, int64_t columns, int64_t most_rows, ParallelFor parallel, Prepare prepare, Body body) {
-  const int64_t width = panel_width(columns), panels = ceiling(columns, width), blocks = ceiling(count, most_rows);
-  if (blocks == 0) return;
+  const int64_t width = panel_width(columns), panels = ceiling(columns, width);
+  const int64_t together = count > most_rows ? parallel.threads : 1,
+                blocks = ceiling(ceiling(count, most_rows), together) * together;
+  if (count == 0) return;
   const int64_t split = ceiling(panels, ceiling(kTasks * parallel.threads, blocks));
   const int64_t share = least(panels, most(split, ceiling(kTogether, width))), groups = ceiling(panels, share);
   int64_t next = 0;  // task; each thread takes one when it is done with the last

@@ -60,12 +60,13 @@ class Tape:
     """``run(*inputs)`` as recorded."""
 
     def __init__(self, run: Run, inputs: Sequence[Tensor], ops: Any, others: Sequence[Tensor]) -> None:
-        self.inputs = [x.clone(memory_format=torch.preserve_format) for x in inputs]
         recorder = Recorder(ops)
         token = _recording.set(recorder)
         try:
-            with _Watch() as watch:
-                self.output = run(*self.inputs)
+            with torch.inference_mode(False), torch.no_grad():  # its tensors are written to in either mode
+                self.inputs = [x.clone(memory_format=torch.preserve_format) for x in inputs]
+                with _Watch() as watch:
+                    self.output = run(*self.inputs)
         finally:
             _recording.reset(token)
         self.usable = not watch.seen
