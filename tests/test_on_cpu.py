@@ -328,7 +328,7 @@ class TestTape:
 
     @staticmethod
     def recorded():
-        return [*tape._tapes.values()]
+        return [each for _, each in tape._tapes.values()]
 
     @pytest.mark.parametrize("preset", ["official", "official-2019", "paddle"])
     @pytest.mark.parametrize("dtype", DTYPES)
@@ -377,6 +377,60 @@ class TestTape:
         assert [x.is_inference() for x in found[5::6]] == [mode is torch.inference_mode for mode in modes]
 
     @torch.no_grad()
+    def test_networks_in_one_memory_are_told_apart(self):
+        models = [network(width=8, dtype=torch.float32) for _ in range(2)]
+        for parameter in models[1].parameters():
+            parameter.mul_(0.9)
+        stacked, buffers_of_all = torch.func.stack_module_state(models)
+        given = images(1).float(), masks("irregular")[:, :1].float()
+        for i in (0, 0, 0, 1):
+            state = {name: x[i] for name, x in (stacked | buffers_of_all).items()}
+            assert torch.equal(torch.func.functional_call(models[0], state, given), models[i](*given))
+
+    @torch.no_grad()
+    def test_old_parameters_leave_nothing(self):
+        model, given = network(width=8, dtype=torch.float32), (images(1).float(), masks("irregular")[:, :1].float())
+        for _ in range(3):
+            for parameter in model.parameters():
+                parameter.mul_(0.99)
+            for _ in range(2):
+                model(*given)
+        assert len(self.recorded()) == len(tape._seen) == 1
+
+    def test_threads_that_begin_together_still_record(self):
+        ops.clear()
+        model, given = network(width=8, dtype=torch.float32), (images(1).float(), masks("irregular")[:, :1].float())
+        begin = threading.Barrier(2)
+
+        def work():
+            begin.wait()
+            with torch.no_grad():
+                model(*given)
+
+        threads = [threading.Thread(target=work) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        with torch.no_grad():
+            for _ in range(3):
+                model(*given)
+        assert len(self.recorded()) == 1
+
+    @pytest.mark.parametrize("name", ["attend", "maps"])
+    @torch.no_grad()
+    def test_kernels_that_give_tensors_are_not_played(self, name):
+        def run(x):
+            arguments = {"attend": (x, x, SCALARS, ALPHA, None, None, 0.2, True), "maps": (x, SCALARS, ALPHA, False)}
+            return getattr(on_cpu._native(), name)(*arguments[name])[0]
+
+        x = draw(1, 8, 4, 4).contiguous(memory_format=torch.channels_last)
+        for factor in range(1, 5):
+            found = tape.played("this", (), (), (factor * x,), on_cpu.kernels(), run)
+            assert torch.equal(found, run(factor * x))
+        assert not self.recorded()
+
+    @torch.no_grad()
     def test_what_is_not_a_kernel_s_is_not_played(self):
         def run(x):
             return on_cpu.convolution(x, weight) + x.mean()
@@ -398,6 +452,35 @@ class TestTape:
             for _ in range(2):
                 model(images(1, 128, width).float(), masks("box", height=128, width=width)[:, :1].float())
         assert len(self.recorded()) == tape.MOST
+
+
+class TestResults:
+    """They are tensors like any others, however they came about and whatever was called before."""
+
+    @pytest.mark.parametrize("size", [128, 640])
+    def test_they_are_no_views_and_of_their_own_mode(self, size):
+        model, weight = network(width=8, dtype=torch.float32), torch.ones(3, 1, 1, requires_grad=True)
+        given = images(1, size, size).float(), masks("irregular", height=size, width=size)[:, :1].float()
+        for _ in range(3):
+            with torch.inference_mode():
+                model(*given)
+            with torch.no_grad():
+                y, maps = model(*given), model.attention_maps(given[1])
+            for x in (y, *maps.forward, *maps.reverse):
+                assert not x.is_inference() and not x._is_view()
+            y.mul_(weight).sum().backward()
+
+    def test_defaults_of_others_change_nothing(self):
+        model, given = network(width=8, dtype=torch.float32), (images(1).float(), masks("irregular")[:, :1].float())
+        with torch.no_grad():
+            expected = model(*given)
+            ops.clear()
+            torch.set_default_dtype(torch.float64)
+            try:
+                with torch.device("meta"):
+                    assert torch.equal(model(*given), expected)
+            finally:
+                torch.set_default_dtype(torch.float32)
 
 
 class TestBuffers:
@@ -432,7 +515,7 @@ class TestBuffers:
 
     def test_memory_is_in_use_before_another_thread_can_look(self):
         buffers.clear()
-        first, second = (buffers._memory(1 << 20, torch.float32, lambda x: None) for _ in range(2))
+        first, second = (buffers.flat(1 << 20, torch.float32, lambda x: None) for _ in range(2))
         assert first.data_ptr() != second.data_ptr()
         buffers.clear()
 

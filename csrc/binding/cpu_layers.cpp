@@ -133,7 +133,8 @@ void encode(StableIValue* stack, std::uint64_t, std::uint64_t) {
 
 void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor u(stack[0]), weight(stack[1]), scalars(stack[3]), alpha(stack[4]), order(Tensor::optional(stack[5])),
-      kinds(Tensor::optional(stack[6])), constant(Tensor::optional(stack[7]));
+      kinds(Tensor::optional(stack[6])), constant(Tensor::optional(stack[7])), map(Tensor::optional(stack[9])),
+      update(Tensor::optional(stack[10]));
   const std::int64_t outputs = static_cast<std::int64_t>(stack[2]);
   const Picture own = picture(u, "u: expected a dense channels_last [N, C, H, W]");
   const Sizes result = {own.size.images, own.size.height / 2, own.size.width / 2};
@@ -143,7 +144,6 @@ void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(skips == static_cast<bool>(kinds) && skips == static_cast<bool>(constant), message);
   const bool winograd = flag(stack[8]);
   require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
-  const Tensor map(Tensor::optional(stack[9])), update(Tensor::optional(stack[10]));
   for (const Tensor* each : {&map, &update})
     if (*each) require_picture(*each, result, outputs, type_of(*each));
   cpu::advance({own.size, own.rows.channels, outputs, input(u), panels(weight, own.rows.channels, outputs, false, winograd),
@@ -174,7 +174,7 @@ void decode(StableIValue* stack, std::uint64_t, std::uint64_t) {
 
 void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor skip(stack[0]), own(stack[1]), weight(stack[2]), image(Tensor::optional(stack[4])),
-      mask(Tensor::optional(stack[5]));
+      mask(Tensor::optional(stack[5])), y(stack[6]);
   const Picture outer = picture(skip, kInputs), inner = picture(own, kInputs);
   require(same(inner.size, outer.size) && type_of(skip) == type_of(own), kInputs);
   const Sizes result = {inner.size.images, 2 * inner.size.height, 2 * inner.size.width};
@@ -188,7 +188,6 @@ void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
     require(holes.size.images == 1 || holes.size.images == result.images, message);
     masks = holes.size.images;
   }
-  const Tensor y(stack[6]);
   require_picture(y, result, 3, type_of(own));
   cpu::reconstruct({inner.size, outer.rows.channels, inner.rows.channels, input(skip), input(own),
                     panels(weight, outer.rows.channels + inner.rows.channels, 3, true, false),

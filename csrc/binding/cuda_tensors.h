@@ -29,17 +29,17 @@ class Guard {
   CUDAGuardHandle handle_ = nullptr;
 };
 
+inline std::int32_t device_of(const Tensor& x) {
+  require(x.device_type() == aoti_torch_device_type_cuda(), "tensors must be on one CUDA device");
+  return x.device_index();
+}
+
 // The device and the stream of one call: those of its tensors, of which some may be absent.
 class Place {
  public:
-  Place(const Tensor& lead, std::initializer_list<const Tensor*> others) : index_(lead.device_index()), guard_(index_) {
-    const auto require_here = [&](const Tensor& x) {
-      const bool here = x.device_type() == aoti_torch_device_type_cuda() && x.device_index() == index_;
-      require(here, "tensors must be on one CUDA device");
-    };
-    require_here(lead);
+  Place(const Tensor& lead, std::initializer_list<const Tensor*> others) : index_(device_of(lead)), guard_(index_) {
     for (const Tensor* x : others)
-      if (*x) require_here(*x);
+      if (*x) require(device_of(*x) == index_, "tensors must be on one CUDA device");
     done(aoti_torch_get_current_cuda_stream(index_, &stream_));
     done(cudaSetDevice(index_));  // of this library's own copy of the runtime
   }

@@ -1,7 +1,8 @@
 // The CPU library's interface: plain pointers and sizes; neither Python nor PyTorch.
 //
 // Tensors are rows of channels, [positions, channels] without gaps: NHWC. They are float or bfloat16, each its own type, computed
-// in float and rounded to nearest even. Pointers need only the alignment of their elements; outputs overlap nothing.
+// in float and rounded to nearest even. Pointers need only the alignment of their elements; outputs overlap nothing but what
+// their request says.
 //
 // To add a kernel: its request below, its line in LBAM_CPU_KERNELS, its file in the list in CMakeLists.txt. A kernel's file is
 // compiled once for each instruction set, into a namespace of that name, and calls no function of the standard library that the

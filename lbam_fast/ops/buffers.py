@@ -40,8 +40,10 @@ _kept: list[_Owner] = []
 
 def empty(shape: tuple[int, int, int, int], dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> Tensor:
     """A result [N, C, H, W] in channels_last on the CPU, uninitialised; the rest as in ``flat``."""
-    batch, channels, height, width = shape
-    return flat(prod(shape), dtype, fresh).view(batch, height, width, channels).permute(0, 3, 1, 2)
+    if prod(shape) < LEAST:
+        return torch.empty(shape, dtype=dtype, device="cpu", memory_format=torch.channels_last)
+    _, channels, height, width = shape
+    return _taken(shape, (channels * height * width, 1, channels * width, channels), dtype, fresh)
 
 
 def flat(count: int, dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> Tensor:
@@ -49,7 +51,7 @@ def flat(count: int, dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> Ten
 
     ``fresh`` is called with new memory before it is used. A tensor's memory is used again when it and all its views are gone.
     """
-    return torch.empty(count, dtype=dtype) if count < LEAST else _memory(count, dtype, fresh)
+    return torch.empty(count, dtype=dtype, device="cpu") if count < LEAST else _taken((count,), (1,), dtype, fresh)
 
 
 def clear() -> None:
@@ -58,7 +60,8 @@ def clear() -> None:
         _kept.clear()
 
 
-def _memory(count: int, dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> Tensor:
+def _taken(shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> Tensor:
+    count = prod(shape)
     with _lock:
         _kept[:] = [x for x in _kept if not x.moved()]
         fitting = [x for x in _kept if x.memory.dtype == dtype and count <= x.memory.numel() < 1.5 * count and x.unused()]
@@ -72,11 +75,13 @@ def _memory(count: int, dtype: torch.dtype, fresh: Callable[[Tensor], None]) -> 
             if spares():
                 _kept[:] = [x for x in _kept if x.memory.dtype != dtype or not x.unused()]
             del unused
-            memory = torch.empty(count, dtype=dtype)
+            with torch.inference_mode(False):  # what is made of it has the mode of its time
+                memory = torch.empty(count, dtype=dtype, device="cpu")
             fresh(memory)
             owner = _Owner(memory, _state(memory))
         _kept.append(owner)
-        return owner.memory[:count]  # in use from here on, before another thread looks
+        # No view, which would carry the mode that it was made in; and in use before another thread looks.
+        return torch.empty(0, dtype=dtype, device="cpu").set_(owner.memory.untyped_storage(), 0, shape, strides)
 
 
 def _drop(owner: _Owner) -> None:

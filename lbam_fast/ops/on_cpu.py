@@ -9,7 +9,7 @@ of any dtype are packed once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -225,15 +225,16 @@ def classified(mask: Tensor) -> Tensor:
     """``regions.classified``."""
     if not _covers(mask):
         mask = mask.float()
-    kinds = torch.empty(len(mask), 1, *mask.shape[2:], dtype=torch.uint8)
+    kinds = torch.empty(len(mask), 1, *mask.shape[2:], dtype=torch.uint8, device=mask.device)
     _native().classified(_nhwc(mask), kinds)
     return kinds
 
 
 def regions(kinds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """``regions.spread_and_sorted``."""
-    following = torch.empty(len(kinds), 1, kinds.shape[2] // 2, kinds.shape[3] // 2, dtype=torch.uint8)
-    order, in_order = torch.empty(following.numel(), dtype=torch.int32), torch.empty(following.numel(), dtype=torch.uint8)
+    following = kinds.new_empty(len(kinds), 1, kinds.shape[2] // 2, kinds.shape[3] // 2)
+    in_order = kinds.new_empty(following.numel())
+    order = kinds.new_empty(following.numel(), dtype=torch.int32)
     _native().regions(kinds, following, order, in_order)
     return following, order, in_order
 
@@ -298,7 +299,7 @@ def _packed(x: Tensor, first: Tensor | None, weight: Tensor, transposed: bool, w
         return _packed_anew(x, first, weight, transposed, winograd)
 
     def make(*given: Tensor) -> Tensor:
-        return _panels(x.dtype, given[:-1], given[-1], transposed, winograd, torch.empty)
+        return _panels(x.dtype, given[:-1], given[-1], transposed, winograd, partial(torch.empty, device="cpu"))
 
     kind = f"{'decoder' if transposed else 'encoder'}'s filters for {x.dtype}{' by Winograd' if winograd else ''}"
     return prepared(kind, make, *(weight for weight in (first, weight) if weight is not None))

@@ -25,7 +25,7 @@ def prepared(kind: str, make: Callable[..., Tensor], *parameters: Tensor) -> Ten
     """``make(*parameters)``, or what it gave for these very tensors. ``kind`` names it. Safe under threads; without gradients."""
     if torch.compiler.is_compiling() or any(x.is_inference() for x in parameters):  # which have no version
         return make(*parameters)
-    key: _Key = (kind, *map(_identity, parameters))
+    key: _Key = (kind, *map(identity, parameters))
     versions = tuple(x._version for x in parameters)
     with _lock:
         found = _kept.get(key)
@@ -48,5 +48,6 @@ def forget() -> None:
         _kept.clear()
 
 
-def _identity(x: Tensor) -> tuple[Any, ...]:
+def identity(x: Tensor) -> tuple[Any, ...]:
+    """What tells a tensor from others, as long as its storage is alive or referred to weakly; its version does the rest."""
     return x.untyped_storage()._cdata, x.storage_offset(), x.shape, x.stride(), x.dtype  # type: ignore[attr-defined]

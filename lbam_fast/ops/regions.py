@@ -65,7 +65,7 @@ class Tracker:
 def _constants(*given: Tensor, dtype: torch.dtype) -> Tensor:
     """What ``m`` is at KNOWN positions: of all levels one after the other; ``given`` are their filters, then their alphas."""
     filters, alphas = given[: len(given) // 2], given[len(given) // 2 :]
-    value = torch.ones(filters[0].shape[1], device=filters[0].device)
+    value = torch.ones(filters[0].shape[1], dtype=torch.float32, device=filters[0].device)
     found = []
     for weight, alpha in zip(filters, alphas, strict=True):
         sums = widened(weight.to(dtype)).sum(dim=(2, 3))
