@@ -8,7 +8,7 @@ of any dtype are packed once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -17,8 +17,9 @@ from torch import Tensor
 
 from lbam_fast import native
 from lbam_fast.ops import buffers, eager, tape
+from lbam_fast.ops.composed import Composed
 from lbam_fast.ops.prepared import prepared
-from lbam_fast.ops.sparing import spares, sparing
+from lbam_fast.ops.sparing import spares
 
 WINOGRAD_FROM = 64
 """Positions of a layer, of each phase where there are four, from which Winograd's products are the faster ones."""
@@ -32,8 +33,8 @@ DEEP = 256
 
 def convolution(x: Tensor, weight: Tensor) -> Tensor:
     size = weight.shape[0], x.shape[2] // 2, x.shape[3] // 2
-    thin = x.shape[1] == 1
-    if not _covers(x) or weight.shape[-1] != 4 or not (thin or _is_fast_anew(x, *size[1:])):
+    thin, fast = x.shape[1] == 1, x.dtype == torch.float32 and _by_winograd(x, size[1:], anew=True)
+    if not _covers(x) or weight.shape[-1] != 4 or not (thin or fast):
         return eager.convolution(_nhwc(x), weight.to(x.dtype))
     y = _empty(x, *size)
     filters = _packed_anew(x, None, weight, transposed=False, winograd=not thin)
@@ -43,7 +44,7 @@ def convolution(x: Tensor, weight: Tensor) -> Tensor:
 
 def deconvolution(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor) -> Tensor:
     thin = own.shape[1] == 3 and skip is None
-    fast = _is_fast_anew(own, *own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
+    fast = _by_winograd(own, own.shape[2:], anew=True) and (skip is None or skip.shape[1] % 2 == 0)
     if own.dtype != torch.float32 or not (thin or fast):
         cast = None if skip_weight is None else skip_weight.to(own.dtype)
         return eager.deconvolution(None if skip is None else _nhwc(skip), _nhwc(own), cast, own_weight.to(own.dtype))
@@ -111,18 +112,10 @@ def forward_attention(
     constant: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     if keep or not _covers(x) or mask_weight.shape[-1] != 4:
-        features, m = convolution(x, weight), convolution(u, mask_weight)
-        y, new = attend(features, m, scalars, alpha, scale, shift, slope, update)
-        return (y, new, features, m) if keep else (y, new, x.new_empty(0), x.new_empty(0))
+        given = scalars, alpha, scale, shift, slope, update, keep
+        return _COMPOSED.forward_attention(x, u, weight, mask_weight, *given)
     attention, new, absent = mask_attention(u, mask_weight, scalars, alpha, update, False, order, kinds, constant)
     return features_with_map(x, weight, attention, scale, shift, slope, over_map=True), new, absent, x.new_empty(0)
-
-
-def forward_statistics(
-    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    features, m = convolution(x, weight), convolution(u, mask_weight)
-    return features, m, *_statistics(features, m, scalars)
 
 
 def features_with_map(
@@ -137,10 +130,11 @@ def features_with_map(
     """``over_map``: the result may take the map's memory."""
     if not _covers(x):
         return eager.features_with_map(x, weight, attention, scale, shift, slope)
-    winograd = _by_winograd(x, x.shape[2] // 2, x.shape[3] // 2)
+    size = weight.shape[0], x.shape[2] // 2, x.shape[3] // 2
+    winograd = _by_winograd(x, size[1:])
     filters = _packed(x, None, weight, transposed=False, winograd=winograd)
     attention = _nhwc(attention)
-    y = _result(x, attention, over_map, weight.shape[0], x.shape[2] // 2, x.shape[3] // 2)
+    y = _result(x, attention, over_map, *size)
     _native().encode(_nhwc(x), filters, attention, scale, shift, slope, winograd, y)
     return y
 
@@ -161,14 +155,11 @@ def mask_attention(
     if not _covers(u):
         return eager.mask_attention(u, weight, scalars, alpha, update, keep)
     if keep or weight.shape[-1] != 4:
-        m = _nhwc(convolution(u, weight))
-        attention, _ = _native().maps(m, None if keep else scalars, None, False)
-        _, new = _native().maps(m, None, alpha if update else None, m.dtype == torch.bfloat16)
-        return attention, new, m if keep else m.new_empty(0)
+        return _COMPOSED.mask_attention(u, weight, scalars, alpha, update, keep)
     size = weight.shape[0], u.shape[2] // 2, u.shape[3] // 2
     attention = _empty(u, *size, torch.float32) if mapped else None
     new = _empty(u, *size) if update else None
-    winograd = _by_winograd(u, *size[1:])
+    winograd = _by_winograd(u, size[1:])
     filters = _packed(u, None, weight, transposed=False, winograd=winograd)
     given = scalars, alpha, order, kinds, constant, winograd, attention, new
     _native().advance(_nhwc(u), filters, weight.shape[0], *given)
@@ -190,7 +181,7 @@ def reverse_attention(
     """``over_map``: the result may take the map's memory."""
     if not _covers(own):
         return eager.reverse_attention(skip, own, skip_weight, own_weight, attention, scale, shift, slope)
-    winograd = _by_winograd(own, *own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
+    winograd = _by_winograd(own, own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
     winograd = winograd and (own.dtype == torch.float32 or own_weight.shape[1] >= DEEP)
     filters = _packed(own, skip_weight, own_weight, transposed=True, winograd=winograd)
     attention = _nhwc(attention)
@@ -198,13 +189,6 @@ def reverse_attention(
     inputs = None if skip is None else _nhwc(skip), _nhwc(own)
     _native().decode(*inputs, filters, attention, scale, shift, slope, winograd, y)
     return y
-
-
-def reverse_statistics(
-    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, m: Tensor, scalars: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    features = deconvolution(skip, own, skip_weight, own_weight)
-    return features, *_statistics(features, m, scalars)
 
 
 def reconstruct(
@@ -245,6 +229,18 @@ def _statistics(features: Tensor, m: Tensor, scalars: Tensor) -> eager.Pair:
     return _native().statistics(_nhwc(features), _nhwc(m), scalars)
 
 
+def _maps(m: Tensor, scalars: Tensor, alpha: Tensor, attention: bool, update: bool) -> eager.Pair:
+    m = _nhwc(m)
+    found, _ = _native().maps(m, scalars if attention else None, None, False)
+    _, new = _native().maps(m, None, alpha if update else None, m.dtype == torch.bfloat16)
+    return found, new
+
+
+_COMPOSED = Composed(attend, _statistics, _maps, convolution, deconvolution)
+forward_statistics = _COMPOSED.forward_statistics
+reverse_statistics = _COMPOSED.reverse_statistics
+
+
 def _native() -> Any:
     return tape.recording() or kernels()
 
@@ -279,18 +275,14 @@ def _nhwc(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-def _by_winograd(x: Tensor, lines: int, columns: int) -> bool:
-    """Whether so many lines and columns of windows go by Winograd: less arithmetic, more than twice the weights to read."""
-    least = WINOGRAD_ANEW_FROM if spares() else WINOGRAD_FROM
+def _by_winograd(x: Tensor, size: Sequence[int], anew: bool = False) -> bool:
+    """Whether windows in so many lines and columns go by Winograd: less arithmetic, more than twice the weights to read.
+
+    ``anew``: with filters that are packed for them alone.
+    """
+    lines, columns = size
+    least = WINOGRAD_ANEW_FROM if anew or spares() else WINOGRAD_FROM
     return lines % 2 == columns % 2 == 0 and len(x) * lines * columns >= least and x.shape[1] >= 16 and x.shape[1] % 2 == 0
-
-
-def _is_fast_anew(x: Tensor, lines: int, columns: int) -> bool:
-    """Whether a product by Winograd, of filters packed for it alone, is faster than PyTorch's: in float32, for many windows."""
-    if x.dtype != torch.float32:
-        return False
-    with sparing(True):
-        return _by_winograd(x, lines, columns)
 
 
 def _packed(x: Tensor, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool) -> Tensor:

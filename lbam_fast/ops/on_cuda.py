@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lbam_fast import native
 from lbam_fast.ops import eager
+from lbam_fast.ops.composed import Composed
 
 convolution = eager.convolution
 deconvolution = eager.deconvolution
@@ -79,33 +80,20 @@ def forward_attention(
     if is_first_layer(x, u):
         pictures = map(_nhwc, (x, u, weight, mask_weight))
         return _native().first_layer(*pictures, scalars, alpha, scale, shift, slope, update, keep)
-    features, m = convolution(x, weight), convolution(u, mask_weight)
-    y, new = attend(features, m, scalars, alpha, scale, shift, slope, update)
-    return (y, new, features, m) if keep else (y, new, x.new_empty(0), x.new_empty(0))
+    given = scalars, alpha, scale, shift, slope, update, keep
+    return _COMPOSED.forward_attention(x, u, weight, mask_weight, *given)
 
 
-def forward_statistics(
-    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    features, m = convolution(x, weight), convolution(u, mask_weight)
-    return features, m, *statistics(features, m, scalars)
+def _maps(m: Tensor, scalars: Tensor, alpha: Tensor, attention: bool, update: bool) -> eager.Pair:
+    if not (attention or update):
+        return m.new_empty(0), m.new_empty(0)
+    return _native().maps(_nhwc(m), scalars, alpha, attention, update)
 
 
-def mask_attention(
-    u: Tensor, weight: Tensor, scalars: Tensor, alpha: Tensor, update: bool, keep: bool, *regions: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    m = _nhwc(convolution(u, weight))
-    if keep and not update:
-        return m.new_empty(0), m.new_empty(0), m
-    attention, new = _native().maps(m, scalars, alpha, not keep, update)
-    return attention, new, m if keep else m.new_empty(0)
-
-
-def reverse_statistics(
-    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, m: Tensor, scalars: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    features = deconvolution(skip, own, skip_weight, own_weight)
-    return features, *statistics(features, m, scalars)
+_COMPOSED = Composed(attend, statistics, _maps)
+forward_statistics = _COMPOSED.forward_statistics
+mask_attention = _COMPOSED.mask_attention
+reverse_statistics = _COMPOSED.reverse_statistics
 
 
 def reconstruct(

@@ -9,50 +9,13 @@ from lbam_fast.kernels import convolution as encoder
 from lbam_fast.kernels import deconvolution as decoder
 from lbam_fast.kernels import pointwise
 from lbam_fast.ops import eager
+from lbam_fast.ops.composed import Composed
 from lbam_fast.ops.measured import LIBRARY, Way, measured
 
 KERNEL = "kernel"
 
 
-def _library_forward_attention(
-    x: Tensor,
-    u: Tensor,
-    weight: Tensor,
-    mask_weight: Tensor,
-    scalars: Tensor,
-    alpha: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
-    update: bool,
-    keep: bool,
-    *regions: Tensor | None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    features, m = eager.convolution(x, weight), eager.convolution(u, mask_weight)
-    y, new = pointwise.attend(features, m, scalars, alpha, scale, shift, slope, update)
-    return (y, new, features, m) if keep else (y, new, x.new_empty(0), x.new_empty(0))
-
-
-def _library_forward_statistics(
-    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    features, m = eager.convolution(x, weight), eager.convolution(u, mask_weight)
-    return features, m, *pointwise.statistics(features, m, scalars)
-
-
-def _library_mask_attention(
-    u: Tensor, weight: Tensor, scalars: Tensor, alpha: Tensor, update: bool, keep: bool, *regions: Tensor | None
-) -> tuple[Tensor, Tensor, Tensor]:
-    m = eager.convolution(u, weight)
-    attention, new = pointwise.maps(m, scalars, alpha, not keep, update)
-    return attention, new, m if keep else m.new_empty(0)
-
-
-def _library_reverse_statistics(
-    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, m: Tensor, scalars: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    features = eager.deconvolution(skip, own, skip_weight, own_weight)
-    return features, *pointwise.statistics(features, m, scalars)
+_BY_LIBRARY = Composed(pointwise.attend, pointwise.statistics, pointwise.maps)
 
 
 def _reconstruct(
@@ -84,12 +47,12 @@ WAYS: dict[str, dict[str, Way]] = {
     **{
         name: {KERNEL: _with_tf32(kernel), LIBRARY: library}
         for name, kernel, library in (
-            ("forward_attention", encoder.forward_attention, _library_forward_attention),
-            ("forward_statistics", encoder.forward_statistics, _library_forward_statistics),
+            ("forward_attention", encoder.forward_attention, _BY_LIBRARY.forward_attention),
+            ("forward_statistics", encoder.forward_statistics, _BY_LIBRARY.forward_statistics),
             ("features_with_map", encoder.features_with_map, eager.features_with_map),
-            ("mask_attention", encoder.mask_attention, _library_mask_attention),
+            ("mask_attention", encoder.mask_attention, _BY_LIBRARY.mask_attention),
             ("reverse_attention", decoder.reverse_attention, eager.reverse_attention),
-            ("reverse_statistics", decoder.reverse_statistics, _library_reverse_statistics),
+            ("reverse_statistics", decoder.reverse_statistics, _BY_LIBRARY.reverse_statistics),
             ("reconstruct", _reconstruct, eager.reconstruct),
             ("convolution", encoder.convolution, eager.convolution),
             ("deconvolution", decoder.deconvolution, eager.deconvolution),
