@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,18 +46,19 @@ class Schedule:
 def interleave(
     runs: Mapping[str, Run], clock: Clock, schedule: Schedule, warm: Mapping[str, float] | None = None
 ) -> dict[str, list[float]]:
-    """Seconds of every round of every method. A round runs each once on the same inputs, starting with another each time.
+    """Seconds of every round of every method. A round runs each once on the same inputs, in an order drawn for that round.
+
+    What one method leaves behind, such as memory that the system takes back, disturbs the next: it must not be the same one.
 
     ``warm``: seconds for which methods have run already, to be taken off their warm-up.
     """
     for name, run in runs.items():
         _warm_up(run, clock, schedule.warmup - (warm or {}).get(name, 0.0))
-    names = list(runs)
+    names, orders = list(runs), random.Random(0)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     start, done = time.perf_counter(), 0
     while names and (done < schedule.at_least or (done < schedule.at_most and time.perf_counter() - start < schedule.seconds)):
-        first = done % len(names)
-        for name in names[first:] + names[:first]:
+        for name in orders.sample(names, len(names)):
             seconds[name].append(clock(partial(runs[name], done)))
         done += 1
     return seconds

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise, permutations
 from pathlib import Path
 
 import pytest
@@ -156,9 +157,12 @@ class TestTiming:
             clock_calls.append(1)
             return float(len(clock_calls))
 
-        seconds = interleave(runs, clock, Schedule(warmup=0.0, seconds=0.0, at_least=3, at_most=3))
-        assert log == [(n, 0) for n in "abc"] + [(n, 1) for n in "bca"] + [(n, 2) for n in "cab"]
-        assert all(len(values) == 3 for values in seconds.values())
+        seconds = interleave(runs, clock, Schedule(warmup=0.0, seconds=0.0, at_least=12, at_most=12))
+        rounds = [log[i : i + 3] for i in range(0, len(log), 3)]
+        assert [sorted(one) for one in rounds] == [[(name, i) for name in "abc"] for i in range(12)]
+        followers = {(before[0], after[0]) for one in rounds for before, after in pairwise(one)}
+        assert followers == set(permutations("abc", 2)), "the same method always follows another"
+        assert seconds == {name: [log.index((name, i)) + 1.0 for i in range(12)] for name in "abc"}
 
     def test_what_has_run_already_needs_less_warm_up(self):
         log = []

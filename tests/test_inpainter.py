@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from lbam_fast import LBAM, ConfigError, Inpainter, InpaintError, LBAMConfig, reference
+from lbam_fast import LBAM, ConfigError, Inpainter, InpaintError, LBAMConfig, ops
 from lbam_fast.inference.inpainter import _reflected, paste
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
 from lbam_fast.inference.memory import memory_needed
@@ -164,7 +164,7 @@ def test_the_hole_test_can_fail(model, monkeypatch):
     image[mask == 255] = np.nan
     inpainter = Inpainter(model)
     monkeypatch.setattr(np, "where", lambda hole, zero, pixels: pixels * ~hole)
-    monkeypatch.setattr(reference, "damaged_input", lambda image, mask, channels: torch.cat([image * mask, mask], dim=1))
+    monkeypatch.setattr(ops, "damaged_input", lambda image, mask, channels: torch.cat([image * mask, mask], dim=1))
     with pytest.raises(InpaintError, match="values that are no numbers"):
         inpainter(image, mask)
 

@@ -11,12 +11,13 @@ from networks import enliven, images, masks, network
 from torch import Tensor, nn
 
 import lbam_fast
-from lbam_fast import LBAM, native, ops
+from lbam_fast import LBAM, native, ops, reference
 from lbam_fast.model import fused
 from lbam_fast.ops import buffers, eager, on_cpu, tape
 from lbam_fast.ops.prepared import _kept
 from lbam_fast.ops.regions import Tracker
 from lbam_fast.ops.sparing import sparing
+from lbam_fast.reference import functional
 
 pytestmark = pytest.mark.skipif(bool(native.unavailable()), reason=f"the compiled kernels are missing: {native.unavailable()}")
 
@@ -129,6 +130,26 @@ def test_the_first_layer(channels, dtype):
     x, u = draw(3, channels[0], 12, 8), masks("irregular", "soft", "pixel", height=12, width=8)[:, : channels[1]].float()
     weights = filters(16, channels[0], 4, 4, fan=64), filters(16, channels[1], 4, 4, fan=16).abs()
     check("forward_attention", (x, u, *weights, SCALARS, ALPHA, None, None, 0.2, True, False), dtype)
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_damaged_input_is_the_reference_to_the_bit(layout, dtype, autocast, monkeypatch):
+    monkeypatch.setattr(reference, "damaged_input", lambda *given: pytest.fail("the reference ran"))
+    for kind, count in (("soft", 1), ("per_channel", 3), ("box", 3)):
+        image, mask = (
+            images(3).to(dtype),
+            masks(kind)[:, : 3 if kind == "per_channel" else 1].to(dtype)[:count].expand(count, -1, -1, -1),
+        )
+        image = torch.where(mask == 0, torch.nan, image).contiguous(memory_format=layout)[..., 3:-2]
+        mask = mask.contiguous(memory_format=layout)[..., 3:-2]
+        for channels in (3, 4):
+            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                found = ops.damaged_input(image, mask, channels)
+            assert found.is_contiguous(memory_format=torch.channels_last)
+            assert found.dtype == (torch.bfloat16 if autocast else dtype)
+            assert torch.equal(found, functional.damaged_input(image, mask, channels).to(found.dtype))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -48,6 +48,7 @@ constexpr Op kOps[] = {
      "reconstruct(Tensor skip, Tensor own, Tensor weight, bool absolute, Tensor? image, Tensor? mask, Tensor(a!) out) -> ()",
      reconstruct, "CPU"},
     {"in_large_pages", "in_large_pages(Tensor x) -> ()", in_large_pages, "CPU"},
+    {"damaged", "damaged(Tensor image, Tensor mask, Tensor(a!) out) -> ()", damaged, "CPU"},
     {"classified", "classified(Tensor mask, Tensor(a!) kinds) -> ()", classified, "CPU"},
     {"regions", "regions(Tensor kinds, Tensor(a!) next, Tensor(b!) order, Tensor(c!) sorted) -> ()", regions, "CPU"},
     {"bfloat16_products", "bfloat16_products() -> bool", bfloat16_products, "CompositeExplicitAutograd"},

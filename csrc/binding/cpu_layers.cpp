@@ -206,6 +206,28 @@ void in_large_pages(StableIValue* stack, std::uint64_t, std::uint64_t) {
 #endif
 }
 
+void damaged(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor image(stack[0]), mask(stack[1]), y(stack[2]);
+  constexpr const char* message = "image, mask, out: expected [N, 3, H, W], [N or 1, 1 or 3, H, W] and [N, 3 or 4, H, W]";
+  const auto strided = [&](const Tensor& x) {
+    require(x.dims() == 4, message);
+    const std::int64_t* const steps = x.strides();
+    return cpu::Strided{input(x), x.sizes()[1], {steps[0], steps[1], steps[2], steps[3]}};
+  };
+  const Picture result = picture(y, message);
+  const std::int64_t channels = result.rows.channels;
+  cpu::Strided pictures = strided(image), masks = strided(mask);
+  const auto fits = [&](const Tensor& x, bool shared) {
+    const std::int64_t* const sizes = x.sizes();
+    return (sizes[0] == result.size.images || (shared && sizes[0] == 1)) && sizes[2] == result.size.height &&
+           sizes[3] == result.size.width;
+  };
+  require(pictures.channels == 3 && (masks.channels == 1 || masks.channels == 3) && (channels == 3 || channels == 4), message);
+  require(fits(image, false) && fits(mask, true), message);
+  if (mask.sizes()[0] == 1) masks.steps[0] = 0;
+  cpu::damaged({result.size, pictures, masks, channels, output(y)}, threads());
+}
+
 void classified(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor mask(stack[0]), kinds(stack[1]);
   constexpr const char* message = "mask, kinds: expected a dense channels_last [N, C, H, W] and uint8 [N, 1, H, W]";

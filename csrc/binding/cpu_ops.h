@@ -20,6 +20,7 @@ namespace lbam::binding {
   X(decode)              \
   X(reconstruct)         \
   X(in_large_pages)      \
+  X(damaged)             \
   X(classified)          \
   X(regions)
 

@@ -88,10 +88,11 @@ void advance(const Advance& r, ParallelFor parallel) {
       });
     }
     const auto position = [&](int64_t row) { return r.order == nullptr ? row : int64_t{r.order[known + row]}; };
-    const auto finish = [&](int64_t row, int64_t rows, int64_t column, int64_t count, const float* c, int64_t stride) {
-      const Scratch<float> buffer(count);
-      for (int64_t i = 0; i < rows; ++i)
-        stored_row(r, c + i * stride, count, position(row + i) * r.outputs + column, buffer.data);
+    const auto finish = [&](const Results& results) {
+      const Scratch<float> buffer(results.columns);
+      for (int64_t i = 0; i < results.rows; ++i)
+        stored_row(r, results.c + i * results.stride, results.columns,
+                   position(results.first_row + i) * r.outputs + results.first_column, buffer.data);
     };
     const auto place = [&](int64_t row) {
       const int64_t p = position(row);

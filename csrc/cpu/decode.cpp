@@ -5,29 +5,16 @@
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
-// One phase of the result, every second line and column, in tiles.
-template <typename Element, typename Stored, typename Finish>
-void multiply_phase(const Decode& r, int64_t phase, ParallelFor parallel, Finish finish) {
-  const int64_t lines = r.size.height, columns = r.size.width, down = phase / 2, right = phase % 2;
-  const int64_t part = (r.skip_channels + r.own_channels) * packed_columns(r.outputs);
-  const void* weight = static_cast<const Element*>(r.weight.data) + phase * kProducts * part;
-  const Plane<Stored> skip = {static_cast<const Stored*>(r.skip.data), r.skip_channels, down - 1, right - 1};
-  const Plane<Stored> own = {static_cast<const Stored*>(r.own.data), r.own_channels, down - 1, right - 1};
+// All phases of the result, each every second line and column, in tiles.
+template <typename Stored>
+Tiles<Stored> tiles_of(const Decode& r) {
+  const int64_t lines = r.size.height / 2, columns = r.size.width / 2;
+  const Plane<Stored> skip = {static_cast<const Stored*>(r.skip.data), r.skip_channels, -1, -1};
+  const Plane<Stored> own = {static_cast<const Stored*>(r.own.data), r.own_channels, -1, -1};
   const bool alone = r.skip.data == nullptr;
-  multiply_tiles<Element>(Tiles<Stored>{lines / 2,
-                                        columns / 2,
-                                        nullptr,
-                                        r.size.images * lines * columns / 4,
-                                        lines,
-                                        columns,
-                                        1,
-                                        r.outputs,
-                                        {alone ? own : skip, own},
-                                        alone ? 1 : 2,
-                                        weight},
-                          parallel, [&](const Place& at, int64_t column, int64_t count, const float* c) {
-                            finish(Place{at.image, 2 * at.line + down, 2 * at.column + right}, column, count, c);
-                          });
+  return {lines,         columns, nullptr,   r.size.images * lines * columns, r.size.height,
+          r.size.width,  1,       r.outputs, {alone ? own : skip, own},       alone ? 1 : 2,
+          r.weight.data, true};
 }
 
 }  // namespace
@@ -46,11 +33,11 @@ void decode(const Decode& r, ParallelFor parallel) {
     using Stored = decltype(stored);
     using Element = decltype(element);
     if (!r.winograd) {
-      return multiply_windows<Element>(source<Stored>(r.skip, r.size, r.skip_channels, 2),
-                                       source<Stored>(r.own, r.size, r.own_channels, 2), r.size, r.outputs, r.weight.data,
-                                       parallel, finish);
+      return multiply_windows<Element>(
+          source<Stored>(r.skip, r.size, r.skip_channels, 2), source<Stored>(r.own, r.size, r.own_channels, 2), r.size, r.outputs,
+          r.weight.data, parallel, [](float*, int64_t) {}, finish);
     }
-    for (int64_t phase = 0; phase < 4; ++phase) multiply_phase<Element, Stored>(r, phase, parallel, finish);
+    multiply_tiles<Element>(tiles_of<Stored>(r), parallel, finish);
   });
 }
 

@@ -22,9 +22,10 @@ void encode(const Encode& r, ParallelFor parallel) {
                                                     least(count - begin, kMostColumns), c + begin, buffers);
                                      });
     }
-    const auto finish = [&](int64_t row, int64_t rows, int64_t column, int64_t count, const float* c, int64_t stride) {
-      const Scratch<float> buffers(2 * count);
-      for (int64_t i = 0; i < rows; ++i) finish_row(row + i, column, count, c + i * stride, buffers.data);
+    const auto finish = [&](const Results& results) {
+      const Scratch<float> buffers(2 * results.columns);
+      for (int64_t i = 0; i < results.rows; ++i)
+        finish_row(results.first_row + i, results.first_column, results.columns, results.c + i * results.stride, buffers.data);
     };
     const auto place = [&](int64_t row) { return Place{row / area, 2 * (row % area / columns) - 1, 2 * (row % columns) - 1}; };
     multiply<Element>(

@@ -90,6 +90,20 @@ struct Reconstruct {
   Output y;
 };
 
+// A picture in any layout: element (image, channel, line, column) lies at the sum of their steps.
+struct Strided {
+  Input picture;
+  std::int64_t channels, steps[4];
+};
+
+// What the image network reads: image * mask, 0 where the mask is 0, and the mask's first channel where y has a fourth.
+struct Damaged {
+  Sizes size;
+  Strided image, mask;    // 3 channels; 1 or 3, its first step 0 where one serves all images
+  std::int64_t channels;  // of y: 3 or 4
+  Output y;
+};
+
 // The kinds of positions of a mask: 0 where all channels are 0, 1 where all are 1, else 2.
 struct Classified {
   std::int64_t positions, channels;

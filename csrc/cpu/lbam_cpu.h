@@ -98,6 +98,7 @@ namespace lbam::cpu {
   X(advance, Advance)                        \
   X(decode, Decode)                          \
   X(reconstruct, Reconstruct)                \
+  X(damaged, Damaged)                        \
   X(classified, Classified)                  \
   X(regions, Regions)
 

@@ -51,25 +51,29 @@ using Taps = float[kTaps][2 * kLanes];
 // [2][2] and outputs, and of each those 2x2 taps that a window's inputs reach it by.
 void read_taps(const Pack& r, const StridedFilter& from, bool windows, int64_t channel, int64_t first, int64_t width,
                Taps& taps) {
-  for (int64_t j = 0; j < width; ++j) {
-    const int64_t column = first + j, pixel = column / r.outputs;
-    if (pixel >= (windows ? 4 : 1)) {
-      for (int tap = 0; tap < kTaps; ++tap) taps[tap][j] = 0;
-      continue;
-    }
-    const float* const own = from.data + channel * from.channel_step + column % r.outputs * from.output_step;
-    for (int tap = 0; tap < (windows ? 4 : kTaps); ++tap) {
+  const int count = windows ? 4 : kTaps;
+  for (int64_t j = 0; j < width;) {
+    const int64_t pixel = (first + j) / r.outputs, output = first + j - pixel * r.outputs;
+    const bool past = pixel >= (windows ? 4 : 1);
+    const int64_t end = past ? width : least(width, j + r.outputs - output);
+    int64_t steps[kTaps];
+    for (int tap = 0; tap < count; ++tap) {
       const int64_t line = windows ? 2 + pixel / 2 - 2 * (tap / 2) : tap / 4;
       const int64_t place = windows ? 2 + pixel % 2 - 2 * (tap % 2) : tap % 4;
-      taps[tap][j] = own[line * from.line_step + place * from.column_step];
+      steps[tap] = line * from.line_step + place * from.column_step;
     }
+    const float* own = from.data + channel * from.channel_step + output * from.output_step;
+    for (; j < end; ++j, own += from.output_step)
+      for (int tap = 0; tap < count; ++tap) taps[tap][j] = past ? 0 : own[steps[tap]];
   }
 }
 
 void sum_of(const Row& row, const Taps& taps, int64_t width, float* to) {
-  std::memcpy(to, taps[row.taps[0]], width * sizeof(float));
-  for (int i = 1; i < row.count; ++i)
-    for (int64_t j = 0; j < width; ++j) to[j] += taps[row.taps[i]][j];
+  for (int64_t j = 0; j < width; j += kLanes) {
+    Vector sum = load(taps[row.taps[0]] + j);
+    for (int i = 1; i < row.count; ++i) sum = sum + load(taps[row.taps[i]] + j);
+    store(to + j, sum);
+  }
 }
 
 }  // namespace
@@ -90,7 +94,9 @@ void pack(const Pack& r, ParallelFor parallel) {
       Taps taps[2];
       float sums[2][2 * kLanes];
       for (int64_t i = begin; i < end; ++i) {
-        const int64_t panel = i / steps, channel = i % steps * together;
+        // In the order in which the filter lies.
+        const int64_t panel = r.transposed ? i % panels : i / steps;
+        const int64_t channel = (r.transposed ? i / panels : i % steps) * together;
         for (int64_t t = 0; t < together; ++t) read_taps(r, filter, windows, channel + t, panel * width, width, taps[t]);
         for (int n = 0; n < rows.count; ++n) {
           const Row& row = rows.rows[n];

@@ -35,8 +35,15 @@ struct Source {
   int64_t depth() const { return taps * taps * channels; }
 };
 
-inline void copied(const float* from, int64_t count, float* to) { std::memcpy(to, from, count * sizeof(float)); }
-inline void copied(const std::uint16_t* from, int64_t count, std::uint16_t* to) { std::memcpy(to, from, count * sizeof *to); }
+// Pieces are too short for a call of memcpy.
+template <typename T>
+inline void copied(const T* from, int64_t count, T* to) {
+  constexpr int64_t kWhole = kLanes * sizeof(float) / sizeof(T), kPart = 8 / sizeof(T);
+  int64_t j = 0;
+  for (; j + kWhole <= count; j += kWhole) std::memcpy(to + j, from + j, kWhole * sizeof(T));
+  for (; j + kPart <= count; j += kPart) std::memcpy(to + j, from + j, kPart * sizeof(T));
+  for (; j < count; ++j) to[j] = from[j];
+}
 inline void copied(const std::uint16_t* from, int64_t count, float* to) {
   LBAM_VECTORISE
   for (int64_t j = 0; j < count; ++j) to[j] = widened(from[j]);
@@ -121,9 +128,9 @@ struct Workspace {
   const Scratch<Place> places;
 };
 
-// A block of a product: some of its rows by some of its panels.
+// A block of one of several products of a shape: some of its rows by some of its panels.
 struct Block {
-  int64_t first_row, rows, first_panel, panels, width;  // of a panel
+  int64_t product, first_row, rows, first_panel, panels, width;  // of a panel
   int64_t stride() const { return panels * width; }
 };
 
@@ -149,23 +156,25 @@ inline void accumulate(const Workspace<Element>& space, const Block& block, int6
   }
 }
 
-// body(block) for blocks that cover `count` rows and `columns`, each of at most `most_rows`; prepare(rows, columns) makes what a
-// thread needs for that many and is handed to its blocks.
+// body(block) for blocks that cover `products` of `count` rows and `columns`, each of at most `most_rows`, those of the same rows
+// one after the other; prepare(rows, columns) makes what a thread needs for that many and is handed to its blocks.
 template <typename Prepare, typename Body>
-inline void for_blocks(int64_t count, int64_t columns, int64_t most_rows, ParallelFor parallel, Prepare prepare, Body body) {
+inline void for_blocks(int64_t products, int64_t count, int64_t columns, int64_t most_rows, ParallelFor parallel, Prepare prepare,
+                       Body body) {
   const int64_t width = panel_width(columns), panels = ceiling(columns, width);
   const int64_t together = count > most_rows ? parallel.threads : 1,
                 blocks = ceiling(ceiling(count, most_rows), together) * together;
   if (count == 0) return;
-  const int64_t split = ceiling(panels, ceiling(kTasks * parallel.threads, blocks));
+  const int64_t split = ceiling(panels, ceiling(kTasks * parallel.threads, blocks * products));
   const int64_t share = least(panels, most(split, ceiling(kTogether, width))), groups = ceiling(panels, share);
+  const int64_t each = groups * products, tasks = blocks * each;
   int64_t next = 0;  // task; each thread takes one when it is done with the last
-  for_ranges(parallel, blocks * groups, 1, [&](int64_t, int64_t) {
+  for_ranges(parallel, tasks, 1, [&](int64_t, int64_t) {
     const auto space = prepare(ceiling(count, blocks), share * width);
-    for (int64_t task; (task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < blocks * groups;) {
-      const int64_t block = task / groups, first_row = block * count / blocks, first_panel = task % groups * share;
-      body(space,
-           Block{first_row, (block + 1) * count / blocks - first_row, first_panel, least(panels - first_panel, share), width});
+    for (int64_t task; (task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < tasks;) {
+      const int64_t block = task / each, first_row = block * count / blocks, first_panel = task % groups * share;
+      body(space, Block{task % each / groups, first_row, (block + 1) * count / blocks - first_row, first_panel,
+                        least(panels - first_panel, share), width});
     }
   });
 }
@@ -179,7 +188,14 @@ struct Product {
   const void* panels;
 };
 
-// place(row) says where a row's windows lie; finish(first_row, rows, first_column, columns, c, stride) takes results.
+// Results of some rows, [rows, columns], where their windows lie, and which of all they are.
+struct Results {
+  int64_t first_row, rows, first_column, columns, stride;
+  float* c;
+  const Place* places;
+};
+
+// place(row) says where a row's windows lie; finish(results) takes them.
 template <typename Element, typename Stored, typename PlaceOf, typename Finish>
 void multiply(const Product<Stored>& p, ParallelFor parallel, PlaceOf place, Finish finish) {
   using Word = typename Words<Element>::Type;
@@ -187,7 +203,7 @@ void multiply(const Product<Stored>& p, ParallelFor parallel, PlaceOf place, Fin
   int64_t depth = 0;
   for (int s = 0; s < p.sources_count; ++s) depth += p.sources[s].depth() / kElements;
   const auto prepare = [](int64_t rows, int64_t columns) { return Workspace<Element>(rows, columns); };
-  for_blocks(p.count, p.columns, kBlock, parallel, prepare, [&](const Workspace<Element>& space, const Block& block) {
+  for_blocks(1, p.count, p.columns, kBlock, parallel, prepare, [&](const Workspace<Element>& space, const Block& block) {
     const int64_t between = depth * block.width;
     const Word* panels = static_cast<const Word*>(p.panels) + block.first_panel * between;
     for (int64_t r = 0; r < block.rows; ++r) space.places.data[r] = place(block.first_row + r);
@@ -198,7 +214,8 @@ void multiply(const Product<Stored>& p, ParallelFor parallel, PlaceOf place, Fin
       panels += source.depth() / kElements * block.width;
     }
     const int64_t column = block.first_panel * block.width;
-    finish(block.first_row, block.rows, column, least(p.columns - column, block.stride()), space.results.data, block.stride());
+    finish(Results{block.first_row, block.rows, column, least(p.columns - column, block.stride()), block.stride(),
+                   space.results.data, space.places.data});
   });
 }
 

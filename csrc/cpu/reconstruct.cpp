@@ -17,21 +17,24 @@ void reconstruct(const Reconstruct& r, ParallelFor parallel) {
   const int64_t width = 2 * r.size.width, area = 2 * r.size.height * width;
   const bool absolute = r.form == Form::kAbs;
   const auto finish = [&](const Place& at, int64_t, int64_t, const float* c) {
-    float values[kColours], known[kColours], mask[1];
+    float known[kColours], mask[1];
     const int64_t inside = at.line * width + at.column, position = at.image * area + inside;
-    const float* from = values;
-    for (int64_t j = 0; j < kColours; ++j) values[j] = formed(c[j], absolute);
+    const float* from = c;
     if (r.image.data != nullptr && *read(r.mask, r.masks == 1 ? inside : position, 1, mask) == 1)
       from = read(r.image, position * kColours, kColours, known);
     float* const to = place(r.y, position * kColours, known);
     for (int64_t j = 0; j < kColours; ++j) to[j] = from[j];
     written(r.y, position * kColours, kColours, to);
   };
+  const auto form = [=](float* c, int64_t count) {
+    LBAM_VECTORISE
+    for (int64_t j = 0; j < count; ++j) c[j] = formed(c[j], absolute);
+  };
   with_types(r.own.type, r.weight.type, [&](auto stored, auto element) {
     using Stored = decltype(stored);
     multiply_windows<decltype(element)>(source<Stored>(r.skip, r.size, r.skip_channels, 2),
                                         source<Stored>(r.own, r.size, r.own_channels, 2), r.size, kColours, r.weight.data,
-                                        parallel, finish);
+                                        parallel, form, finish);
   });
 }
 

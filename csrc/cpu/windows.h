@@ -7,27 +7,29 @@
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
-// finish(place, first_column, columns, c) takes results of every pixel, of one or, where skip has data, two sources.
-template <typename Element, typename Stored, typename Finish>
+// prepare(c, count) is called with all results of some windows, then finish(place, first_column, columns, c) with those of every
+// pixel; of one or, where skip has data, two sources.
+template <typename Element, typename Stored, typename Prepare, typename Finish>
 void multiply_windows(const Source<Stored>& skip, const Source<Stored>& own, const Sizes& size, int64_t outputs,
-                      const void* panels, ParallelFor parallel, Finish finish) {
+                      const void* panels, ParallelFor parallel, Prepare prepare, Finish finish) {
   const int64_t columns = size.width + 1, area = (size.height + 1) * columns;
   const bool alone = skip.data == nullptr;
   const auto place = [&](int64_t row) { return Place{row / area, row % area / columns - 1, row % columns - 1}; };
-  const auto finish_rows = [&](int64_t row, int64_t rows, int64_t column, int64_t count, const float* c, int64_t stride) {
-    for (int64_t i = 0; i < rows; ++i, c += stride) {
-      const Place window = place(row + i);
-      for (int64_t begin = column, end; begin < column + count; begin = end) {
-        const int64_t pixel = begin / outputs;
-        end = least(column + count, (pixel + 1) * outputs);
-        const int64_t line = 2 * window.line + 1 + pixel / 2, at = 2 * window.column + 1 + pixel % 2;
+  const auto finish_all = [&](const Results& r) {
+    prepare(r.c, r.rows * r.stride);
+    for (int64_t begin = r.first_column, end; begin < r.first_column + r.columns; begin = end) {
+      const int64_t pixel = begin / outputs, down = 1 + pixel / 2, right = 1 + pixel % 2;
+      end = least(r.first_column + r.columns, (pixel + 1) * outputs);
+      for (int64_t i = 0; i < r.rows; ++i) {
+        const Place& window = r.places[i];
+        const int64_t line = 2 * window.line + down, at = 2 * window.column + right;
         if (line < 0 || line >= 2 * size.height || at < 0 || at >= 2 * size.width) continue;
-        finish(Place{window.image, line, at}, begin - pixel * outputs, end - begin, c + begin - column);
+        finish(Place{window.image, line, at}, begin - pixel * outputs, end - begin, r.c + i * r.stride + begin - r.first_column);
       }
     }
   };
   multiply<Element>(Product<Stored>{size.images * area, 4 * outputs, {alone ? own : skip, own}, alone ? 1 : 2, panels}, parallel,
-                    place, finish_rows);
+                    place, finish_all);
 }
 
 }  // namespace

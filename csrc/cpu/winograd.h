@@ -12,7 +12,7 @@ namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
 constexpr int64_t kProducts = 9;
-constexpr int64_t kTileRows = 128;  // tiles at a time, of which each has nine products and four results
+constexpr int64_t kTileRows = 112;  // tiles at a time, of which each has nine products and four results
 
 // One of the pictures that windows are read of; tile (0, 0) begins at line `down` and column `right`.
 template <typename Stored>
@@ -32,6 +32,7 @@ struct Tiles {
   Plane<Stored> planes[4];
   int planes_count;
   const void* panels;
+  bool phases;
 };
 
 // Which of a line's three positions the product takes: `plus`, less `minus` if that is not negative.
@@ -91,9 +92,10 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
     return Space{Workspace<Element>(rows, columns), Scratch<float>(4 * rows * columns)};
   };
   const int64_t area = t.lines * t.tiles;
-  for_blocks(t.count, t.columns, kTileRows, parallel, prepare, [&](const Space& space, const Block& block) {
+  for_blocks(t.phases ? 4 : 1, t.count, t.columns, kTileRows, parallel, prepare, [&](const Space& space, const Block& block) {
     const int64_t between = depth / kElements * block.width, size = block.rows * block.stride();
-    const Word* panels = static_cast<const Word*>(t.panels) + block.first_panel * between;
+    const int64_t part = depth / kElements * packed_columns(t.columns), lower = block.product / 2, later = block.product % 2;
+    const Word* panels = static_cast<const Word*>(t.panels) + block.product * kProducts * part + block.first_panel * between;
     for (int64_t r = 0; r < block.rows; ++r) {
       const int64_t row = t.chosen == nullptr ? block.first_row + r : t.chosen[block.first_row + r];
       space.products.places.data[r] = {row / area, row % area / t.tiles, row % t.tiles};
@@ -102,7 +104,7 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
       const int64_t down = product / 3, right = product % 3;
       accumulate(space.products, block, depth, panels, between, true,
                  [&](const Place& at, int64_t begin, int64_t end, Element* to) {
-                   const int64_t line = 2 * t.step * at.line, column = 2 * t.step * at.column;
+                   const int64_t line = 2 * t.step * at.line + lower, column = 2 * t.step * at.column + later;
                    int64_t before = 0;
                    for (int s = 0; s < t.planes_count; ++s) {
                      const Plane<Stored>& plane = t.planes[s];
@@ -113,7 +115,7 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
                      before += plane.channels;
                    }
                  });
-      panels += depth / kElements * packed_columns(t.columns);
+      panels += part;
       const float* const m = space.products.results.data;
       for (int64_t i = most(down - 1, 0); i < least(down + 1, 2); ++i)
         for (int64_t j = most(right - 1, 0); j < least(right + 1, 2); ++j) {
@@ -129,9 +131,10 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
     const int64_t column = block.first_panel * block.width, columns = least(t.columns - column, block.stride());
     for (int64_t r = 0; r < block.rows; ++r)
       for (int64_t i = 0; i < 4; ++i) {
-        const Place& at = space.products.places.data[r];
-        finish(Place{at.image, 2 * at.line + i / 2, 2 * at.column + i % 2}, column, columns,
-               space.results.data + i * size + r * block.stride());
+        Place at = space.products.places.data[r];
+        at = {at.image, 2 * at.line + i / 2, 2 * at.column + i % 2};
+        if (t.phases) at = {at.image, 2 * at.line + lower, 2 * at.column + later};
+        finish(at, column, columns, space.results.data + i * size + r * block.stride());
       }
   });
 }
@@ -140,7 +143,7 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
 template <typename Stored>
 Tiles<Stored> tiles_of(const Input& x, const Sizes& size, int64_t channels, int64_t outputs, const void* panels) {
   const int64_t lines = size.height / 4, tiles = size.width / 4;
-  Tiles<Stored> t{lines, tiles, nullptr, size.images * lines * tiles, size.height, size.width, 2, outputs, {}, 4, panels};
+  Tiles<Stored> t{lines, tiles, nullptr, size.images * lines * tiles, size.height, size.width, 2, outputs, {}, 4, panels, false};
   for (int plane = 0; plane < 4; ++plane)
     t.planes[plane] = {static_cast<const Stored*>(x.data), channels, plane / 2 - 1, plane % 2 - 1};
   return t;

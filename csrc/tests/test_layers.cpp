@@ -470,7 +470,6 @@ void check_advance(const Case& of) {
   }
 }
 
-// To the nearest bfloat16, of two that are as near to the even one; of ordinary numbers.
 // The taps of a filter where `order` of the axes channel, output, line and column puts them, innermost last.
 StridedFilter strided(const Filter& filter, Array& to, const std::vector<int>& order) {
   const int64_t sizes[4] = {filter.channels, filter.outputs, 4, 4};
@@ -513,6 +512,50 @@ void check_pack(const Case& of) {
     }
 }
 
+// Axes image, channel, line and column in that order, innermost last.
+Strided strided(Array& of, const int64_t (&sizes)[4], const std::vector<int>& order) {
+  Strided result{source(of), sizes[1], {}};
+  int64_t step = 1;
+  for (int i = 3; i >= 0; --i) result.steps[order[i]] = step, step *= sizes[order[i]];
+  return result;
+}
+
+float at(const Array& of, const Strided& x, int64_t image, int64_t channel, int64_t line, int64_t column) {
+  return of[image * x.steps[0] + channel * x.steps[1] + line * x.steps[2] + column * x.steps[3]];
+}
+
+void check_damaged(const Case& of) {
+  Draw draw(of);
+  const Sizes& size = of.size;
+  const int64_t masks = draw.one_of({1, size.images}), channels = draw.one_of({3, 4});
+  const int64_t of_image[4] = {size.images, 3, size.height, size.width};
+  const int64_t of_mask[4] = {masks, draw.one_of({1, 3}), size.height, size.width};
+  const int64_t pixels = size.height * size.width;
+  Array image = draw.filled(3 * size.images * pixels, of.stored), mask = draw.array(masks * of_mask[1] * pixels, draw.type());
+  for (int64_t i = 0; i < mask.count(); ++i) mask.set(i, draw.one_of({0, 1, 1, 3}) / 2.0f);
+  std::vector<int> order = {0, 1, 2, 3};
+  std::shuffle(order.begin(), order.end(), draw.random);
+  const Strided from = strided(image, of_image, order);
+  std::shuffle(order.begin(), order.end(), draw.random);
+  Strided known = strided(mask, of_mask, order);
+  if (masks == 1) known.steps[0] = 0;
+  const auto masked = [&](int64_t i, int64_t c, int64_t line, int64_t column) {
+    return at(mask, known, i, c < of_mask[1] ? c : 0, line, column);
+  };
+  for (int64_t i = 0; i < size.images; ++i)  // what is not read cannot matter
+    for (int64_t line = 0; line < size.height; ++line)
+      if (masked(i, 1, line, 0) == 0) image.set(i * from.steps[0] + from.steps[1] + line * from.steps[2], NAN);
+  std::vector<Array> y = {draw.array(size.images * pixels * channels, draw.type())};
+  run(y, [&](std::vector<Array>& to, ParallelFor parallel) { damaged({size, from, known, channels, to[0].output()}, parallel); });
+  for (int64_t i = 0; i < y[0].count(); ++i) {
+    const int64_t c = i % channels, column = i / channels % size.width, line = i / channels / size.width % size.height;
+    const int64_t n = i / channels / pixels;
+    const float m = masked(n, c == 3 ? 0 : c, line, column), x = c == 3 ? 1 : at(image, from, n, c, line, column);
+    const double expected = m == 0 ? 0 : double(m) * x;
+    near("damaged", i, y[0][i], expected, 1e-6 * std::fabs(expected) + rounding(y[0], expected));
+  }
+}
+
 // check(case) of about every n-th case, and of those that are deep or wide.
 void for_cases(unsigned every, void (*check)(const Case&)) {
   const std::vector<Sizes> sizes = {{1, 2, 2}, {1, 4, 4}, {1, 4, 6}, {1, 5, 9}, {1, 8, 12}, {1, 10, 6}, {1, 20, 36}};
@@ -541,8 +584,9 @@ int main(int count, char** arguments) {
   const struct {
     const char* name;
     void (*check)(const Case&);
-  } checks[] = {{"pack", check_pack},     {"encode", check_encode},           {"advance", check_advance},
-                {"decode", check_decode}, {"reconstruct", check_reconstruct}, {"regions", check_regions}};
+  } checks[] = {{"pack", check_pack},      {"encode", check_encode},           {"advance", check_advance},
+                {"decode", check_decode},  {"reconstruct", check_reconstruct}, {"regions", check_regions},
+                {"damaged", check_damaged}};
   for (const auto& each : checks)
     if (count < 3 || std::strcmp(arguments[2], each.name) == 0) for_cases(every, each.check);
   return report();

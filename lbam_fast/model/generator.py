@@ -207,7 +207,7 @@ class LBAM(Generator):
             raise ValueError("neither mask nor maps: give one of them")
         _check_shape("mask", known, (1, 3))
         _check_same("mask", known, image)
-        x = reference.damaged_input(image.to(self._dtype), known.to(self._dtype), self.config.input_channels)
+        x = ops.damaged_input(image.to(self._dtype), known.to(self._dtype), self.config.input_channels)
         return self._inpaint(x, known) if maps is None else self._generate(x, maps)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lbam_fast import reference
 from lbam_fast.ops import buffers, library, on_cpu, tape
 from lbam_fast.ops.backends import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
 from lbam_fast.ops.prepared import forget, prepared
@@ -28,6 +29,7 @@ __all__ = [
     "backend",
     "chosen",
     "clear",
+    "damaged_input",
     "deconvolution",
     "features_with_map",
     "fell_back",
@@ -84,6 +86,15 @@ deconvolution = _autocast(0, 1, filters=(2, 3))(library.deconvolution)
 def working_dtype(x: Tensor) -> torch.dtype:
     """The dtype that these functions compute ``x`` in: autocast's where that is on, else its own."""
     return torch.get_autocast_dtype(x.device.type) if torch.is_autocast_enabled(x.device.type) else x.dtype
+
+
+def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
+    """``reference.damaged_input``, by the compiled kernels where they run: then in the dtype that the ops compute in."""
+    dtype = working_dtype(image)
+    compiled = not torch.compiler.is_compiling() and chosen(image.device, dtype) == CPU
+    if torch.is_grad_enabled() or not compiled or chosen(image.device, image.dtype) != CPU:
+        return reference.damaged_input(image, mask, channels)
+    return on_cpu.damaged_input(image, mask, channels, dtype)
 
 
 def played(

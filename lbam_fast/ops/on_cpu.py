@@ -27,7 +27,7 @@ WINOGRAD_FROM = 64
 WINOGRAD_ANEW_FROM = 1024
 """The same where the filters are packed for this one product: in training, and for large pictures."""
 
-DEEP = 256
+DEEP = 128
 """Channels of a decoder layer's result from which it goes by Winograd in bfloat16 too: later roundings show in the output."""
 
 
@@ -37,7 +37,7 @@ def convolution(x: Tensor, weight: Tensor) -> Tensor:
     if not _covers(x) or weight.shape[-1] != 4 or not (thin or fast):
         return eager.convolution(_nhwc(x), weight.to(x.dtype))
     y = _empty(x, *size)
-    filters = _packed_anew(x, None, weight, transposed=False, winograd=not thin)
+    filters = _packed_anew(x.dtype, None, weight, transposed=False, winograd=not thin)
     _native().encode(_nhwc(x), filters, None, None, None, 1.0, not thin, y)
     return y
 
@@ -49,7 +49,7 @@ def deconvolution(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, 
         cast = None if skip_weight is None else skip_weight.to(own.dtype)
         return eager.deconvolution(None if skip is None else _nhwc(skip), _nhwc(own), cast, own_weight.to(own.dtype))
     y = _empty(own, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
-    filters = _packed_anew(own, skip_weight, own_weight, transposed=True, winograd=fast)
+    filters = _packed_anew(own.dtype, skip_weight, own_weight, transposed=True, winograd=fast)
     _native().decode(None if skip is None else _nhwc(skip), _nhwc(own), filters, None, None, None, 1.0, fast, y)
     return y
 
@@ -132,7 +132,7 @@ def features_with_map(
         return eager.features_with_map(x, weight, attention, scale, shift, slope)
     size = weight.shape[0], x.shape[2] // 2, x.shape[3] // 2
     winograd = _by_winograd(x, size[1:])
-    filters = _packed(x, None, weight, transposed=False, winograd=winograd)
+    filters = _packed(x.dtype, None, weight, transposed=False, winograd=winograd)
     attention = _nhwc(attention)
     y = _result(x, attention, over_map, *size)
     _native().encode(_nhwc(x), filters, attention, scale, shift, slope, winograd, y)
@@ -160,7 +160,7 @@ def mask_attention(
     attention = _empty(u, *size, torch.float32) if mapped else None
     new = _empty(u, *size) if update else None
     winograd = _by_winograd(u, size[1:])
-    filters = _packed(u, None, weight, transposed=False, winograd=winograd)
+    filters = _packed(u.dtype, None, weight, transposed=False, winograd=winograd)
     given = scalars, alpha, order, kinds, constant, winograd, attention, new
     _native().advance(_nhwc(u), filters, weight.shape[0], *given)
     absent = (u.new_empty(0) for _ in range(3))
@@ -183,7 +183,7 @@ def reverse_attention(
         return eager.reverse_attention(skip, own, skip_weight, own_weight, attention, scale, shift, slope)
     winograd = _by_winograd(own, own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
     winograd = winograd and (own.dtype == torch.float32 or own_weight.shape[1] >= DEEP)
-    filters = _packed(own, skip_weight, own_weight, transposed=True, winograd=winograd)
+    filters = _packed(own.dtype, skip_weight, own_weight, transposed=True, winograd=winograd)
     attention = _nhwc(attention)
     y = _result(own, attention, over_map, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
     inputs = None if skip is None else _nhwc(skip), _nhwc(own)
@@ -200,8 +200,15 @@ def reconstruct(
         return eager.pasted(reconstruct(skip, own, skip_weight, own_weight, form, None, None), image, mask)
     known = (None if x is None else _nhwc(x.to(own.dtype)) for x in (image, mask))
     y = _empty(own, 3, 2 * own.shape[2], 2 * own.shape[3])
-    filters = _packed(own, skip_weight, own_weight, transposed=True, winograd=False)
+    filters = _packed(torch.float32, skip_weight, own_weight, transposed=True, winograd=False)  # what it rounds shows
     _native().reconstruct(_nhwc(skip), _nhwc(own), filters, form == "abs", *known, y)
+    return y
+
+
+def damaged_input(image: Tensor, mask: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    """``reference.damaged_input`` of float32 or bfloat16, in either, channels_last; without gradients."""
+    y = buffers.empty((len(image), channels, *image.shape[2:]), dtype, _native().in_large_pages)
+    _native().damaged(image, mask, y)
     return y
 
 
@@ -285,23 +292,23 @@ def _by_winograd(x: Tensor, size: Sequence[int], anew: bool = False) -> bool:
     return lines % 2 == columns % 2 == 0 and len(x) * lines * columns >= least and x.shape[1] >= 16 and x.shape[1] % 2 == 0
 
 
-def _packed(x: Tensor, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool) -> Tensor:
-    """Filters as the kernels read them for pictures like ``x``: of layers ``transposed`` one or two, else one."""
+def _packed(dtype: torch.dtype, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool) -> Tensor:
+    """Filters as the kernels read them for products of ``dtype``: of layers ``transposed`` one or two, else one."""
     if spares():
-        return _packed_anew(x, first, weight, transposed, winograd)
+        return _packed_anew(dtype, first, weight, transposed, winograd)
 
     def make(*given: Tensor) -> Tensor:
-        return _panels(x.dtype, given[:-1], given[-1], transposed, winograd, partial(torch.empty, device="cpu"))
+        return _panels(dtype, given[:-1], given[-1], transposed, winograd, partial(torch.empty, device="cpu"))
 
-    kind = f"{'decoder' if transposed else 'encoder'}'s filters for {x.dtype}{' by Winograd' if winograd else ''}"
+    kind = f"{'decoder' if transposed else 'encoder'}'s filters for {dtype}{' by Winograd' if winograd else ''}"
     return prepared(kind, make, *(weight for weight in (first, weight) if weight is not None))
 
 
-def _packed_anew(x: Tensor, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool) -> Tensor:
+def _packed_anew(dtype: torch.dtype, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool) -> Tensor:
     def memory(count: int, dtype: torch.dtype) -> Tensor:
         return buffers.flat(count, dtype, _native().in_large_pages)
 
-    return _panels(x.dtype, () if first is None else (first,), weight, transposed, winograd, memory)
+    return _panels(dtype, () if first is None else (first,), weight, transposed, winograd, memory)
 
 
 def _panels(
