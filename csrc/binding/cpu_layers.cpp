@@ -189,8 +189,9 @@ void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
     masks = holes.size.images;
   }
   require_picture(y, result, 3, type_of(own));
+  const std::int64_t colours = type_of(weight) == Type::kBfloat16 ? 6 : 3;
   cpu::reconstruct({inner.size, outer.rows.channels, inner.rows.channels, input(skip), input(own),
-                    panels(weight, outer.rows.channels + inner.rows.channels, 3, true, false),
+                    panels(weight, outer.rows.channels + inner.rows.channels, colours, true, false),
                     flag(stack[3]) ? cpu::Form::kAbs : cpu::Form::kTanh, input(image), input(mask), masks, output(y)},
                    threads());
 }

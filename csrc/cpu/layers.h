@@ -83,7 +83,9 @@ struct Reconstruct {
   Sizes size;
   std::int64_t skip_channels, own_channels;
   Input skip, own;
-  Panels weight;  // [4 taps, channels] x 4 pixels of 3 colours, of skip before own
+  // [4 taps, channels] x 4 pixels of 3 colours, of skip before own. In bfloat16 of 6, whose last three are what rounding took
+  // from the first three.
+  Panels weight;
   Form form;
   Input image, mask;  // [images, ..., 3], [masks, ..., 1], or both absent
   std::int64_t masks;

@@ -26,15 +26,19 @@ void reconstruct(const Reconstruct& r, ParallelFor parallel) {
     for (int64_t j = 0; j < kColours; ++j) to[j] = from[j];
     written(r.y, position * kColours, kColours, to);
   };
+  const bool halves = r.weight.type == Type::kBfloat16;
   const auto form = [=](float* c, int64_t count) {
+    if (halves) {
+      for (int64_t j = 0; j + kColours < count; ++j) c[j] += c[j + kColours];
+    }
     LBAM_VECTORISE
     for (int64_t j = 0; j < count; ++j) c[j] = formed(c[j], absolute);
   };
   with_types(r.own.type, r.weight.type, [&](auto stored, auto element) {
     using Stored = decltype(stored);
     multiply_windows<decltype(element)>(source<Stored>(r.skip, r.size, r.skip_channels, 2),
-                                        source<Stored>(r.own, r.size, r.own_channels, 2), r.size, kColours, r.weight.data,
-                                        parallel, form, finish);
+                                        source<Stored>(r.own, r.size, r.own_channels, 2), r.size,
+                                        halves ? 2 * kColours : kColours, r.weight.data, parallel, form, finish);
   });
 }
 

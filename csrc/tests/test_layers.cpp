@@ -325,8 +325,9 @@ void check_reconstruct(const Case& of) {
   const int64_t skip_channels = draw.one_of({1, 3, 4, 5, 16, 24, 40});
   const int64_t inputs = of.size.images * of.size.height * of.size.width, pixels = 4 * inputs;
   Array skip = draw.filled(inputs * skip_channels, of.stored), own = draw.filled(inputs * of.channels, of.stored);
-  const std::vector<Filter> filters = {Filter(draw, skip_channels, 3, pairs), Filter(draw, of.channels, 3, pairs)};
-  Sums sums(pixels, 3);
+  const int64_t columns = pairs ? 6 : 3;
+  const std::vector<Filter> filters = {Filter(draw, skip_channels, columns, pairs), Filter(draw, of.channels, columns, pairs)};
+  Sums sums(pixels, columns);
   add_transposed(skip, of.size, filters[0], sums), add_transposed(own, of.size, filters[1], sums);
   const int64_t masks = draw.one_of({1, of.size.images});
   Array image = draw.filled(3 * pixels, draw.type()), mask = draw.array(masks * pixels / of.size.images, draw.type());
@@ -341,11 +342,14 @@ void check_reconstruct(const Case& of) {
   });
   const std::vector<double> sizes = sums.sizes();
   for (int64_t i = 0; i < 3 * pixels; ++i) {
-    const double x = std::tanh(sums.values[i]), expected = absolute ? std::fabs(x) : (x + 1) / 2;
+    const int64_t from = i / 3 * columns + i % 3;
+    const double sum = sums.values[from] + (pairs ? sums.values[from + 3] : 0),
+                 size = sizes[i % 3] + (pairs ? sizes[i % 3 + 3] : 0);
+    const double x = std::tanh(sum), expected = absolute ? std::fabs(x) : (x + 1) / 2;
     if (pasted && mask[i / 3 % mask.count()] == 1) {
       near("pasted", i, y[0][i], image[i], y[0].type() == image.type() ? 0 : rounding(y[0], image[i]));
     } else {
-      near(absolute ? "abs" : "tanh", i, y[0][i], expected, lost(false) * sizes[i % 3] + 1e-6 + rounding(y[0], expected));
+      near(absolute ? "abs" : "tanh", i, y[0][i], expected, lost(false) * size + 1e-6 + rounding(y[0], expected));
     }
   }
 }

@@ -200,7 +200,7 @@ def reconstruct(
         return eager.pasted(reconstruct(skip, own, skip_weight, own_weight, form, None, None), image, mask)
     known = (None if x is None else _nhwc(x.to(own.dtype)) for x in (image, mask))
     y = _empty(own, 3, 2 * own.shape[2], 2 * own.shape[3])
-    filters = _packed(torch.float32, skip_weight, own_weight, transposed=True, winograd=False)  # what it rounds shows
+    filters = _packed(own.dtype, skip_weight, own_weight, transposed=True, winograd=False, in_halves=True)
     _native().reconstruct(_nhwc(skip), _nhwc(own), filters, form == "abs", *known, y)
     return y
 
@@ -292,12 +292,21 @@ def _by_winograd(x: Tensor, size: Sequence[int], anew: bool = False) -> bool:
     return lines % 2 == columns % 2 == 0 and len(x) * lines * columns >= least and x.shape[1] >= 16 and x.shape[1] % 2 == 0
 
 
-def _packed(dtype: torch.dtype, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool) -> Tensor:
-    """Filters as the kernels read them for products of ``dtype``: of layers ``transposed`` one or two, else one."""
-    if spares():
+def _packed(
+    dtype: torch.dtype, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool, in_halves: bool = False
+) -> Tensor:
+    """Filters as the kernels read them for products of ``dtype``: of layers ``transposed`` one or two, else one.
+
+    ``in_halves``: those of a transposed layer whose results nothing follows that would hide the rounding of its filters: what
+    that takes from the outputs comes after them.
+    """
+    in_halves = in_halves and _element(dtype) == torch.bfloat16
+    if spares() and not in_halves:
         return _packed_anew(dtype, first, weight, transposed, winograd)
 
     def make(*given: Tensor) -> Tensor:
+        if in_halves:
+            given = tuple(torch.cat([x.bfloat16().float(), x.float() - x.bfloat16().float()], dim=1) for x in given)
         return _panels(dtype, given[:-1], given[-1], transposed, winograd, partial(torch.empty, device="cpu"))
 
     kind = f"{'decoder' if transposed else 'encoder'}'s filters for {dtype}{' by Winograd' if winograd else ''}"
