@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 from collections.abc import Iterator
 
 import torch
@@ -64,7 +63,6 @@ class Generator(nn.Module):
     def __init__(self, config: LBAMConfig) -> None:
         super().__init__()
         self.config = config
-        self._names: tuple[str, ...] | None = None
         widths = config.channels
         for i, (c_in, c_out) in enumerate(itertools.pairwise((config.input_channels, *widths)), start=1):
             mask_in = 3 if i == 1 else c_in
@@ -140,10 +138,8 @@ class Generator(nn.Module):
         return self.dc7.weight.dtype
 
     def _state(self) -> dict[str, Tensor]:
-        """Parameters and buffers by name, as they are now; walking through all modules would take longer than a small layer."""
-        if self._names is None:
-            self._names = tuple(name for name, _ in itertools.chain(self.named_parameters(), self.named_buffers()))
-        return {name: operator.attrgetter(name)(self) for name in self._names}
+        """Parameters and buffers by name, as they are now."""
+        return dict(_tensors(self, ""))
 
     def attention_maps(self, mask: Tensor) -> AttentionMaps:
         """Both chains' maps of a mask [N, 1 or 3, H, W], 1 = known, soft values allowed; for ``model(image, maps=maps)``.
@@ -178,6 +174,17 @@ class Generator(nn.Module):
             ops.fell_back(what, x.device)
             return False
         return True
+
+
+def _tensors(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Its parameters and buffers and those of all modules in it. PyTorch's own walks take longer than a small layer."""
+    for own in (module._parameters, module._buffers):
+        for name, tensor in own.items():
+            if tensor is not None:
+                yield prefix + name, tensor
+    for name, child in module._modules.items():
+        if child is not None:
+            yield from _tensors(child, f"{prefix}{name}.")
 
 
 class LBAM(Generator):
