@@ -7,7 +7,7 @@ endif
 CPP = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu tests/cuda_on_cpu/*.h tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/*.cu)
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help inpaint test test-all lint format quality clean
+.PHONY: help inpaint test test-all wheel lint format quality clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -21,6 +21,10 @@ test: .venv/dev  ## run all tests
 
 test-all: .venv/dev  ## run all tests, the slow ones in full
 	LBAM_TEST_ALL=1 $(BIN)/python -m pytest
+
+wheel: .venv/dev  ## make a wheel of this version, compiled kernels included: dist/*.whl
+	rm -rf dist
+	$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 lint: .venv/dev  ## check style and types
 	$(BIN)/ruff check .

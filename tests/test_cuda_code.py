@@ -1,6 +1,7 @@
 """The machine code of the CUDA C++ kernels, read without a GPU: no spill, no atomics, packs of 16 bytes.
 
-Compiled for compute capability 9.0; with LBAM_TEST_ALL set (``make test-all``) for all that are shipped.
+Compiled anew for compute capability 9.0, with LBAM_TEST_ALL set (``make test-all``) for all that are shipped; and as they were
+built with the package, where they were.
 """
 
 import os
@@ -17,11 +18,14 @@ import pytest
 pytest.importorskip("triton", reason="cuobjdump comes with Triton")
 import aot
 
+from lbam_fast import native
+
 NVCC = shutil.which("nvcc")
 pytestmark = pytest.mark.skipif(NVCC is None, reason="there is no nvcc")
 
 SOURCES = sorted((Path(__file__).parent.parent / "csrc" / "cuda").glob("*.cu"))
-ARCHITECTURES = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120") if os.environ.get("LBAM_TEST_ALL") else ("sm_90a",)
+SHIPPED = ("sm_80", "sm_86", "sm_89", "sm_90a", "sm_100", "sm_120")
+ARCHITECTURES, BUILT = (SHIPPED, SHIPPED) if os.environ.get("LBAM_TEST_ALL") else (("sm_90a",), ("sm_80", "sm_90a", "sm_100"))
 MOVES = {
     r"(attend|backward)_kernelI(fLi4|\w+Li8)": ("LDG.E.128", "STG.E.128"),
     r"moments_kernelI(fLi4|\w+Li8)": ("LDG.E.128",),
@@ -55,13 +59,18 @@ class Kernel(NamedTuple):
 
 
 def machine_code(architecture: str, source: Path, folder: Path) -> dict[str, Kernel]:
-    """By name; warnings are errors."""
+    """Of a file that is compiled for it, warnings being errors."""
     cubin = folder / f"{source.stem}.{architecture}.cubin"
     command = [NVCC, "-std=c++17", "-O3", f"-arch={architecture}", "-Werror=all-warnings", "-cubin", "-o", cubin, source]
     result = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    registers = dict(re.findall(r"Function (\w+):\s+REG:(\d+)", aot._cuobjdump("-res-usage", str(cubin))))
-    parts = re.split(r"Function : (\w+)", aot._cuobjdump("-sass", str(cubin)))
+    return code_in(cubin)
+
+
+def code_in(binary: Path, *options: str) -> dict[str, Kernel]:
+    """By name."""
+    registers = dict(re.findall(r"Function (\w+):\s+REG:(\d+)", aot._cuobjdump("-res-usage", *options, str(binary))))
+    parts = re.split(r"Function : (\w+)", aot._cuobjdump("-sass", *options, str(binary)))
     return {
         name: Kernel(int(registers[name]), tuple(aot._INSTRUCTION.findall(text)))
         for name, text in zip(parts[1::2], parts[2::2], strict=True)
@@ -83,8 +92,17 @@ def faults(name: str, kernel: Kernel) -> list[str]:
 def test_kernels_have_no_fault(architecture, tmp_path):
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         codes = list(pool.map(partial(machine_code, architecture, folder=tmp_path), SOURCES))
-    kernels = {name: kernel for code in codes for name, kernel in code.items()}
     assert all(codes)
+    check({name: kernel for code in codes for name, kernel in code.items()})
+
+
+@pytest.mark.skipif(bool(native.not_built("cuda")), reason="the CUDA kernels are not built")
+@pytest.mark.parametrize("architecture", BUILT)
+def test_the_library_has_no_fault(architecture):
+    check(code_in(native.FOLDER / "lbam_native_cuda.so", "-arch", architecture))
+
+
+def check(kernels: dict[str, Kernel]) -> None:
     assert not {name: found for name, kernel in kernels.items() if (found := faults(name, kernel))}
     assert all(kernel.registers <= 168 for kernel in kernels.values())
     assert all(any(re.search(pattern, name) for name in kernels) for pattern in MOVES)

@@ -165,7 +165,7 @@ def test_what_regions_leave_out_changes_nothing(kind, dtype):
 def test_a_wrong_filter_and_a_wrong_kind_are_noticed(monkeypatch):
     x, _, weight, mask_weight = layer(3, 40, 33, 12, 20)
     right = on_cpu._packed
-    monkeypatch.setattr(on_cpu, "_packed", lambda x, first, weight, **how: right(x, first, weight.flip(0), **how))
+    monkeypatch.setattr(on_cpu, "_packed", lambda dtype, first, weight, **how: right(dtype, first, weight.flip(0), **how))
     with pytest.raises(AssertionError):
         check("features_with_map", (x, weight, draw(1, 33, 6, 10).abs(), None, None, 0.2), torch.float32)
     monkeypatch.undo()
@@ -290,14 +290,23 @@ class TestPrepared:
                 expected = model(image, mask)
             assert torch.allclose(model(image, mask), expected, rtol=0, atol=2e-5)
 
+    def test_filters_in_halves_are_others(self):
+        weight = filters(16, 3, 4, 4, fan=64)
+        packed = [
+            on_cpu._packed(torch.bfloat16, None, weight, transposed=True, winograd=False, in_halves=halves)
+            for halves in (False, True, False)
+        ]
+        assert packed[0] is packed[2]
+        assert (packed[1] is packed[0]) == (not on_cpu._multiplies_bfloat16())
+
     def test_a_filter_is_packed_once(self, monkeypatch):
         made = []
         right = on_cpu._panels
         monkeypatch.setattr(on_cpu, "_panels", lambda *given: made.append(1) or right(*given))
-        x, weight = draw(1, 8, 4, 4), filters(8, 8, 4, 4, fan=64)
+        weight = filters(8, 8, 4, 4, fan=64)
 
         def pack():
-            on_cpu._packed(x, None, weight, transposed=False, winograd=False)
+            on_cpu._packed(torch.float32, None, weight, transposed=False, winograd=False)
             return len(made)
 
         assert [pack() for _ in range(3)] == [1, 1, 1]

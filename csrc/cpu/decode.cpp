@@ -8,13 +8,15 @@ namespace {
 // All phases of the result, each every second line and column, in tiles.
 template <typename Stored>
 Tiles<Stored> tiles_of(const Decode& r) {
-  const int64_t lines = r.size.height / 2, columns = r.size.width / 2;
   const Plane<Stored> skip = {static_cast<const Stored*>(r.skip.data), r.skip_channels, -1, -1};
   const Plane<Stored> own = {static_cast<const Stored*>(r.own.data), r.own_channels, -1, -1};
   const bool alone = r.skip.data == nullptr;
-  return {lines,         columns, nullptr,   r.size.images * lines * columns, r.size.height,
-          r.size.width,  1,       r.outputs, {alone ? own : skip, own},       alone ? 1 : 2,
-          r.weight.data, true};
+  Tiles<Stored> t{};
+  t.lines = r.size.height / 2, t.tiles = r.size.width / 2, t.count = r.size.images * t.lines * t.tiles;
+  t.height = r.size.height, t.width = r.size.width, t.step = 1, t.columns = r.outputs;
+  t.planes[0] = alone ? own : skip, t.planes[1] = own, t.planes_count = alone ? 1 : 2;
+  t.panels = r.weight.data, t.phases = true;
+  return t;
 }
 
 }  // namespace

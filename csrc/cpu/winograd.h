@@ -23,7 +23,8 @@ struct Plane {
 
 // Tiles of 2x2 windows of one to four planes with panels, a part for each product: [tiles, columns] four times. Planes are
 // [images, height, width, channels], read at every `step`th line and column; tiles are 2 * step apart, `lines` x `tiles` an
-// image, of which `chosen` lists `count`, or null for all.
+// image, of which `chosen` lists `count`, or null for all. With `phases` there are four products: results are every second line and
+// column of a picture twice the size, each phase of it sees windows that begin so many lines and columns later, by its own panels.
 template <typename Stored>
 struct Tiles {
   int64_t lines, tiles;

@@ -90,9 +90,8 @@ def working_dtype(x: Tensor) -> torch.dtype:
 
 def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
     """``reference.damaged_input``, by the compiled kernels where they run: then in the dtype that the ops compute in."""
-    dtype = working_dtype(image)
-    compiled = not torch.compiler.is_compiling() and chosen(image.device, dtype) == CPU
-    if torch.is_grad_enabled() or not compiled or chosen(image.device, image.dtype) != CPU:
+    plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or chosen(image.device, image.dtype) != CPU
+    if plain or chosen(image.device, dtype := working_dtype(image)) != CPU:
         return reference.damaged_input(image, mask, channels)
     return on_cpu.damaged_input(image, mask, channels, dtype)
 

@@ -309,7 +309,8 @@ def _packed(
             given = tuple(torch.cat([x.bfloat16().float(), x.float() - x.bfloat16().float()], dim=1) for x in given)
         return _panels(dtype, given[:-1], given[-1], transposed, winograd, partial(torch.empty, device="cpu"))
 
-    kind = f"{'decoder' if transposed else 'encoder'}'s filters for {dtype}{' by Winograd' if winograd else ''}"
+    how = " by Winograd" * winograd + " in halves" * in_halves
+    kind = f"{'decoder' if transposed else 'encoder'}'s filters for {dtype}{how}"
     return prepared(kind, make, *(weight for weight in (first, weight) if weight is not None))
 
 
