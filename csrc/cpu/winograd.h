@@ -132,9 +132,9 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
     const int64_t column = block.first_panel * block.width, columns = least(t.columns - column, block.stride());
     for (int64_t r = 0; r < block.rows; ++r)
       for (int64_t i = 0; i < 4; ++i) {
-        Place at = space.products.places.data[r];
-        at = {at.image, 2 * at.line + i / 2, 2 * at.column + i % 2};
-        if (t.phases) at = {at.image, 2 * at.line + lower, 2 * at.column + later};
+        const Place& tile = space.products.places.data[r];
+        const int64_t y = 2 * tile.line + i / 2, x = 2 * tile.column + i % 2;
+        const Place at = t.phases ? Place{tile.image, 2 * y + lower, 2 * x + later} : Place{tile.image, y, x};
         finish(at, column, columns, space.results.data + i * size + r * block.stride());
       }
   });

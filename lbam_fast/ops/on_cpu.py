@@ -301,7 +301,7 @@ def _packed(
     that takes from the outputs comes after them.
     """
     in_halves = in_halves and _element(dtype) == torch.bfloat16
-    if spares() and not in_halves:
+    if spares() and not in_halves:  # which are few and small
         return _packed_anew(dtype, first, weight, transposed, winograd)
 
     def make(*given: Tensor) -> Tensor:
