@@ -8,6 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 Attention = Literal["gaussian", "sigmoid", "leaky_relu", "relu", "reciprocal", "partial"]
 Output = Literal["tanh", "abs"]
+Base = Literal["none", "harmonic"]
 Range = tuple[float, float]
 
 
@@ -29,7 +30,10 @@ class LBAMConfig:
     """What distinguishes one LBAM network from another. The defaults are the preset ``official``.
 
     base_width       channels of the first layer; the seven levels have 1, 2, 4, 8, 8, 8, 8 times as many
-    input_channels   4: ``cat(image * M, M[0])``; 3: ``image * M``
+    input_channels   4: ``cat(image * M, M[0])``; 3: ``image * M``; 6 where there is a base: see it
+    base             ``"harmonic"``: the network corrects the harmonic fill of the known pixels, by ``2 y - 1`` for an output ``y``,
+                     and reads how they differ from their trend, and how the fill does (``reference.correction_input``).
+                     Its last layer starts at 0. ``"none"``: it makes the picture by itself, as published
     batch_norm       BatchNorm in every layer but the first encoder layer and the last decoder layer
     output           ``"tanh"``: ``(tanh + 1) / 2``; ``"abs"``: ``|tanh|``. Both lie in [0, 1]
     attention        the function of ``m`` that multiplies the features: ``"gaussian"`` is g_A (Eqn. 9);
@@ -46,6 +50,7 @@ class LBAMConfig:
 
     base_width: int = 64
     input_channels: int = 4
+    base: Base = "none"
     batch_norm: bool = False
     output: Output = "tanh"
     attention: Attention = "gaussian"
@@ -62,7 +67,13 @@ class LBAMConfig:
 
     def __post_init__(self) -> None:
         _check("base_width", isinstance(self.base_width, int) and self.base_width >= 1, self.base_width, "an int >= 1")
-        _check("input_channels", self.input_channels in (3, 4), self.input_channels, "3 or 4")
+        _check("base", self.base in ("none", "harmonic"), self.base, "'none' or 'harmonic'")
+        if self.base == "none":
+            _check("input_channels", self.input_channels in (3, 4), self.input_channels, "3 or 4")
+        else:
+            _check("input_channels", self.input_channels == 6, self.input_channels, "6 with a base")
+            _check("output", self.output == "tanh", self.output, "'tanh' with a base, which it corrects both ways")
+            _check("attention", self.attention != "partial", self.attention, "another one with a base")
         _check("output", self.output in ("tanh", "abs"), self.output, "'tanh' or 'abs'")
         kinds = Attention.__args__  # type: ignore[attr-defined]
         _check("attention", self.attention in kinds, self.attention, f"one of {', '.join(kinds)}")
@@ -149,6 +160,8 @@ PRESETS: dict[str, LBAMConfig] = {
         alpha_range=(0.6, 0.8),
     ),
     "paper": LBAMConfig(batch_norm=True, reverse_start=_PAPER_REVERSE, input_channels=3, skip_first=False),
+    # Made here: the published network as a correction of the harmonic fill. The network that ships is of this kind.
+    "harmonic": LBAMConfig(base="harmonic", input_channels=6),
     # Ablations of the paper and its supplement, on top of "official".
     "forward": LBAMConfig(reverse=False),
     "unlearned": LBAMConfig(attention="reciprocal"),

@@ -25,12 +25,12 @@ def one_thread() -> Iterator[None]:
 
 @torch.no_grad()
 def enliven(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Random learned scalars, BatchNorm and mask filters of both signs, so that no term of the arithmetic is idle."""
+    """Random learned scalars, BatchNorm, mask filters of both signs and a last layer that is not 0, so that no term of the arithmetic is idle."""
     for name, tensor in model.state_dict().items():
         leaf, g = name.rsplit(".", 1)[-1], recipe.rng(seed, name)
         if leaf in _SCALARS:
             tensor.fill_(g.uniform(*_SCALARS[leaf]))
-        elif leaf == "num_batches_tracked" or tensor.dim() == 1 or "maskconv" in name.lower():
+        elif leaf == "num_batches_tracked" or tensor.dim() == 1 or "maskconv" in name.lower() or not tensor.any():
             tensor.copy_(torch.from_numpy(recipe.weight(seed, name, tuple(tensor.shape))))
     return model
 

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "devices": {"config"},
     "evaluation": {"data", "pictures"},
     "inference": {"checkpoints", "devices", "model", "reference"},
-    "training": {"checkpoints", "config", "data", "model"},
+    "training": {"checkpoints", "config", "data", "model", "ops"},
     "cli": {
         "checkpoints",
         "config",

@@ -10,6 +10,7 @@ from networks import PRESET_NAMES, images, masks, network, one_thread  # noqa: F
 from torch import Tensor
 
 from lbam_fast import LBAM, PRESETS, ConfigError, LBAMConfig, LBAMModel
+from lbam_fast.reference import correction_input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Facts:
     attention: str = "gaussian"
     reverse: bool = True
     mask_size: int = 4
+    base: str = "none"
 
 
 SAME_START = (1.1, 2.0, 1.0, 1.0)
@@ -32,6 +34,7 @@ FACTS = {
     "official-2019": Facts(batch_norm=True, output="abs"),
     "paddle": Facts(batch_norm=True, output="abs", reverse_start=SAME_START, gamma=(1.0, 2.0), learned_alpha=True),
     "paper": Facts(batch_norm=True, channels=3, skip_first=False, reverse_start=SAME_START),
+    "harmonic": Facts(base="harmonic", channels=6),
     "forward": Facts(reverse=False),
     "unlearned": Facts(attention="unlearned"),
     "sigmoid": Facts(attention="sigmoid"),
@@ -54,13 +57,17 @@ class Literal:
         self.facts, self.state, self.training = facts, state, training
 
     def __call__(self, image: Tensor, mask: Tensor) -> Tensor:
-        y = (self.partial if self.facts.attention == "partial" else self.lbam)(image, mask)
+        if self.facts.base == "harmonic":
+            x, base = correction_input(image, mask)  # tests/test_harmonic.py
+            return torch.clamp(base + torch.tanh(self.lbam(x, mask)), 0, 1)
+        if self.facts.attention == "partial":
+            y = self.partial(image, mask)
+        else:
+            x = image * mask
+            y = self.lbam(torch.cat([x, mask[:, :1]], dim=1) if self.facts.channels == 4 else x, mask)
         return (torch.tanh(y) + 1) / 2 if self.facts.output == "half" else torch.tanh(y).abs()
 
-    def lbam(self, image: Tensor, mask: Tensor) -> Tensor:
-        x = image * mask
-        if self.facts.channels == 4:
-            x = torch.cat([x, mask[:, :1]], dim=1)
+    def lbam(self, x: Tensor, mask: Tensor) -> Tensor:
         forward = self.chain(mask, "ec{}.conv", "maskConv", 7)
         reverse = self.chain(1 - mask, "reverseConv{}", "reverseMaskConv", 6) if self.facts.reverse else None
         features = []
@@ -214,6 +221,7 @@ def test_running_statistics_move_by_the_momentum(name):
 def test_tabulated_facts(name):
     facts, model = FACTS[name], LBAM(LBAMConfig.preset(name, base_width=2))
     config, state = model.config, model.state_dict()
+    assert config.base == facts.base
     assert config.channels == (2, 4, 8, 16, 16, 16, 16)
     assert state["ec1.conv.conv.weight"].shape[1] == config.input_channels == facts.channels
     assert (config.a_range, config.mu_range, config.gamma_range) == ((1.01, 6.0), (0.1, 3.0), facts.gamma)
@@ -324,6 +332,9 @@ def test_presets_differ():
         ({"base_width": 0}, "base_width is 0"),
         ({"base_width": 1.5}, "base_width is 1.5"),
         ({"input_channels": 5}, "input_channels is 5, expected 3 or 4"),
+        ({"base": "linear"}, "base is 'linear', expected 'none' or 'harmonic'"),
+        ({"base": "harmonic"}, "input_channels is 4, expected 6 with a base"),
+        ({"base": "harmonic", "input_channels": 6, "output": "abs"}, "output is 'abs'"),
         ({"output": "relu"}, "output is 'relu', expected 'tanh' or 'abs'"),
         ({"attention": "softmax"}, "attention is 'softmax', expected one of gaussian"),
         ({"mask_kernel_size": 5}, "mask_kernel_size is 5"),

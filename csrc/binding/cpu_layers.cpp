@@ -229,6 +229,23 @@ void damaged(StableIValue* stack, std::uint64_t, std::uint64_t) {
   cpu::damaged({result.size, pictures, masks, channels, output(y)}, threads());
 }
 
+void harmonic(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor x(stack[0]), known(stack[1]);
+  constexpr const char* message =
+      "x, known: expected a dense channels_last float32 [N, up to 4, H, W], with H and W multiples of 2^levels, and a dense uint8"
+      " [N or 1, 1, H, W]";
+  const Picture all = picture(x, message), own = picture(known, message);
+  const auto count = [&](int position) { return static_cast<std::int64_t>(stack[position]); };
+  const std::int64_t levels = count(2);
+  require(levels >= 1 && levels < 31 && all.size.height % (1LL << levels) == 0 && all.size.width % (1LL << levels) == 0, message);
+  require(type_of(x) == Type::kFloat && all.rows.channels <= 4, message);
+  require(own.size.images == 1 || own.size.images == all.size.images, message);
+  const Sizes masks = {own.size.images, all.size.height, all.size.width};
+  cpu::harmonic({all.size, all.rows.channels, written(x), kinds_of(known, masks, message), own.size.images, levels, count(3),
+                 count(4), count(5), count(6)},
+                threads());
+}
+
 void classified(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor mask(stack[0]), kinds(stack[1]);
   constexpr const char* message = "mask, kinds: expected a dense channels_last [N, C, H, W] and uint8 [N, 1, H, W]";

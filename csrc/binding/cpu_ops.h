@@ -21,6 +21,7 @@ namespace lbam::binding {
   X(reconstruct)         \
   X(in_large_pages)      \
   X(damaged)             \
+  X(harmonic)            \
   X(classified)          \
   X(regions)
 

@@ -106,6 +106,17 @@ struct Damaged {
   Output y;
 };
 
+// The harmonic fill of pictures of up to four channels, in place: steps as in lbam_fast/reference/harmonic.py, which names their
+// numbers. Height and width are multiples of 2^levels.
+struct Harmonic {
+  Sizes size;
+  std::int64_t channels;
+  float* x;                   // [images, height, width, channels]
+  const std::uint8_t* known;  // [masks, height, width]
+  std::int64_t masks;         // images, or 1 for all
+  std::int64_t levels, first_sweeps, cycles, sweeps, coarsest_sweeps;
+};
+
 // The kinds of positions of a mask: 0 where all channels are 0, 1 where all are 1, else 2.
 struct Classified {
   std::int64_t positions, channels;

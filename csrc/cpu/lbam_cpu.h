@@ -99,6 +99,7 @@ namespace lbam::cpu {
   X(decode, Decode)                          \
   X(reconstruct, Reconstruct)                \
   X(damaged, Damaged)                        \
+  X(harmonic, Harmonic)                      \
   X(classified, Classified)                  \
   X(regions, Regions)
 

@@ -21,7 +21,7 @@ from lbam_fast.cli.common import (
 if TYPE_CHECKING:
     from lbam_fast.training import Trainer
 
-_RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every")
+_RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every", "validate_every")
 _ALLOWED_WITH_RESUME = ("photographs", "output", "resume", "threads", *_RUN_ONLY)
 
 
@@ -41,8 +41,13 @@ def train(
     hole_weight: Annotated[float, typer.Option(help="Weight of the mean absolute error in holes.")] = 6.0,
     valid_weight: Annotated[float, typer.Option(help="Weight of the mean absolute error on known pixels.")] = 1.0,
     hole_loss: Annotated[
-        Literal["l1", "psnr"], typer.Option(help="Error in holes: absolute, or the logarithm of the squared, as PSNR has it.")
+        Literal["l1", "relative", "psnr"],
+        typer.Option(
+            help="Error in holes: absolute; relative to the harmonic fill's; the logarithm of the squared, as PSNR has it."
+        ),
     ] = "l1",
+    crops_per_mask: Annotated[int, typer.Option(help="Crops of a batch that share a mask, which saves time.")] = 1,
+    held_out: Annotated[int, typer.Option(help="Every so many-th photograph is kept for validation; 0: none.")] = 20,
     clip: Annotated[float, typer.Option(help="Largest norm of the gradient.")] = 1.0,
     ema: Annotated[float, typer.Option(help="Decay of the averaged weights, which are the ones saved.")] = 0.999,
     amp: Annotated[Literal["fp32", "bf16", "fp16"], typer.Option(help="Precision.")] = "fp32",
@@ -53,6 +58,7 @@ def train(
     compile: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 500,
     log_every: Annotated[int, typer.Option(help="Steps between lines of the log.")] = 50,
+    validate_every: Annotated[int, typer.Option(help="Steps between validations: dB above the harmonic fill.")] = 500,
 ) -> None:
     """Train a network on a folder of photographs, with random holes; --resume continues an interrupted run to the bit."""
     with failing_with_message():
@@ -71,6 +77,7 @@ def train(
             "compile": compile,
             "checkpoint_every": checkpoint_every,
             "log_every": log_every,
+            "validate_every": validate_every,
         }
         if resume:
             _refuse_settings(context)
@@ -88,6 +95,8 @@ def train(
                 hole_weight=hole_weight,
                 valid_weight=valid_weight,
                 hole_loss=hole_loss,
+                crops_per_mask=crops_per_mask,
+                held_out=held_out,
                 clip=clip,
                 ema=ema,
                 amp=amp,
@@ -105,12 +114,16 @@ def train(
 def _run(trainer: Trainer) -> None:
     if trainer.step == trainer.config.steps:
         print_note(f"all {trainer.step} steps are done")
+    gain = ""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, disable=not errors.is_terminal) as progress:
         task = progress.add_task("training", total=trainer.config.steps, completed=trainer.step)
 
         def report(row: dict[str, float]) -> None:
-            progress.update(task, completed=row["step"], description=f"hole {row['hole']:.4f}  valid {row['valid']:.4f}")
+            nonlocal gain
+            gain = f"  {row['gain']:+.2f} dB over harmonic" if "gain" in row else gain
+            description = f"hole {row['hole']:.4f}  valid {row['valid']:.4f}{gain}"
+            progress.update(task, completed=row["step"], description=description)
 
         with finishing_on_interrupt(trainer.stop):
             trainer.run(report)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.uint8]
-MaskKind = Literal["noise", "thin", "medium", "thick"]
+MaskKind = Literal["noise", "thin", "medium", "thick", "scratches"]
 MASK_KINDS: tuple[MaskKind, ...] = get_args(MaskKind)
 
 
@@ -87,6 +87,21 @@ def stroke_mask(rng: np.random.Generator, height: int, width: int, strokes: Stro
     return mask
 
 
+def scratch_mask(rng: np.random.Generator, height: int, width: int) -> Mask:
+    """Six wandering lines on 256x256, in proportion on other sizes, 5 to 14 pixels wide whatever the size: [height, width] uint8,
+    0 = hole, 1 = known. As a brush that covers scratches and wires."""
+    mask = np.ones((height, width), np.uint8)
+    for _ in range(max(1, round(6 * min(height, width) / 256))):
+        steps = int(rng.integers(3, 7))
+        angle = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.6, steps))
+        lengths = rng.uniform(10, 45, steps)
+        start = rng.uniform(0, 1, 2) * (width, height)
+        points = start + np.cumsum(lengths[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1), axis=0)
+        line = np.concatenate([start[None], points]).round().astype(np.int32)
+        cv2.polylines(mask, [line], False, 0, int(rng.integers(5, 15)))
+    return mask
+
+
 def random_mask(
     rng: np.random.Generator,
     height: int,
@@ -105,6 +120,8 @@ def random_mask(
         raise ValueError(f"the hole ratio range is {low} to {high}, expected 0 <= low <= high <= 1")
     if kind == "noise":
         return noise_mask(rng, height, width, rng.uniform(low, high), cells)
+    if kind == "scratches":
+        return _within(lambda: scratch_mask(rng, height, width), low, high)
     if kind not in STROKES:
         raise ValueError(f"unknown mask kind {kind!r}; the kinds are {', '.join(MASK_KINDS)}")
     return _within(lambda: stroke_mask(rng, height, width, STROKES[kind]), low, high)

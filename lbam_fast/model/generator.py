@@ -57,7 +57,8 @@ def _mask_children(
 class Generator(nn.Module):
     """The parameters of an LBAM generator, and what every way of calling it shares.
 
-    Feature filters start as Kaiming normal for LeakyReLU(0.2), mask filters positive with sum 2 per output.
+    Feature filters start as Kaiming normal for LeakyReLU(0.2), mask filters positive with sum 2 per output; the last
+    layer of a network that corrects a base starts at 0.
     """
 
     def __init__(self, config: LBAMConfig) -> None:
@@ -109,6 +110,8 @@ class Generator(nn.Module):
                 # Each output of a 4x4, stride 2 transposed convolution reads 2x2 inputs.
                 fan_in = weight.shape[0] * 4 if transposed else weight[0].numel()
                 weight.normal_(0, math.sqrt(2 / (1 + reference.LEAKY_SLOPE**2) / fan_in))
+        if self.config.base != "none":
+            self.dc7.weight.zero_()
 
     def _bounded(self) -> Iterator[tuple[Tensor, Range]]:
         config = self.config
@@ -198,12 +201,16 @@ class LBAM(Generator):
     def __init__(self, config: LBAMConfig | None = None) -> None:
         super().__init__(config or LBAMConfig())
 
-    def forward(self, image: Tensor, mask: Tensor | None = None, *, maps: AttentionMaps | None = None) -> Tensor:
+    def forward(
+        self, image: Tensor, mask: Tensor | None = None, *, maps: AttentionMaps | None = None, trend: Tensor | None = None
+    ) -> Tensor:
         """The network's raw output [N, 3, H, W] in [0, 1], **not** pasted onto the known pixels.
 
         image [N, 3, H, W], floating, in [0, 1], damaged or not: what lies in holes (mask 0), even NaN, changes no bit.
         mask [N or 1, 1 or 3, H, W], 1 = known, soft values allowed; or maps from ``attention_maps``. H, W: multiples of 128.
-        Raises ValueError for other shapes, or unless exactly one of mask and maps is given.
+        trend, like the image: what a network with a base takes off the picture before it fills it, in place of the known pixels'
+        plane; for pictures that are padded, since their plane is another one.
+        Raises ValueError for other shapes, for a trend without a base, or unless exactly one of mask and maps is given.
         """
         _check_shape("image", image, (3,))
         _check_floating("image", image)
@@ -214,7 +221,17 @@ class LBAM(Generator):
             raise ValueError("neither mask nor maps: give one of them")
         _check_shape("mask", known, (1, 3))
         _check_same("mask", known, image)
-        x = ops.damaged_input(image.to(self._dtype), known.to(self._dtype), self.config.input_channels)
+        image, known = image.to(self._dtype), known.to(self._dtype)
+        if self.config.base == "harmonic":
+            if trend is not None:
+                _check_same("trend", trend, image)
+            x, base = ops.correction_input(image, known, trend)
+            return reference.corrected(base, self._output(x, known, maps))
+        if trend is not None:
+            raise ValueError("a trend for a network without a base: it has no use for one")
+        return self._output(ops.damaged_input(image, known, self.config.input_channels), known, maps)
+
+    def _output(self, x: Tensor, known: Tensor, maps: AttentionMaps | None) -> Tensor:
         return self._inpaint(x, known) if maps is None else self._generate(x, maps)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "backend",
     "chosen",
     "clear",
+    "correction_input",
     "damaged_input",
     "deconvolution",
     "features_with_map",
@@ -94,6 +95,13 @@ def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
     if plain or chosen(image.device, dtype := working_dtype(image)) != CPU:
         return reference.damaged_input(image, mask, channels)
     return on_cpu.damaged_input(image, mask, channels, dtype)
+
+
+def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """``reference.correction_input``, with the compiled kernels' harmonic fill where they run and no gradient of it is wanted."""
+    own = chosen(image.device, torch.float32) == CPU and image.dtype != torch.float64 and not torch.compiler.is_compiling()
+    wanted = torch.is_grad_enabled() and image.requires_grad
+    return reference.correction_input(image, mask, trend, on_cpu.harmonic_fill if own and not wanted else None)
 
 
 def played(

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast import native
+from lbam_fast import native, reference
 from lbam_fast.ops import buffers, eager, tape
 from lbam_fast.ops.composed import Composed
 from lbam_fast.ops.prepared import prepared
@@ -210,6 +210,14 @@ def damaged_input(image: Tensor, mask: Tensor, channels: int, dtype: torch.dtype
     y = buffers.empty((len(image), channels, *image.shape[2:]), dtype, _native().in_large_pages)
     _native().damaged(image, mask, y)
     return y
+
+
+def harmonic_fill(image: Tensor, known: Tensor) -> Tensor:
+    """``reference.harmonic_fill`` of float32, channels_last; without gradients."""
+    x = image.detach().clone(memory_format=torch.channels_last)
+    steps = reference.harmonic.FIRST_SWEEPS, reference.harmonic.CYCLES, reference.harmonic.SWEEPS
+    _native().harmonic(x, _nhwc(known.to(torch.uint8)), reference.harmonic.LEVELS, *steps, reference.harmonic.COARSEST_SWEEPS)
+    return x
 
 
 def classified(mask: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from lbam_fast.reference.functional import (
     reciprocal_attention,
     step_update,
 )
+from lbam_fast.reference.harmonic import corrected, correction_input, harmonic_fill, plane
 from lbam_fast.reference.network import LEVELS, MULTIPLE, AttentionMaps, attention_maps, clamped, generate, inpaint
 
 __all__ = [
@@ -26,14 +27,18 @@ __all__ = [
     "attention_maps",
     "clamped",
     "convolution",
+    "corrected",
+    "correction_input",
     "damaged_input",
     "deconvolution",
     "generate",
+    "harmonic_fill",
     "inpaint",
     "mask_convolution",
     "mask_update",
     "output_form",
     "partial_ratio",
+    "plane",
     "reciprocal_attention",
     "step_update",
 ]

@@ -27,6 +27,7 @@ from lbam_fast.reference.functional import (
     step_update,
     upsample,
 )
+from lbam_fast.reference.harmonic import corrected, correction_input
 
 State = Mapping[str, Tensor]
 LEVELS = 7
@@ -49,6 +50,14 @@ class AttentionMaps:
     reverse: tuple[Tensor, ...]
     known: tuple[Tensor, ...] = ()
 
+    def repeated(self, times: int) -> AttentionMaps:
+        """For a batch in which so many images, one after the other, share each mask."""
+
+        def repeat(maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            return tuple(each.repeat_interleave(times, dim=0) for each in maps)
+
+        return AttentionMaps(*repeat((self.mask,)), repeat(self.forward), repeat(self.reverse), repeat(self.known))
+
 
 def clamped(value: Tensor, bounds: Range) -> Tensor:
     """``value`` held within ``bounds``, with the gradient passed straight through to where the parameter stands."""
@@ -65,7 +74,7 @@ def attention_maps(state: State, config: LBAMConfig, mask: Tensor) -> AttentionM
 
 
 def generate(state: State, config: LBAMConfig, x: Tensor, maps: AttentionMaps, training: bool = False) -> Tensor:
-    """The image network on its input ``x`` [N, 3 or 4, H, W]: [N, 3, H, W] in [0, 1], not pasted.
+    """The image network on its input ``x`` [N, 3, 4 or 6, H, W]: [N, 3, H, W] in [0, 1], not pasted.
 
     With ``training``, BatchNorm uses the batch's statistics and updates the running ones in ``state``.
     """
@@ -90,6 +99,9 @@ def generate(state: State, config: LBAMConfig, x: Tensor, maps: AttentionMaps, t
 def inpaint(state: State, config: LBAMConfig, image: Tensor, mask: Tensor, training: bool = False) -> Tensor:
     """The whole forward pass. image [N, 3, H, W] in [0, 1], mask [N, 1 or 3, H, W] with 1 = known -> [N, 3, H, W] in [0, 1]."""
     maps = attention_maps(state, config, mask)
+    if config.base == "harmonic":
+        x, base = correction_input(image, mask)
+        return corrected(base, generate(state, config, x, maps, training))
     return generate(state, config, damaged_input(image, mask, config.input_channels), maps, training)
 
 

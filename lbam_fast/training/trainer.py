@@ -20,8 +20,11 @@ from torch.utils.data import DataLoader
 
 from lbam_fast.checkpoints import replacing, save_checkpoint
 from lbam_fast.config import LBAMConfig
-from lbam_fast.data import PhotographCrops
+from lbam_fast.data import PhotographCrops, picture_files
 from lbam_fast.model import LBAM, Generator
+from lbam_fast.ops import correction_input
+from lbam_fast.training.losses import log_squared_error, reconstruction_loss, relative_error
+from lbam_fast.training.validation import Validation
 
 WEIGHTS_FILE, STATE_FILE, LOG_FILE = "weights.safetensors", "training.pt", "log.jsonl"
 
@@ -32,13 +35,16 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of one run. All but the last five decide its result, and are kept to when it is resumed.
+    """Settings of one run. All but the last six decide its result, and are kept to when it is resumed.
 
     steps, batch_size, crop   optimiser steps, crops per step, and their side in pixels (a multiple of 128)
     learning_rate             Adam's, after ``warmup`` (200) steps; falls along a half cosine to ``final_learning_rate``
     hole_weight, valid_weight of the errors in holes and on known pixels: mean absolute errors per pixel of the whole crop
-    hole_loss                 "l1": as said; "psnr": in place of the hole's absolute error the logarithm of each picture's
-                              mean squared error in its hole, which PSNR measures, to end a training with
+    hole_loss                 "l1": as said; "relative": in place of the hole's absolute error ``relative_error``; "psnr":
+                              ``log_squared_error``, which PSNR measures, to end a training with
+    crops_per_mask            crops of a batch that share a mask: its attention maps are computed once for them
+    held_out                  every so many-th photograph is never trained on; from these come ``validation``'s crops. 0: none
+    validate_every            steps between lines of the log with the "gain" of the averaged weights on those crops
     clip                      largest norm of the gradient
     ema                       decay of the running average of the weights, which is what is saved; 0 saves the last weights
     amp                       "fp32", "bf16", or "fp16" (with loss scaling, on a GPU)
@@ -53,7 +59,9 @@ class TrainConfig:
     warmup: int = 200
     hole_weight: float = 6.0
     valid_weight: float = 1.0
-    hole_loss: Literal["l1", "psnr"] = "l1"
+    hole_loss: Literal["l1", "relative", "psnr"] = "l1"
+    crops_per_mask: int = 1
+    held_out: int = 20
     clip: float = 1.0
     ema: float = 0.999
     amp: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -63,40 +71,30 @@ class TrainConfig:
     compile: bool = False
     checkpoint_every: int = 500
     log_every: int = 50
+    validate_every: int = 500
 
     def __post_init__(self) -> None:
         if self.crop < 128 or self.crop % 128:
             raise TrainingError(f"the crop is {self.crop}, expected a multiple of 128")
         if self.amp not in ("fp32", "bf16", "fp16"):
             raise TrainingError(f"amp is {self.amp!r}, expected fp32, bf16 or fp16")
-        if self.hole_loss not in ("l1", "psnr"):
-            raise TrainingError(f"hole_loss is {self.hole_loss!r}, expected l1 or psnr")
-        if min(self.steps, self.batch_size, self.log_every, self.checkpoint_every) < 1:
-            raise TrainingError("steps, batch_size, log_every and checkpoint_every must be at least 1")
+        if self.hole_loss not in ("l1", "relative", "psnr"):
+            raise TrainingError(f"hole_loss is {self.hole_loss!r}, expected l1, relative or psnr")
+        if min(self.steps, self.batch_size, self.log_every, self.checkpoint_every, self.validate_every) < 1:
+            raise TrainingError("steps, batch_size, log_every, checkpoint_every and validate_every must be at least 1")
+        if self.crops_per_mask < 1 or self.batch_size % self.crops_per_mask:
+            raise TrainingError(
+                f"crops_per_mask is {self.crops_per_mask}, expected a divisor of the batch size {self.batch_size}"
+            )
+        if self.held_out < 0 or self.held_out == 1:
+            raise TrainingError(f"held_out is {self.held_out}, expected 0, or 2 and more: every so many-th photograph")
         if not (self.learning_rate > 0 and self.final_learning_rate >= 0 and self.clip > 0 and 0 <= self.ema < 1):
             raise TrainingError("learning_rate and clip must be above 0, final_learning_rate at least 0, and ema in [0, 1)")
         if min(self.warmup, self.workers, self.seed) < 0:
             raise TrainingError("warmup, workers and seed must be at least 0")
 
 
-_RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every")
-
-
-def reconstruction_loss(output: Tensor, image: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(hole, valid): mean absolute error over [N, 3, H, W], counted where the mask [N, 1, H, W] is 0 and where it is 1."""
-    error = (output.float() - image).abs()
-    return (error * (1 - mask)).mean(), (error * mask).mean()
-
-
-def log_squared_error(output: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """Mean over the pictures of the natural logarithm of their mean squared error in the hole, shapes as above.
-
-    It falls by ln(10) / 10 for each dB of PSNR. A picture without a hole counts nothing.
-    """
-    hole = 1 - mask
-    squares = ((output.float() - image).square() * hole).sum(dim=(1, 2, 3))
-    pixels = 3 * hole.sum(dim=(1, 2, 3))
-    return torch.where(pixels > 0, (squares / pixels.clamp(min=1) + 1e-8).log(), 0).mean()
+_RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every", "validate_every")
 
 
 class Trainer:
@@ -114,7 +112,11 @@ class Trainer:
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
-        self.data = PhotographCrops(photographs, config.crop, config.steps * config.batch_size, config.seed)
+        files = picture_files(photographs)
+        held_out = set(files[config.held_out - 1 :: config.held_out]) if config.held_out else set()
+        self.validation = Validation(sorted(held_out), config.crop) if held_out else None
+        training = [file for file in files if file not in held_out]
+        self.data = PhotographCrops(training, config.crop, config.steps * config.batch_size, config.seed, config.crops_per_mask)
         self.step = 0
         self._stopping = False
         self._forward: Callable[..., Tensor] = torch.compile(self.model) if config.compile else self.model
@@ -126,12 +128,15 @@ class Trainer:
         except OSError as error:
             raise TrainingError(f"the folder {self.output} cannot be made ({error.strerror}); choose another one") from error
         self._trim_log()
+        config = self.config
         sums, rows, started = torch.zeros(2, device=self.device), 0, time.perf_counter()
         for image, mask in self._batches():
             sums += self._train_step(image, mask)
             rows += 1
-            if self.step % self.config.log_every == 0 or self.step == self.config.steps:
+            if self.step % config.log_every == 0 or self.step == config.steps:
                 row = self._row(sums / rows, rows, time.perf_counter() - started)
+                if self.validation and (self.step % config.validate_every == 0 or self.step == config.steps):
+                    row["gain"] = self.validation.gain(self.average)
                 with (self.output / LOG_FILE).open("a", encoding="utf-8") as log:
                     log.write(json.dumps(row) + "\n")
                 report(row)
@@ -169,7 +174,7 @@ class Trainer:
     def resume(cls, photographs: Path, output: Path, **run_only: Any) -> Trainer:
         """Go on with the run in ``output`` exactly as if it had not stopped.
 
-        Only settings that do not change the result (device, workers, compile, checkpoint_every, log_every) may be given anew.
+        Only settings that do not change the result (device, workers, compile, checkpoint_every, log_every, validate_every) may be given anew.
         Raises TrainingError where there is nothing to resume.
         """
         path = output / STATE_FILE
@@ -213,9 +218,19 @@ class Trainer:
             group["lr"] = self._learning_rate()
         amp = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.amp]
         with torch.autocast(self.device.type, amp, enabled=amp is not None):
-            output = self._forward(image, mask)
+            if config.crops_per_mask == 1:
+                output = self._forward(image, mask)
+            else:
+                maps = self.model.attention_maps(mask[:: config.crops_per_mask])
+                output = self._forward(image, maps=maps.repeated(config.crops_per_mask))
         hole, valid = reconstruction_loss(output, image, mask)
-        fidelity = hole if config.hole_loss == "l1" else log_squared_error(output, image, mask)
+        match config.hole_loss:
+            case "l1":
+                fidelity = hole
+            case "relative":
+                fidelity = relative_error(output, image, mask, correction_input(image, mask)[1])
+            case "psnr":
+                fidelity = log_squared_error(output, image, mask)
         loss = config.hole_weight * fidelity + config.valid_weight * valid
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]

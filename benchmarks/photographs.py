@@ -1,10 +1,12 @@
-"""Gather the photographs that the embedded network was trained on from Debian packages.
+"""Gather photographs from Debian packages: those that the embedded network is trained on, or those that it is judged on.
 
-    apt-get download $(tail -n +2 docs/training-photographs.tsv | cut -f1 | sort -u)
+    mkdir -p unpacked
+    apt-get download $(tail -qn +2 docs/training-photographs.tsv docs/evaluation-photographs.tsv | cut -f1 | sort -u)
     for package in *.deb; do dpkg -x "$package" "unpacked/${package%%_*}"; done
-    python benchmarks/training_photographs.py unpacked photographs
+    python benchmarks/photographs.py docs/training-photographs.tsv unpacked photographs
+    python benchmarks/photographs.py docs/evaluation-photographs.tsv unpacked judged
 
-Each line of the list names a package, a file in it and, for pictures inside a Qt resource file, the offset they start at.
+Each line of a list names a package, a file in it and, for pictures inside a Qt resource file, the offset they start at.
 """
 
 import argparse
@@ -14,7 +16,6 @@ from pathlib import Path
 
 from PIL import Image
 
-LIST = Path(__file__).parent.parent / "docs" / "training-photographs.tsv"
 LONGEST_SIDE = 1280
 
 
@@ -28,10 +29,10 @@ def picture_bytes(path: Path, offset: str) -> bytes:
     return picture
 
 
-def gather(unpacked: Path, output: Path) -> int:
+def gather(listed: Path, unpacked: Path, output: Path) -> int:
     """Write every listed photograph as a PNG of at most 1280 pixels a side; returns how many."""
     output.mkdir(parents=True, exist_ok=True)
-    with LIST.open(encoding="utf-8", newline="") as lines:
+    with listed.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines, delimiter="\t"))
     for number, row in enumerate(rows):
         data = picture_bytes(unpacked / row["package"] / row["file"], row["offset"])
@@ -43,10 +44,11 @@ def gather(unpacked: Path, output: Path) -> int:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("listed", type=Path, help="docs/training-photographs.tsv or docs/evaluation-photographs.tsv")
     parser.add_argument("unpacked", type=Path, help="folder with one folder for each unpacked package")
     parser.add_argument("output", type=Path, help="folder for the photographs")
     options = parser.parse_args()
-    print(f"{gather(options.unpacked, options.output)} photographs in {options.output}")
+    print(f"{gather(options.listed, options.unpacked, options.output)} photographs in {options.output}")
 
 
 if __name__ == "__main__":
