@@ -31,8 +31,8 @@ class LBAMConfig:
 
     base_width       channels of the first layer; the seven levels have 1, 2, 4, 8, 8, 8, 8 times as many
     input_channels   4: ``cat(image * M, M[0])``; 3: ``image * M``; 6 where there is a base: see it
-    base             ``"harmonic"``: the network corrects the harmonic fill of the known pixels, by ``2 y - 1`` for an output ``y``,
-                     and reads how they differ from their trend, and how the fill does (``reference.correction_input``).
+    base             ``"harmonic"``: the network corrects the harmonic fill of the known pixels, by ``2 y - 1`` for an output
+                     ``y``, and reads how they differ from their trend, and how the fill does (``reference.correction_input``).
                      Its last layer starts at 0. ``"none"``: it makes the picture by itself, as published
     batch_norm       BatchNorm in every layer but the first encoder layer and the last decoder layer
     output           ``"tanh"``: ``(tanh + 1) / 2``; ``"abs"``: ``|tanh|``. Both lie in [0, 1]

@@ -25,7 +25,7 @@ def one_thread() -> Iterator[None]:
 
 @torch.no_grad()
 def enliven(model: nn.Module, seed: int = 0) -> nn.Module:
-    """Random learned scalars, BatchNorm, mask filters of both signs and a last layer that is not 0, so that no term of the arithmetic is idle."""
+    """Random learned scalars, BatchNorm, mask filters of both signs and a last layer that is not 0, so that no term is idle."""
     for name, tensor in model.state_dict().items():
         leaf, g = name.rsplit(".", 1)[-1], recipe.rng(seed, name)
         if leaf in _SCALARS:

@@ -54,7 +54,10 @@ def test_more_cells_make_smaller_blobs():
 
 def test_kinds_differ_in_the_width_of_their_strokes():
     """At an equal share of hole, thinner strokes have a longer border."""
-    lengths = [np.mean([border(random_mask(rng(s), 256, 256, kind, (0.28, 0.32))) for s in range(5)]) for kind in MASK_KINDS[1:]]
+    lengths = [
+        np.mean([border(random_mask(rng(s), 256, 256, kind, (0.28, 0.32))) for s in range(5)])
+        for kind in ("thin", "medium", "thick")
+    ]
     assert lengths == sorted(lengths, reverse=True)
     assert lengths[0] > 1.5 * lengths[2]
 

@@ -38,8 +38,9 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
 
     Gives (image [3, crop, crop] float32 in [0, 1], mask [1, crop, crop] float32 with 1 = known). A crop's window spans from
     ``crop`` pixels up to the whole shorter side, log-uniformly; it is mirrored and transposed at random, its colours may change
-    places, and most crops of sky, fog and blur are passed over. ``crops_per_mask`` items, one after the other, share a mask: noise,
-    strokes of all widths or scratches, with hole ratios from 0.01 to 0.6. Pictures stay decoded in memory up to ``cache_bytes``.
+    places, and most crops of sky, fog and blur are passed over. ``crops_per_mask`` items, one after the other, share a mask:
+    noise, strokes of all widths or scratches, with hole ratios from 0.01 to 0.6. Pictures stay decoded in memory up to
+    ``cache_bytes``.
     """
 
     def __init__(
@@ -113,6 +114,6 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
 
 
 def has_detail(image: NDArray[np.uint8]) -> bool:
-    """Whether [H, W, 3] shows more than sky, fog or blur: its grey values' mean absolute Laplacian is above 3, their deviation above 8."""
+    """Whether [H, W, 3] shows more than sky, fog or blur: its grey values' mean absolute Laplacian exceeds 3, their deviation 8."""
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY).astype(np.float32)
     return bool(grey.std() > 8 and np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean() > 3)

@@ -21,11 +21,12 @@ from lbam_fast.inference.layouts import Array, Canvas, emptied, from_unit, read_
 from lbam_fast.inference.masks import Hole, HoleColour, MaskOptions, find_hole
 from lbam_fast.inference.memory import explaining_lack_of_memory, padded_pixels
 from lbam_fast.model import LBAM
-from lbam_fast.reference import MULTIPLE
+from lbam_fast.reference import MULTIPLE, plane
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDED = "lbam_narrow.safetensors"
 PIXELS_AT_ONCE = 4 * 1024 * 1024
+PASSES = (1, 2, 4, 8)
 
 
 class Inpainter:
@@ -49,11 +50,13 @@ class Inpainter:
         grow: int = 0,
         feather: int = 0,
         batch_size: int = 4,
+        passes: int = 1,
     ) -> None:
         """``model`` is moved to ``device`` ("auto": the GPU if there is one) and put into ``eval()``.
 
         dtype float32 and float64 convert the weights; bfloat16 and float16 run under autocast. hole, threshold, grow and
-        feather: see MaskOptions. batch_size: how many pictures of equal size run at most at once, fewer if large.
+        feather: see MaskOptions. batch_size: how many pictures of equal size run at most at once, fewer if large. passes: 1, 2, 4
+        or 8; the mean of so many results, of the picture as it is, mirrored, turned and transposed, in so many times the time.
         Raises InpaintError, or ConfigError for the device.
         """
         self.options = MaskOptions(hole, threshold, grow, feather)
@@ -62,6 +65,9 @@ class Inpainter:
         if batch_size < 1:
             raise InpaintError(f"batch_size is {batch_size}, expected at least 1")
         self.batch_size = batch_size
+        if passes not in PASSES:
+            raise InpaintError(f"passes is {passes}, expected one of {', '.join(map(str, PASSES))}")
+        self.passes = passes
         weights = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.model = model.to(self.device, weights).eval()
         if self.device.type == "cuda":  # on a CPU filters are packed from any layout
@@ -124,17 +130,25 @@ class Inpainter:
             known = np.stack([~hole.filled for hole in (holes[:1] if shared else holes)])
             images = np.stack([emptied(c.pixels, hole.filled) for c, hole in zip(canvases, holes, strict=True)])
             with torch.inference_mode(), self._autocast():
-                maps = self.model.attention_maps(self._padded(known[:, None]))
-                output = self.model(self._padded(np.moveaxis(images, -1, 1)), maps=maps)
+                output = self._output(self._tensor(np.moveaxis(images, -1, 1)), self._tensor(known[:, None]))
                 cropped: Array = output[..., :height, :width].permute(0, 2, 3, 1).float().cpu().numpy()
+            grey = [i for i, (c, hole) in enumerate(zip(canvases, holes, strict=True)) if _is_grey(c.pixels, hole)]
+            cropped[grey] = cropped[grey].mean(axis=-1, keepdims=True)
             return cropped
 
-    def _padded(self, batch: Array) -> Tensor:
-        """[N, C, H, W], padded below and on the right to multiples of 128 by repeated reflection, as ``numpy.pad`` does it."""
-        for axis in (2, 3):
-            batch = batch.take(_reflected(batch.shape[axis]), axis=axis)
-        dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
-        return torch.from_numpy(batch).to(self.device, dtype).contiguous(memory_format=torch.channels_last)
+    def _output(self, image: Tensor, mask: Tensor) -> Tensor:
+        """The network's output for pictures of any size, padded below and on the right."""
+        trend = padded(plane(image, mask)) if self.model.config.base == "harmonic" else None
+        image, mask = padded(image), padded(mask)
+        total = torch.zeros_like(image)
+        for turn in range(self.passes):
+            maps = self.model.attention_maps(turned(mask, turn))
+            own_trend = None if trend is None else turned(trend, turn)
+            total += turned_back(self.model(turned(image, turn), maps=maps, trend=own_trend), turn)
+        return total / self.passes
+
+    def _tensor(self, batch: Array) -> Tensor:
+        return torch.from_numpy(batch).to(self.device, torch.float64 if self.dtype == torch.float64 else torch.float32)
 
     def _autocast(self) -> torch.autocast:
         low = self.dtype in (torch.bfloat16, torch.float16)
@@ -162,8 +176,35 @@ def embedded_weights() -> Path:
     return Path(str(resources.files("lbam_fast") / "weights" / EMBEDDED))
 
 
-def _reflected(size: int) -> NDArray[np.intp]:
-    return np.pad(np.arange(size), (0, -size % MULTIPLE), mode="reflect")
+def padded(x: Tensor) -> Tensor:
+    """[N, C, H, W] with H and W multiples of 128 by repeated reflection below and on the right, as ``numpy.pad`` does it."""
+    for axis in (2, 3):
+        size = x.shape[axis]
+        if size % MULTIPLE:
+            reflected = np.pad(np.arange(size), (0, -size % MULTIPLE), mode="reflect")
+            x = x.index_select(axis, torch.from_numpy(reflected).to(x.device))
+    return x.contiguous(memory_format=torch.channels_last)
+
+
+def turned(x: Tensor, turn: int) -> Tensor:
+    """[N, C, H, W] in one of its eight positions: bit 2 of ``turn`` transposes, then bit 0 mirrors and bit 1 puts it upside down."""
+    x = x.transpose(2, 3) if turn & 4 else x
+    return x.flip(_flipped(turn))
+
+
+def turned_back(x: Tensor, turn: int) -> Tensor:
+    x = x.flip(_flipped(turn))
+    return x.transpose(2, 3) if turn & 4 else x
+
+
+def _flipped(turn: int) -> list[int]:
+    return [axis for bit, axis in ((1, 3), (2, 2)) if turn & bit]
+
+
+def _is_grey(pixels: Array, hole: Hole) -> bool:
+    """Whether all known pixels of [H, W, 3] are grey, so that what fills the hole must be too."""
+    known = pixels[~hole.filled]
+    return pixels.shape[-1] == 3 and bool((known == known[:, :1]).all())
 
 
 def _as_lists(image: Any, mask: Any) -> tuple[list[Any], list[Any], Any]:

@@ -29,10 +29,11 @@ def correction_input(
 ) -> tuple[Tensor, Tensor]:
     """What a network with ``base="harmonic"`` reads and what it corrects: ``(x, base)``, [N, 6, H, W] and [N, 3, H, W].
 
-    image [N, 3, H, W] in [0, 1], mask [N or 1, 1 or 3, H, W], known where above 0 in all its channels; what lies in holes, even
-    NaN, does not count. ``base`` is the trend of the known pixels and the harmonic fill of what they differ from it; ``x`` is that
+    image [N, 3, H, W] in [0, 1], mask [N or 1, 1 or 3, H, W], known where above 0 in all its channels; what lies in holes,
+    even NaN, does not count. ``base`` is the trend of the known pixels and the harmonic fill of what they differ from it; ``x`` is that
     difference, 4 times, on known pixels, then in holes. So ``x`` is 0 for a constant and for a linear picture, and twice the
-    contrast is twice ``x``. ``trend``, like the image, stands in place of ``plane``'s. ``fill`` is what computes ``harmonic_fill``. Half precision is computed in float32.
+    contrast is twice ``x``. ``trend``, like the image, stands in place of ``plane``'s; ``fill`` computes ``harmonic_fill``.
+    Half precision is computed in float32.
     """
     wide = image.float() if image.dtype in (torch.float16, torch.bfloat16) else image
     known = (mask.amin(dim=1, keepdim=True) > 0).to(wide.dtype)
@@ -77,9 +78,10 @@ def plane(image: Tensor, known: Tensor) -> Tensor:
 
 
 def harmonic_fill(image: Tensor, known: Tensor) -> Tensor:
-    """``image`` [N, C, H, W] where ``known`` [N or 1, 1, H, W] is 1, and its harmonic fill where that is 0; H, W multiples of 128.
+    """``image`` [N, C, H, W] where ``known`` [N or 1, 1, H, W] is 1, and its harmonic fill where it is 0; H, W multiples of 128.
 
-    At the picture's edge the fill ends level (its normal derivative is 0). 0 where nothing is known. Values in holes do not count.
+    At the picture's edge the fill ends level (its normal derivative is 0). 0 where nothing is known. Values in holes do not
+    count.
     """
     hole = (known == 0).expand(len(image), -1, -1, -1)
     pictures, holes = [torch.where(hole, 0, image)], [hole]

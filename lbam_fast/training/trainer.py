@@ -174,7 +174,8 @@ class Trainer:
     def resume(cls, photographs: Path, output: Path, **run_only: Any) -> Trainer:
         """Go on with the run in ``output`` exactly as if it had not stopped.
 
-        Only settings that do not change the result (device, workers, compile, checkpoint_every, log_every, validate_every) may be given anew.
+        Only settings that do not change the result (device, workers, compile, checkpoint_every, log_every, validate_every) may be
+        given anew.
         Raises TrainingError where there is nothing to resume.
         """
         path = output / STATE_FILE

@@ -18,6 +18,8 @@ from torch import Tensor
 
 from lbam_fast.checkpoints import CONFIG_KEY, replacing
 from lbam_fast.config import LBAMConfig, Range
+from lbam_fast.export.graph import Graph
+from lbam_fast.export.harmonic import corrected, correction_input
 from lbam_fast.model import LBAM, Generator
 from lbam_fast.reference import LEAKY_SLOPE, LEVELS, MULTIPLE
 from lbam_fast.reference.functional import PARTIAL_EPSILON
@@ -155,24 +157,12 @@ def _written(onnx: Any, model: LBAM, opset: int) -> bytes:
     return serialised
 
 
-class _Network:
-    """Nodes and constants of one network's graph. Values in it are known by their names; methods take and return such names."""
+class _Network(Graph):
+    """One network's graph."""
 
     def __init__(self, onnx: Any, state: dict[str, Tensor], config: LBAMConfig) -> None:
-        self.onnx, self.state, self.config = onnx, state, config
-        self.nodes: list[Any] = []
-        self.constants: dict[str, Any] = {}
-
-    def add(self, operator: str, *inputs: str | float, output: str | None = None, **attributes: object) -> str:
-        names = [self.constant(str(each), torch.tensor(each)) if isinstance(each, float) else each for each in inputs]
-        output = output or f"{operator}_{len(self.nodes)}"
-        self.nodes.append(self.onnx.helper.make_node(operator, names, [output], name=output, **attributes))
-        return output
-
-    def constant(self, name: str, value: Tensor) -> str:
-        if name not in self.constants:
-            self.constants[name] = self.onnx.numpy_helper.from_array(value.contiguous().numpy(), name)
-        return name
+        super().__init__(onnx)
+        self.state, self.config = state, config
 
     def weight(self, name: str) -> str:
         return self.constant(name, self.state[name])
@@ -189,19 +179,27 @@ class _Network:
             x = self.add("BatchNormalization", x, *names, epsilon=1e-5)
         return self.add("LeakyRelu", x, alpha=LEAKY_SLOPE)
 
-    def output(self, y: str) -> None:
+    def output(self, y: str, name: str | None = "output") -> str:
         if self.config.output == "tanh":
-            self.add("Mul", self.add("Add", self.add("Tanh", y), 1.0), 0.5, output="output")
-        else:
-            self.add("Abs", self.add("Tanh", y), output="output")
+            return self.add("Mul", self.add("Add", self.add("Tanh", y), 1.0), 0.5, output=name)
+        return self.add("Abs", self.add("Tanh", y), output=name)
 
     def generate(self) -> None:
         selected = self.add("Where", self.add("Greater", "mask", 0.0), "image", 0.0)  # NaN in holes vanishes
+        if self.config.base == "harmonic":
+            x, base = correction_input(self, selected, "mask")
+            corrected(self, base, self.output(self.features(x), None), "output")
+            return
         x = self.add("Mul", selected, "mask")
         if self.config.input_channels == 4:
             x = self.add("Concat", x, "mask", axis=1)
         if self.config.attention == "partial":
-            return self.generate_partial(x)
+            self.output(self.partial_features(x))
+        else:
+            self.output(self.features(x))
+
+    def features(self, x: str) -> str:
+        """What the output form is applied to."""
         forward = self.mask_chain("mask", "ec{}.conv.", "maskConv", LEVELS)
         reverse = []
         if self.config.reverse:
@@ -217,7 +215,7 @@ class _Network:
             if reverse:
                 own = self.add("Mul", own, reverse[level - 1])
             x = self.activation(self.joined(products[level - 1], own), f"dc{i}.bn")
-        return self.output(self.convolution(x, self.weight("dc7.weight"), "ConvTranspose"))
+        return self.convolution(x, self.weight("dc7.weight"), "ConvTranspose")
 
     def joined(self, skip: str, own: str) -> str:
         return self.add("Concat", *((skip, own) if self.config.skip_first else (own, skip)), axis=1)
@@ -271,7 +269,7 @@ class _Network:
         alpha = config.alpha if bounds is None else self.scalar(f"{prefix}updateMask.alpha", bounds)
         return self.add("Pow", self.add("Relu", m), float(alpha))
 
-    def generate_partial(self, x: str) -> None:
+    def partial_features(self, x: str) -> str:
         widths, new, known, masked = self.config.channels, "mask", ["mask"], [x]
         for i, channels in enumerate((3, *widths[:-1]), start=1):
             ratio, new = self.partial_ratio([(new, channels)], kernel_size=4, stride=2)
@@ -290,7 +288,7 @@ class _Network:
             if level:
                 y = self.add("Mul", self.activation(y, f"dc{i}.bn"), new)
             own_channels = channels
-        self.output(y)
+        return y
 
     def partial_ratio(self, masks: list[tuple[str, int]], kernel_size: int, stride: int) -> tuple[str, str]:
         sums = []
