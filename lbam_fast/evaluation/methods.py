@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from importlib.util import find_spec
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 Pixels = NDArray[np.uint8]
 Method = Callable[[Pixels, Pixels], Pixels]
 """Takes a picture [H, W, 3] and a mask [H, W] with 255 = hole, gives the filled picture with all other pixels as they were."""
+
+TELEA_RADIUS = 12
+NAVIER_STOKES_RADIUS = 8
+PATCH_RADIUS = 3
 
 
 def harmonic(picture: Pixels, mask: Pixels) -> Pixels:
@@ -61,3 +65,55 @@ def _neighbours(shape: tuple[int, ...], axis: int, step: int) -> tuple[tuple[sli
     inner, shifted = [slice(None), slice(None)], [slice(None), slice(None)]
     inner[axis], shifted[axis] = (slice(None, -1), slice(1, None)) if step > 0 else (slice(1, None), slice(None, -1))
     return (inner[0], inner[1]), (shifted[0], shifted[1])
+
+
+def biharmonic(picture: Pixels, mask: Pixels) -> Pixels:
+    """scikit-image's solution of the biharmonic equation in the hole (Damelin and Hoang, 2018)."""
+    from skimage.restoration import inpaint_biharmonic
+
+    solution = inpaint_biharmonic(picture, mask > 0, channel_axis=-1)
+    return _pasted(picture, mask, np.rint(255 * solution.clip(0, 1)).astype(np.uint8))
+
+
+def telea(picture: Pixels, mask: Pixels) -> Pixels:
+    """OpenCV's fast marching (Telea, 2004)."""
+    return _pasted(picture, mask, cv2.inpaint(picture, mask, TELEA_RADIUS, cv2.INPAINT_TELEA))
+
+
+def navier_stokes(picture: Pixels, mask: Pixels) -> Pixels:
+    """OpenCV's method after fluid dynamics (Bertalmio, Bertozzi and Sapiro, 2001)."""
+    return _pasted(picture, mask, cv2.inpaint(picture, mask, NAVIER_STOKES_RADIUS, cv2.INPAINT_NS))
+
+
+def patch_match(picture: Pixels, mask: Pixels) -> Pixels:
+    """PyPatchMatch: patches from elsewhere in the picture (Barnes et al., 2009; Wexler et al., 2007), from a fixed seed."""
+    import patchmatch
+
+    patchmatch.set_random_seed(0)
+    return _pasted(picture, mask, patchmatch.inpaint(picture, mask, patch_size=PATCH_RADIUS))
+
+
+RIVALS: dict[str, Method] = {
+    "harmonic": harmonic,
+    "biharmonic": biharmonic,
+    "Telea": telea,
+    "Navier-Stokes": navier_stokes,
+    "PatchMatch": patch_match,
+}
+_NEEDED = {"harmonic": "scipy", "biharmonic": "skimage", "PatchMatch": "patchmatch"}
+
+
+def available_rivals(names: Iterable[str] = RIVALS) -> tuple[dict[str, Method], list[str]]:
+    """Those of ``names`` whose packages are installed, and a note on each that is left out."""
+    methods: dict[str, Method] = {}
+    notes = []
+    for name in names:
+        if name in _NEEDED and find_spec(_NEEDED[name]) is None:
+            notes.append(f"{name} is left out, as {_NEEDED[name]} is not installed: pip install 'lbam-fast[evaluation]'")
+        else:
+            methods[name] = RIVALS[name]
+    return methods, notes
+
+
+def _pasted(picture: Pixels, mask: Pixels, filled: NDArray[Any]) -> Pixels:
+    return np.where(mask[..., None] > 0, filled, picture)
