@@ -54,6 +54,14 @@ def networks(weights: str | None, options: Sequence[str]) -> dict[str, Method]:
     return methods | {f"{NETWORK} {text}": Inpainter.from_pretrained(weights, **settings(text)) for text in options}
 
 
+def only(names: str | None, methods: dict[str, Method]) -> dict[str, Method]:
+    """Those of ``methods`` that ``names`` lists, or all. Raises ValueError."""
+    chosen = names.split(",") if names else list(methods)
+    if unknown := [name for name in chosen if name not in methods]:
+        raise ValueError(f"no method is called {', '.join(unknown)}; there are {', '.join(methods)}")
+    return {name: methods[name] for name in chosen}
+
+
 def pictures(chosen: str, folder: Path | None) -> list[Pixels]:
     """The set ``decide``, ``final`` as gathered in ``folder``, or the folder that ``chosen`` names. Raises PictureError."""
     if chosen == "decide":
@@ -94,7 +102,7 @@ def main() -> None:
     parser.add_argument("--weights", help="weights file; by default the network that ships in the package")
     parser.add_argument("--set", default="decide", metavar="decide|final|FOLDER", help="which photographs")
     parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="the gathered photographs of the final set")
-    parser.add_argument("--masks-each", type=int, default=2, help="masks per picture and row")
+    parser.add_argument("--masks-each", type=int, default=1, help="masks per picture and row")
     parser.add_argument("--options", nargs="*", default=[], metavar="NAME=VALUE,...", help="the network with these, too")
     parser.add_argument("--methods", metavar="NAME,...", help=f"only these of {', '.join(RIVALS)} and the networks")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes, by default one a core")
@@ -104,11 +112,12 @@ def main() -> None:
 
     rivals, missing_rivals = available_rivals()
     metrics, missing_metrics = available_metrics(chosen.st_lpips)
-    methods = rivals | networks(chosen.weights, chosen.options)
-    if chosen.methods:
-        methods = {name: methods[name] for name in chosen.methods.split(",")}
+    try:
+        methods = only(chosen.methods, rivals | networks(chosen.weights, chosen.options))
+        photographs = pictures(chosen.set, chosen.pictures)
+    except (PictureError, ValueError) as error:
+        parser.error(str(error))
     start = time.perf_counter()
-    photographs = pictures(chosen.set, chosen.pictures)
     rows = quality_table(methods, metrics, photographs, masks_each=chosen.masks_each, jobs=chosen.jobs)
     print(f"{len(photographs)} photographs, {chosen.masks_each} masks each, {time.perf_counter() - start:.0f} s")
     for note in (*missing_rivals, *missing_metrics):

@@ -244,6 +244,13 @@ def test_options_of_the_network():
             quality.settings(wrong)
 
 
+def test_chosen_methods():
+    assert list(quality.only("Telea,harmonic", RIVALS)) == ["Telea", "harmonic"]
+    assert quality.only(None, RIVALS) == RIVALS
+    with pytest.raises(ValueError, match="no method is called telea; there are harmonic, "):
+        quality.only("telea", RIVALS)
+
+
 def test_the_final_set_is_the_listed_photographs(tmp_path, monkeypatch):
     from PIL import Image
 
