@@ -14,8 +14,13 @@ Pixels = NDArray[np.uint8]
 Method = Callable[[Pixels, Pixels], Pixels]
 """Takes a picture [H, W, 3] and a mask [H, W] with 255 = hole, gives the filled picture with all other pixels as they were."""
 
+# The best on the set to decide with, by the mean over all rows of the PSNR in dB, two masks a picture (PyPatchMatch: one):
+# radius            1      2      3      5      8      12     16
+# Telea             26.56  26.73  26.81  26.90  26.96  26.97  26.93
+# Navier-Stokes     26.86  26.80  26.84  26.89  26.95  27.00
+# PyPatchMatch                    27.04  26.92
 TELEA_RADIUS = 12
-NAVIER_STOKES_RADIUS = 8
+NAVIER_STOKES_RADIUS = 12
 PATCH_RADIUS = 3
 
 
