@@ -37,8 +37,8 @@ format: .venv/dev  ## rewrite the code in the project's style
 	$(BIN)/clang-format -i $(CPP)
 	$(BIN)/ruff check --fix .
 
-quality: .venv/dev  ## print the quality table of the embedded network
-	$(BIN)/python benchmarks/quality.py
+quality: .venv/dev  ## print the quality table of the embedded network, alone and with its options
+	$(BIN)/python benchmarks/quality.py --options detail=auto passes=8 detail=auto,passes=8
 
 clean:  ## remove what the other targets made
 	rm -rf .venv out build dist *.egg-info
@@ -52,6 +52,7 @@ clean:  ## remove what the other targets made
 	$(INSTALL) --editable .
 	touch $@
 
-.venv/dev: .venv/python pyproject.toml setup.py constraints.txt
+.venv/dev: .venv/python pyproject.toml setup.py constraints.txt st-lpips.txt
 	$(INSTALL) --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes --requirement st-lpips.txt
 	touch $@ .venv/run

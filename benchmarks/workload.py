@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lbam_fast import LBAM, LBAMConfig
 from lbam_fast.data import random_mask
-from lbam_fast.evaluation.quality import evaluation_pictures
+from lbam_fast.evaluation import evaluation_pictures
 from lbam_fast.pictures import PictureError, read_picture
 
 ROOT = Path(__file__).resolve().parent.parent

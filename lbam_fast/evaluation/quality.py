@@ -1,120 +1,117 @@
-"""The quality table: PSNR by hole ratio on photographs that no shipped network was trained on, beside OpenCV's methods."""
+"""The quality table: what methods make of the same holes in the same photographs, by kinds of holes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import multiprocessing
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from functools import partial
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
-from lbam_fast.data import MaskKind, random_mask
-from lbam_fast.evaluation.metrics import psnr
-from lbam_fast.pictures import PictureError, read_picture
-
-Pixels = NDArray[np.uint8]
-Method = Callable[[Pixels, Pixels], NDArray[Any]]
-"""Takes a picture [H, W, 3] and a mask [H, W] with 255 = hole, gives the filled picture."""
-
-SIDE = 256
-BUCKETS = ((0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5))
-PICTURES = {
-    "skimage": (
-        "data/astronaut.png",
-        "data/coffee.png",
-        "data/chelsea.png",
-        "data/rocket.jpg",
-        "data/motorcycle_left.png",
-        "data/motorcycle_right.png",
-    ),
-    "sklearn": ("datasets/images/china.jpg", "datasets/images/flower.jpg"),
-}
-"""Where the evaluation pictures lie: inside the packages scikit-image and scikit-learn."""
-
-_RADIUS = 3
-CLASSICAL: dict[str, Method] = {
-    "Telea": partial(cv2.inpaint, inpaintRadius=_RADIUS, flags=cv2.INPAINT_TELEA),
-    "Navier-Stokes": partial(cv2.inpaint, inpaintRadius=_RADIUS, flags=cv2.INPAINT_NS),
-}
+from lbam_fast.evaluation.holes import HOLES, Holes, samples
+from lbam_fast.evaluation.methods import Method, Pixels
+from lbam_fast.evaluation.metrics import PSNR, Metric
 
 
 @dataclass(frozen=True)
 class Row:
-    """Mean PSNR in dB of each method over the samples of one bucket of hole ratios."""
+    """Means over the samples of one kind of holes, by the names of metric and method."""
 
-    bucket: tuple[float, float]
+    holes: str
     samples: int
-    psnr: dict[str, float]
+    means: dict[str, dict[str, float]]
 
-    def gain(self, method: str) -> float:
-        """dB by which ``method`` is above the better of the classical ones."""
-        return self.psnr[method] - max(self.psnr[name] for name in CLASSICAL)
-
-
-def evaluation_pictures() -> dict[str, Pixels]:
-    """The pictures by file name, shorter side resized to 256 pixels and the centre cropped: [256, 256, 3] uint8.
-
-    Raises PictureError where scikit-image or scikit-learn is not installed.
-    """
-    pictures = {}
-    for package, files in PICTURES.items():
-        spec = find_spec(package)  # found, not imported: the pictures are plain files beside the code
-        if spec is None or spec.origin is None:
-            raise PictureError(
-                f"the evaluation pictures lie in {package}, which is not installed: pip install scikit-image scikit-learn"
-            )
-        for file in files:
-            path = Path(spec.origin).parent / file
-            pictures[path.stem] = centre_crop(read_picture(path).pixels)
-    return pictures
+    def gain(self, method: str, over: Iterable[str], metric: Metric = PSNR) -> float:
+        """By how much ``method`` is better than the best of ``over``."""
+        values = self.means[metric.name]
+        if metric.more_is_better:
+            return values[method] - max(values[name] for name in over)
+        return min(values[name] for name in over) - values[method]
 
 
-def centre_crop(pixels: Pixels, side: int = SIDE) -> Pixels:
-    """[H, W, 3] with the shorter side resized to ``side`` and the centre cropped: [side, side, 3]."""
-    height, width = (round(side * length / min(pixels.shape[:2])) for length in pixels.shape[:2])
-    small = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
-    top, left = (height - side) // 2, (width - side) // 2
-    return np.ascontiguousarray(small[top : top + side, left : left + side])
+@dataclass(frozen=True)
+class _Judge:
+    methods: Mapping[str, Method]
+    metrics: Sequence[Metric]
+
+    def __call__(self, sample: tuple[Pixels, Pixels]) -> NDArray[np.float64]:
+        """Values [metric, method] of one picture with one mask."""
+        original, mask = sample
+        filled = [_filled(name, method, original, mask) for name, method in self.methods.items()]
+        return np.array([[metric.of(picture, original) for picture in filled] for metric in self.metrics])
 
 
-def samples(
-    pictures: Sequence[Pixels], bucket: tuple[float, float], kind: MaskKind = "noise", masks_each: int = 4
-) -> Iterator[tuple[Pixels, Pixels]]:
-    """Pairs of a picture and a mask (255 = hole), the same ones in every run."""
-    for i, picture in enumerate(pictures):
-        for j in range(masks_each):
-            rng = np.random.default_rng([i, j, round(100 * bucket[0])])
-            yield picture, 255 * (1 - random_mask(rng, picture.shape[0], picture.shape[1], kind, bucket))
+def _filled(name: str, method: Method, picture: Pixels, mask: Pixels) -> Pixels:
+    filled = method(picture, mask)
+    known = mask == 0
+    if not np.array_equal(filled[known], picture[known]):
+        raise ValueError(f"{name} altered known pixels: expected the picture with nothing but its hole filled")
+    return filled
 
 
 def quality_table(
-    methods: dict[str, Method], pictures: Sequence[Pixels], kind: MaskKind = "noise", masks_each: int = 4
+    methods: Mapping[str, Method],
+    metrics: Sequence[Metric],
+    pictures: Sequence[Pixels],
+    *,
+    holes: Sequence[Holes] = HOLES,
+    masks_each: int = 4,
+    jobs: int = 1,
 ) -> list[Row]:
-    """A row for each bucket of hole ratios: the classical methods and those given, on the same samples."""
-    rows = []
-    for bucket in BUCKETS:
-        pairs = list(samples(pictures, bucket, kind, masks_each))
-        means = {
-            name: float(np.mean([psnr(method(picture, mask), picture) for picture, mask in pairs]))
-            for name, method in {**CLASSICAL, **methods}.items()
-        }
-        rows.append(Row(bucket, len(pairs), means))
-    return rows
+    """A row for each kind of holes: all methods on the same samples, measured on the whole picture.
 
-
-def markdown(rows: Sequence[Row], method: str) -> str:
-    """The table as Markdown, with the gain of ``method`` in the last column."""
-    names = list(rows[0].psnr)
-    lines = [
-        "| hole ratio | " + " | ".join(f"{name}, dB" for name in names) + " | gain, dB |",
-        "|---" * (len(names) + 2) + "|",
+    pictures [H, W, 3] uint8. With ``jobs`` above 1 as many processes share the samples, with one thread each, and methods and
+    metrics must be picklable. Raises ValueError for a method that alters known pixels.
+    """
+    pairs = [sample for kind in holes for sample in samples(kind, pictures, masks_each)]
+    judge = _Judge(methods, metrics)
+    if jobs == 1:
+        values = np.array([judge(pair) for pair in pairs])
+    else:
+        with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (judge,)) as pool:
+            values = np.array(list(pool.map(_work, pairs)))
+    means = values.reshape(len(holes), -1, len(metrics), len(methods)).mean(axis=1)
+    return [
+        Row(
+            kind.name,
+            len(pictures) * masks_each,
+            {metric.name: dict(zip(methods, map(float, row), strict=True)) for metric, row in zip(metrics, of_kind, strict=True)},
+        )
+        for kind, of_kind in zip(holes, means, strict=True)
     ]
+
+
+_worker: _Judge
+
+
+def _start_worker(judge: _Judge) -> None:
+    global _worker
+    _worker = judge
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def _work(sample: tuple[Pixels, Pixels]) -> NDArray[np.float64]:
+    return _worker(sample)
+
+
+def markdown(rows: Sequence[Row], metric: Metric, gain: tuple[str, Sequence[str]] | None = None) -> str:
+    """The table of one metric as Markdown, the best of each row in bold.
+
+    gain: a method and its rivals, whose difference to the best of them fills a last column.
+    """
+    unit = f", {metric.unit}" if metric.unit else ""
+    names = list(rows[0].means[metric.name])
+    header = ["hole ratio", *(f"{name}{unit}" for name in names), *([f"gain{unit}"] if gain else [])]
+    lines = [header, ["---"] * len(header)]
     for row in rows:
-        values = " | ".join(f"{row.psnr[name]:.2f}" for name in names)
-        lines.append(f"| {row.bucket[0]:.1f} to {row.bucket[1]:.1f} | {values} | {row.gain(method):+.2f} |")
-    return "\n".join(lines)
+        values = row.means[metric.name]
+        best = (max if metric.more_is_better else min)(values.values())
+        cells = [f"{value:.{metric.digits}f}" for value in values.values()]
+        cells = [f"**{cell}**" if value == best else cell for cell, value in zip(cells, values.values(), strict=True)]
+        lines.append([row.holes, *cells, *([f"{row.gain(*gain, metric):+.{metric.digits}f}"] if gain else [])])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
