@@ -16,7 +16,7 @@ from peers import CPU_DTYPES, CUDA_DTYPES, HALVES, OURS, absent_compiler, channe
 from torch import Tensor, nn
 from workload import Case, Inputs, inputs
 
-from lbam_fast.training.trainer import reconstruction_loss
+from lbam_fast.training import reconstruction_loss
 
 BUCKETS = 16
 LEARNING_RATE = 1e-6  # the weights stay about where the gate has seen them

@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from networks import network
 from PIL import Image, ImageCms
 
-from lbam_fast import LBAM, ConfigError, Inpainter, InpaintError, LBAMConfig, ops
-from lbam_fast.inference.inpainter import _reflected, paste
+from lbam_fast import LBAM, ConfigError, Inpainter, InpaintError, LBAMConfig, load_checkpoint, ops
+from lbam_fast.inference import embedded_weights
+from lbam_fast.inference.inpainter import padded, paste, turned, turned_back
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
 from lbam_fast.inference.memory import memory_needed
 
@@ -219,11 +221,68 @@ def test_feather_beyond_grow_warns_that_it_has_no_effect(model):
         Inpainter(model, grow=1, feather=3)
 
 
-def test_padding_is_numpys_repeated_reflection(inpainter):
+def test_padding_is_numpys_repeated_reflection():
     batch = picture(5, 3, (2,), np.float32).transpose(2, 0, 1)[None]
     expected = np.pad(batch, ((0, 0), (0, 0), (0, 123), (0, 125)), mode="reflect")
-    assert np.array_equal(inpainter._padded(batch).numpy(), expected)
-    assert len(_reflected(129)) == 256
+    assert np.array_equal(padded(torch.from_numpy(batch)).numpy(), expected)
+    assert padded(torch.zeros(1, 1, 129, 128)).shape == (1, 1, 256, 128)
+
+
+def test_eight_turns_and_back():
+    x = torch.arange(12.0).reshape(1, 1, 3, 4)
+    seen = {tuple(turned(x, turn).flatten().tolist()) + tuple(turned(x, turn).shape) for turn in range(8)}
+    assert len(seen) == 8
+    assert all(torch.equal(turned_back(turned(x, turn), turn), x) for turn in range(8))
+
+
+def test_passes_are_the_mean_over_the_turned_pictures(model):
+    image, mask = picture(40, 50, dtype=np.float32), box_mask(40, 50)
+    each = []
+    for turn in range(4):
+        across, down = turn & 1, turn & 2
+        flip = lambda a: a[:: -1 if down else 1, :: -1 if across else 1]  # noqa: B023, E731
+        whole = np.pad(image, ((0, 88), (0, 78), (0, 0)), mode="reflect"), np.pad(mask, ((0, 88), (0, 78)), mode="reflect")
+        filled = flip(Inpainter(model, detail="off")(*(np.ascontiguousarray(flip(a)) for a in whole)))
+        each.append(filled[:40, :50])
+    mean = Inpainter(model, passes=4, detail="off")(image, mask)
+    np.testing.assert_allclose(mean, np.mean(each, axis=0), atol=1e-6)
+    assert np.abs(mean - each[0]).max() > 1e-3
+    with pytest.raises(InpaintError, match="passes is 3, expected one of 1, 2, 4, 8"):
+        Inpainter(model, passes=3)
+
+
+@pytest.fixture(scope="module", params=["new", "trained"])
+def correcting(request):
+    return LBAM(LBAMConfig.preset("harmonic", base_width=4)) if request.param == "new" else load_checkpoint(embedded_weights())
+
+
+HALVES = {"left": np.s_[:, :35], "below": np.s_[25:, :], "inside": np.s_[5:40, 5:60], "speckles": np.s_[::2, ::2]}
+
+
+@pytest.mark.parametrize("where", HALVES)
+@pytest.mark.parametrize("slope", [(0, 0), (150, 0), (-60, 140)], ids=["flat", "down", "aslant"])
+def test_flat_and_linear_pictures_are_filled_within_two_levels(correcting, slope, where):
+    down, across = np.linspace(-0.5, 0.5, 50)[:, None], np.linspace(-0.5, 0.5, 70)
+    colours = np.array([128, 120, 100])
+    image = np.round(slope[0] * down[..., None] + slope[1] * across[:, None] + colours).astype(np.uint8)
+    mask = np.zeros((50, 70), np.uint8)
+    mask[HALVES[where]] = 255
+    filled = Inpainter(correcting, detail="off")(image, mask)
+    assert np.abs(filled.astype(int) - image).max() <= 2
+
+
+@pytest.mark.parametrize("kind", ["official", "harmonic"])
+def test_grey_stays_grey(kind):
+    """Alone and among coloured pictures; a single coloured known pixel is no grey picture."""
+    grey = np.repeat(picture(40, 50, (1,)), 3, axis=2)
+    mask, coloured = box_mask(40, 50), picture(40, 50)
+    inpainter = Inpainter(network(kind, dtype=torch.float32), detail="off")
+    alone, among = inpainter(grey, mask), inpainter([coloured, grey], mask)[1]
+    for filled in (alone, among):
+        assert (filled == filled[..., :1]).all()
+        assert (filled != grey)[mask > 0].any()
+    grey[0, 0] = 1, 2, 3
+    assert np.ptp(inpainter(grey, mask)[mask > 0], axis=-1).any()
 
 
 @pytest.mark.parametrize("value", [np.nan, 1e9])
@@ -288,7 +347,7 @@ def test_no_hole_copies_and_no_known_pixel_warns(inpainter):
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 0.01), ("bfloat16", 12)])
 def test_other_dtypes_run_and_stay_close(model, dtype, tolerance):
     image, mask = picture(64, 64) / 255.0, box_mask(64, 64)
-    expected, filled = (Inpainter(copy.deepcopy(model), dtype=name)(image, mask) for name in ("float32", dtype))
+    expected, filled = (Inpainter(copy.deepcopy(model), dtype=name, detail="off")(image, mask) for name in ("float32", dtype))
     assert 0 < np.abs(filled - expected).max() * 255 < tolerance
 
 

@@ -8,8 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lbam_fast.data import MASK_KINDS, PhotographCrops, noise_mask, picture_files, random_mask, stroke_mask
+from lbam_fast.data import MASK_KINDS, PhotographCrops, noise_mask, picture_files, random_mask, scratch_mask, stroke_mask
 from lbam_fast.data.masks import STROKES, Strokes
+from lbam_fast.data.photographs import has_detail
 from lbam_fast.pictures import PictureError
 
 
@@ -62,7 +63,7 @@ def test_kinds_differ_in_the_width_of_their_strokes():
     assert lengths[0] > 1.5 * lengths[2]
 
 
-@pytest.mark.parametrize("kind", MASK_KINDS[1:])
+@pytest.mark.parametrize("kind", STROKES)
 def test_strokes_scale_with_the_size(kind):
     small, large = (np.mean([(stroke_mask(rng(s), n, n, STROKES[kind]) == 0).mean() for s in range(20)]) for n in (128, 512))
     assert large == pytest.approx(small, rel=0.35)
@@ -131,7 +132,7 @@ def test_a_folder_without_pictures(tmp_path):
 
 
 def test_items_are_crops_with_masks(photographs):
-    crops = PhotographCrops(photographs, 128, length=24)
+    crops = PhotographCrops(picture_files(photographs), 128, length=24)
     assert len(crops) == 24
     for i in range(len(crops)):
         image, mask = crops[i]
@@ -140,21 +141,43 @@ def test_items_are_crops_with_masks(photographs):
         assert image.min() >= 0
         assert image.max() <= 1
         assert set(mask.unique().tolist()) == {0, 1}
-        assert 0.05 <= 1 - mask.mean() <= 0.6
+        assert 0.01 <= 1 - mask.mean() <= 0.6
+
+
+def test_crops_that_share_a_mask_are_different_crops(photographs):
+    crops = PhotographCrops(picture_files(photographs), 128, length=8, seed=3, crops_per_mask=4)
+    items = [crops[i] for i in range(8)]
+    assert all(torch.equal(items[i][1], items[i // 4 * 4][1]) for i in range(8))
+    assert not torch.equal(items[0][1], items[4][1])
+    assert len({image.sum().item() for image, _ in items}) == 8
+
+
+def test_smooth_crops_have_no_detail():
+    assert not has_detail(np.full((128, 128, 3), 90, np.uint8))
+    assert not has_detail(np.repeat(np.linspace(0, 255, 128).astype(np.uint8)[:, None, None], 128, axis=1).repeat(3, axis=2))
+    assert has_detail(rng(0).integers(0, 255, (128, 128, 3), dtype=np.uint8))
+
+
+def test_scratches_are_thin_whatever_the_size():
+    for size in (128, 256, 512):
+        mask = scratch_mask(rng(size), size, size)
+        depth = cv2.distanceTransform(1 - mask, cv2.DIST_C, 3)
+        assert 0.01 < 1 - mask.mean() < 0.3
+        assert depth.max() <= 20
 
 
 def test_an_item_depends_on_seed_and_index_alone(photographs):
-    crops = PhotographCrops(photographs, 128, length=8, seed=3)
+    crops = PhotographCrops(picture_files(photographs), 128, length=8, seed=3)
     forward = [crops[i] for i in range(8)]
-    tight = PhotographCrops(photographs, 128, length=100, seed=3, cache_bytes=1)
+    tight = PhotographCrops(picture_files(photographs), 128, length=100, seed=3, cache_bytes=1)
     for i in reversed(range(8)):
         assert all(map(torch.equal, tight[i], forward[i]))
-    other = PhotographCrops(photographs, 128, length=8, seed=4)
+    other = PhotographCrops(picture_files(photographs), 128, length=8, seed=4)
     assert not any(torch.equal(other[i][1], forward[i][1]) for i in range(8))
 
 
 def test_the_cache_keeps_to_its_bytes(photographs):
-    crops = PhotographCrops(photographs, 128, length=40, cache_bytes=200 * 150 * 3 + 70 * 90 * 3)
+    crops = PhotographCrops(picture_files(photographs), 128, length=40, cache_bytes=200 * 150 * 3 + 70 * 90 * 3)
     for i in range(40):
         crops[i]
     assert sum(pixels.nbytes for pixels in crops._cache.values()) <= crops.cache_bytes

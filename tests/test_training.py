@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lbam_fast import LBAM, LBAMConfig, load_checkpoint
-from lbam_fast.training import TrainConfig, Trainer, TrainingError, log_squared_error, reconstruction_loss
+from lbam_fast.training import TrainConfig, Trainer, TrainingError, log_squared_error, reconstruction_loss, relative_error
 
 TINY = TrainConfig(steps=6, batch_size=2, warmup=2, checkpoint_every=100, log_every=2)
 
@@ -231,3 +231,52 @@ def test_loss_counts_holes_and_known_pixels_apart():
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(TrainingError, match=message):
         TrainConfig(**settings)
+
+
+def test_relative_error_is_one_for_the_rival_and_counts_pictures_alike():
+    image, mask = torch.rand(2, 3, 8, 8), torch.ones(2, 1, 8, 8)
+    mask[0, :, :4], mask[1, :, :2] = 0, 0
+    rival = image + 0.1 * torch.rand(2, 3, 8, 8)
+    assert relative_error(rival, image, mask, rival).item() == pytest.approx(1, abs=0.01)
+    half = image + (rival - image) / 2
+    assert relative_error(half, image, mask, rival).item() == pytest.approx(0.5, abs=0.01)
+    mixed = torch.stack([half[0], rival[1]])
+    assert relative_error(mixed, image, mask, rival).item() == pytest.approx(0.75, abs=0.01)
+    assert relative_error(rival, image, torch.ones_like(mask), rival).item() == 0
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    for i in range(9):
+        y, x = np.mgrid[:140, :140]
+        waves = 100 + 80 * np.sin((x + i * y) / (3 + i))[..., None] * [1, 0.9, 0.8]
+        Image.fromarray(waves.astype(np.uint8)).save(folder / f"{i}.png")
+    return folder
+
+
+def test_held_out_photographs_judge_and_are_not_trained_on(many, tmp_path):
+    run = trainer(many, tmp_path, "harmonic", steps=4, held_out=3, validate_every=2, hole_loss="relative", crops_per_mask=2)
+    assert [path.stem for path in run.data.files] == ["0", "1", "3", "4", "6", "7"]
+    assert run.validation.gain(run.average) == pytest.approx(0, abs=1e-3), "a new network of this kind is the harmonic fill"
+    run.run()
+    assert ["gain" in row for row in rows(tmp_path)] == [True, True]
+    assert trainer(many, tmp_path, held_out=0).validation is None
+    assert trainer(many, tmp_path).validation is None, "of less than twenty photographs none is held out"
+
+
+def test_a_network_that_corrects_learns_to_beat_the_harmonic_fill(many, tmp_path):
+    settings = {"steps": 80, "batch_size": 4, "held_out": 3, "validate_every": 80, "hole_loss": "relative", "hole_weight": 1.0}
+    run = trainer(many, tmp_path, "harmonic", 8, valid_weight=0.0, learning_rate=4e-3, warmup=5, ema=0.9, **settings)
+    run.run()
+    assert rows(tmp_path)[-1]["gain"] > 0.2
+
+
+def test_sharing_masks_changes_only_which_masks_there_are(photographs):
+    """The same crops under masks that are given per four, and per one: the same loss."""
+    torch.manual_seed(0)
+    model = LBAM(LBAMConfig.preset("harmonic", base_width=2))
+    torch.nn.init.normal_(model.dc7.weight, std=0.1)
+    image, mask = torch.rand(4, 3, 128, 128), (torch.rand(2, 1, 128, 128) > 0.3).float()
+    shared = model(image, maps=model.attention_maps(mask).repeated(2))
+    torch.testing.assert_close(shared, model(image, mask.repeat_interleave(2, 0)), rtol=0, atol=1e-5)

@@ -52,6 +52,7 @@ constexpr Op kOps[] = {
     {"harmonic",
      "harmonic(Tensor(a!) x, Tensor known, int levels, int first_sweeps, int cycles, int sweeps, int coarsest_sweeps) -> ()",
      harmonic, "CPU"},
+    {"exemplar", "exemplar(Tensor picture, Tensor hole, int seed, Tensor(a!) filled) -> ()", exemplar, "CPU"},
     {"classified", "classified(Tensor mask, Tensor(a!) kinds) -> ()", classified, "CPU"},
     {"regions", "regions(Tensor kinds, Tensor(a!) next, Tensor(b!) order, Tensor(c!) sorted) -> ()", regions, "CPU"},
     {"bfloat16_products", "bfloat16_products() -> bool", bfloat16_products, "CompositeExplicitAutograd"},

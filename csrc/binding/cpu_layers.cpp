@@ -246,6 +246,19 @@ void harmonic(StableIValue* stack, std::uint64_t, std::uint64_t) {
                 threads());
 }
 
+void exemplar(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor given(stack[0]), hole(stack[1]), filled(stack[3]);
+  constexpr const char* message =
+      "picture, hole, filled: expected a dense channels_last float32 [1, 3, H, W], a dense uint8 [1, 1, H, W], and as the picture";
+  const Picture from = picture(given, message), to = picture(filled, message);
+  require(from.size.images == 1 && from.rows.channels == 3 && to.rows == from.rows, message);
+  require(type_of(given) == Type::kFloat && type_of(filled) == Type::kFloat, message);
+  require(from.size.height * from.size.width <= INT32_MAX / 4, "picture: too large for one piece");
+  cpu::exemplar({from.size.height, from.size.width, written(given), kinds_of(hole, from.size, message),
+                 static_cast<std::uint32_t>(stack[2]), written(filled)},
+                threads());
+}
+
 void classified(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor mask(stack[0]), kinds(stack[1]);
   constexpr const char* message = "mask, kinds: expected a dense channels_last [N, C, H, W] and uint8 [N, 1, H, W]";

@@ -22,6 +22,7 @@ namespace lbam::binding {
   X(in_large_pages)      \
   X(damaged)             \
   X(harmonic)            \
+  X(exemplar)            \
   X(classified)          \
   X(regions)
 

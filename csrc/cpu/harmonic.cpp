@@ -175,7 +175,8 @@ void harmonic(const Harmonic& r, ParallelFor parallel) {
   // The free cells of every grid are written by `halve` and then by `narrow` to the same place.
   for (int64_t level = 0, begin = 0; level <= levels; ++level) {
     Grid& grid = grids[level];
-    grid = {r.size.height >> level, r.size.width >> level, memory.quads() + begin, nullptr, memory.free.data + begin, nullptr, 0, 1};
+    grid = {
+        r.size.height >> level, r.size.width >> level, memory.quads() + begin, nullptr, memory.free.data + begin, nullptr, 0, 1};
     begin += grid.height * grid.width;
   }
   const auto free_of = [&](const Grid& grid) { return const_cast<std::uint8_t*>(grid.free); };

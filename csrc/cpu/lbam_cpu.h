@@ -83,6 +83,7 @@ struct StatisticsBackward {
 
 }  // namespace lbam::cpu
 
+#include "exemplar.h"
 #include "layers.h"
 
 namespace lbam::cpu {
@@ -100,6 +101,7 @@ namespace lbam::cpu {
   X(reconstruct, Reconstruct)                \
   X(damaged, Damaged)                        \
   X(harmonic, Harmonic)                      \
+  X(exemplar, Exemplar)                      \
   X(classified, Classified)                  \
   X(regions, Regions)
 

@@ -53,6 +53,13 @@ def inpaint(
     ] = 0.5,
     grow: Annotated[int, typer.Option(metavar="PX", help="Widen the hole by so many pixels.")] = 0,
     feather: Annotated[int, typer.Option(metavar="PX", help="Blend over so many pixels of what --grow added.")] = 0,
+    detail: Annotated[
+        Literal["auto", "exemplar", "off"],
+        typer.Option(
+            help="Texture from the known pixels, over what the network fills; auto: for narrow networks and thin holes."
+        ),
+    ] = "auto",
+    passes: Annotated[int, typer.Option(help="1, 2, 4 or 8: the mean over so many turned and mirrored pictures.")] = 1,
     weights: Annotated[Path | None, typer.Option(help="Weights file; by default the network in the package.")] = None,
     preset: Annotated[str | None, typer.Option(help="The network that they belong to, where several fit.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
@@ -115,6 +122,8 @@ def inpaint(
                     threshold=threshold,
                     grow=grow,
                     feather=feather,
+                    passes=passes,
+                    detail=detail,
                 )
             for warning in caught:
                 print_warning(str(warning.message))

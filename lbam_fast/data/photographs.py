@@ -67,7 +67,7 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
 
     def _image(self, rng: np.random.Generator) -> NDArray[np.uint8]:
         for _ in range(TRIES):
-            image = self._crop(rng, self._load(self.files[rng.integers(len(self.files))]))
+            image = self._crop(rng, self._load(self.files[int(rng.integers(len(self.files)))]))
             if has_detail(image) or rng.random() < DULL_KEPT:
                 break
         if rng.random() < 0.5:
@@ -114,6 +114,6 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
 
 
 def has_detail(image: NDArray[np.uint8]) -> bool:
-    """Whether [H, W, 3] shows more than sky, fog or blur: its grey values' mean absolute Laplacian exceeds 3, their deviation 8."""
+    """Whether [H, W, 3] shows more than sky, fog or blur: in grey, mean absolute Laplacian above 3, deviation above 8."""
     grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY).astype(np.float32)
     return bool(grey.std() > 8 and np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean() > 3)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 
 from lbam_fast.export.graph import Graph
@@ -37,7 +35,11 @@ def _positions(graph: Graph, like: str) -> tuple[str, str]:
 
 
 def _plane(graph: Graph, image: str, known: str) -> str:
-    add, total = graph.add, partial(_sum, graph)
+    add = graph.add
+
+    def total(x: str) -> str:
+        return _sum(graph, x)
+
     count = total(known)
     counted = add("Greater", count, 0.0)
     divisor = add("Max", count, 1.0)
@@ -52,7 +54,10 @@ def _plane(graph: Graph, image: str, known: str) -> str:
 
     down, across = map(unit, _positions(graph, known))
     (mean, values), (down_mean, v), (across_mean, h) = centred(image), centred(down), centred(across)
-    product = lambda a, b: total(add("Mul", a, b))  # noqa: E731
+
+    def product(a: str, b: str) -> str:
+        return total(add("Mul", a, b))
+
     vv, hh, vh, with_v, with_h = product(v, v), product(h, h), product(v, h), product(values, v), product(values, h)
     determinant = add("Sub", add("Mul", vv, hh), add("Mul", vh, vh))
     solvable = add("Greater", determinant, add("Mul", add("Mul", vv, hh), 1e-6))

@@ -220,6 +220,14 @@ def harmonic_fill(image: Tensor, known: Tensor) -> Tensor:
     return x
 
 
+def exemplar(picture: Tensor, hole: Tensor, seed: int) -> Tensor:
+    """``reference.exemplar``: picture [1, 3, H, W] float32 in [0, 1], hole [1, 1, H, W] uint8."""
+    picture = _nhwc(picture)
+    filled = torch.empty_like(picture)
+    _native().exemplar(picture, _nhwc(hole), seed, filled)
+    return filled
+
+
 def classified(mask: Tensor) -> Tensor:
     """``regions.classified``."""
     if not _covers(mask):

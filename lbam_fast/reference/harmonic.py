@@ -30,9 +30,10 @@ def correction_input(
     """What a network with ``base="harmonic"`` reads and what it corrects: ``(x, base)``, [N, 6, H, W] and [N, 3, H, W].
 
     image [N, 3, H, W] in [0, 1], mask [N or 1, 1 or 3, H, W], known where above 0 in all its channels; what lies in holes,
-    even NaN, does not count. ``base`` is the trend of the known pixels and the harmonic fill of what they differ from it; ``x`` is that
-    difference, 4 times, on known pixels, then in holes. So ``x`` is 0 for a constant and for a linear picture, and twice the
-    contrast is twice ``x``. ``trend``, like the image, stands in place of ``plane``'s; ``fill`` computes ``harmonic_fill``.
+    even NaN, does not count. ``base`` is the trend of the known pixels and the harmonic fill of what they differ from
+    it; ``x`` is that difference, 4 times, on known pixels, then in holes. So ``x`` is 0 for a constant and for a linear picture,
+    and twice the contrast is twice ``x``. ``trend``, like the image, stands in place of ``plane``'s; ``fill`` computes
+    ``harmonic_fill``.
     Half precision is computed in float32.
     """
     wide = image.float() if image.dtype in (torch.float16, torch.bfloat16) else image

@@ -56,7 +56,7 @@ class AttentionMaps:
         def repeat(maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
             return tuple(each.repeat_interleave(times, dim=0) for each in maps)
 
-        return AttentionMaps(*repeat((self.mask,)), repeat(self.forward), repeat(self.reverse), repeat(self.known))
+        return AttentionMaps(repeat((self.mask,))[0], repeat(self.forward), repeat(self.reverse), repeat(self.known))
 
 
 def clamped(value: Tensor, bounds: Range) -> Tensor:

@@ -1,0 +1,63 @@
+"""Texture for what a network has filled, from the picture's own known pixels: the option ``detail`` of ``Inpainter``."""
+
+from __future__ import annotations
+
+import warnings
+from functools import cache
+from typing import Any, Literal, get_args
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lbam_fast import native, ops
+from lbam_fast.inference.errors import InpaintError
+from lbam_fast.inference.layouts import to_unit
+from lbam_fast.inference.masks import Hole
+
+Detail = Literal["auto", "exemplar", "off"]
+NARROW = 32
+"""Base width up to which a network leaves texture out everywhere."""
+THIN = 8.0
+"""Pixels from a hole's border to its middle up to which its texture is seen better beside it than a network makes it up."""
+
+
+class Detailer:
+    """Decides whether a picture gets texture, and gives it. Raises InpaintError for an unknown or an impossible ``detail``."""
+
+    def __init__(self, detail: Detail, base_width: int) -> None:
+        if detail not in get_args(Detail):
+            raise InpaintError(f"detail is {detail!r}, expected one of {', '.join(get_args(Detail))}")
+        missing = native.unavailable("cpu") if detail != "off" else ""
+        if missing and detail == "exemplar":
+            raise InpaintError(f"detail='exemplar' needs the compiled kernels for the CPU: {missing}; or choose detail='off'")
+        if missing:
+            _say_once(f"fills are left without texture (detail='auto'), which needs the compiled kernels for the CPU: {missing}")
+        self._mode: Detail = "off" if missing else detail
+        self._narrow = base_width <= NARROW
+
+    def wanted(self, hole: Hole) -> bool:
+        if self._mode != "auto":
+            return self._mode == "exemplar"
+        return self._narrow or _depth(hole.filled) <= THIN
+
+    def __call__(self, pixels: NDArray[Any], output: NDArray[np.float32], hole: Hole) -> NDArray[np.float32]:
+        """``output`` [H, W, 3] in [0, 1] of a network for that picture, with texture in the hole where it is wanted."""
+        if not self.wanted(hole) or not np.isfinite(output[hole.filled]).all():
+            return output
+        guide = np.where(hole.filled[..., None], output, to_unit(pixels))
+        picture = torch.from_numpy(np.ascontiguousarray(guide, np.float32)).permute(2, 0, 1)[None]
+        holes = torch.from_numpy(hole.filled.astype(np.uint8))[None, None]
+        filled: NDArray[np.float32] = ops.on_cpu.exemplar(picture, holes, seed=0)[0].permute(1, 2, 0).numpy()
+        return filled
+
+
+def _depth(filled: NDArray[np.bool_]) -> float:
+    """Pixels from the middle of the widest hole to the nearest known pixel."""
+    return float(cv2.distanceTransform(filled.astype(np.uint8), cv2.DIST_L2, 5).max())
+
+
+@cache
+def _say_once(message: str) -> None:
+    warnings.warn(message, stacklevel=5)
