@@ -2,11 +2,12 @@
 
 A patch-based optimisation (Wexler, Shechtman, Irani, Space-Time Completion of Video, PAMI 2007) with randomised search for
 nearest patches (Barnes et al., PatchMatch, SIGGRAPH 2009), from coarse to fine. Every 5x5 patch that meets the hole, a target,
-looks for the most similar patch that is known, a source; a pixel of the hole is the mean of what the sources of the patches over
-it have there. What is new: the first estimate is a network's picture, the guide, to which coarse levels are held; and a source
-that has less texture than the known patches nearby is the less similar for it, or smooth holes would be filled from smooth places.
+looks for the most similar patch that is known, a source; a pixel of the hole is the mean of what the sources of the patches
+over it have there. What is new: the first estimate is a network's picture, the guide, to which coarse levels are held; and a
+source with less texture than the known patches nearby is the less similar for it, or smooth holes would be filled from
+smooth places.
 
-Whole numbers (colours of 0 to 1 as 0 to 1020) and random numbers that depend on seed and place alone make every result repeatable.
+Whole numbers (colours of 0 to 1 as 0 to 1020) and random numbers that depend on seed and place alone make results repeatable.
 """
 
 # mypy: disable-error-code="no-any-return"
