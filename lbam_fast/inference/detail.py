@@ -54,7 +54,8 @@ class Detailer:
         picture = torch.from_numpy(np.ascontiguousarray(guide, np.float32)).permute(2, 0, 1)[None]
         holes = torch.from_numpy(hole.filled.astype(np.uint8))[None, None]
         textured: NDArray[np.float32] = ops.on_cpu.exemplar(picture, holes, seed=0)[0].permute(1, 2, 0).numpy()
-        return textured + SMOOTH * np.where(hole.filled[..., None], output - textured, 0)
+        textured[hole.filled] += np.float32(SMOOTH) * (output - textured)[hole.filled]
+        return textured
 
 
 def _depth(filled: NDArray[np.bool_]) -> float:
