@@ -120,8 +120,8 @@ class Published(nn.Module):
 
     def __init__(self, config: LBAMConfig) -> None:
         super().__init__()
-        if config.attention != "gaussian" or not config.reverse or config.mask_kernel_size != 4:
-            raise ValueError("the published form covers networks with g_A, both chains and 4x4 mask filters")
+        if config.attention != "gaussian" or not config.reverse or config.mask_kernel_size != 4 or config.base != "none":
+            raise ValueError("the published form covers networks with g_A, both chains and 4x4 mask filters, and without a base")
         self.config = config
         widths = config.channels
         inputs = (config.input_channels, *widths[:-1])

@@ -39,7 +39,7 @@ from timing import Quartiles, Schedule, interleave, ratios  # noqa: E402
 
 CASE = workload.Case(128, 128, 2, base_width=4)
 BRISK = Schedule(warmup=0.0, seconds=0.0, at_least=2, at_most=2)
-_UNCOVERED = ("forward", "mask3x3")
+_UNCOVERED = ("forward", "mask3x3", "harmonic")
 PUBLISHED_PRESETS = [name for name in PRESET_NAMES if PRESETS[name].attention == "gaussian" and name not in _UNCOVERED]
 
 
@@ -78,6 +78,8 @@ def test_the_published_form_computes_what_the_reference_does(preset):
 def test_the_published_form_says_what_it_does_not_cover():
     with pytest.raises(ValueError, match="4x4"):
         Published(PRESETS["mask3x3"])
+    with pytest.raises(ValueError, match="without a base"):
+        Published(PRESETS["harmonic"])
 
 
 class TestGate:
