@@ -7,8 +7,8 @@ constexpr int kMostLevels = 12;
 constexpr int64_t kShortest = 16;   // side of the coarsest level, at least
 constexpr int64_t kFewest = 16;     // sources of a coarser level, at least
 constexpr int64_t kDraws = 8;       // random matches that a target starts from
-constexpr int64_t kTexture = 240;   // weight of the square of what a source's texture lacks
-constexpr int64_t kKnown = 4;       // weight of a vote for each known pixel of its patch, beside 1
+constexpr int64_t kTexture = 480;   // weight of the square of what a source's texture lacks
+constexpr int64_t kKnown = 16;      // weight of a vote for each known pixel of its patch, beside 1
 constexpr int64_t kGuide = 128;     // weight of the guide at the coarsest level, in 256ths; halved at each finer one
 constexpr int64_t kSmallest = 200;  // distance below which no vote is worth more
 constexpr int64_t kMostOffset = 64 * 4 * 16;
@@ -251,7 +251,7 @@ void exemplar(const Exemplar& r, ParallelFor parallel) {
       start_at_random(level, key(r.seed, i, 0, 0), parallel);
     else
       refine(*pyramid.levels[i + 1], level, key(r.seed, i, 0, 0), parallel);
-    const int rounds = (2 + 4 * i) * (i == coarsest ? 2 : 1), passes = static_cast<int>(least(8, 3 + 2 * i));
+    const int rounds = (3 + 4 * i) * (i == coarsest ? 2 : 1), passes = static_cast<int>(least(8, 3 + 2 * i));
     const int64_t radius = i == coarsest ? most(level.height, level.width) : int64_t{16} << i;
     for (int round = 1; round <= rounds; ++round) {
       aim(level, i == 0 ? 0 : kGuide >> (coarsest - i));

@@ -9,6 +9,7 @@ namespace {
 constexpr int kScale = 4 * 255;      // of a colour of 1
 constexpr int64_t kNearby = 6;       // pixels from a target in which sources say what texture it is to have
 constexpr int64_t kEnough = 12;      // sources that say so
+constexpr int kKnownHalved = 4;      // weight of a known pixel beside one of the hole in a pixel of half the size
 constexpr int64_t kRowsOfTask = 32;  // rows of a picture for which a thread is worth its start, about
 
 enum Kind : std::uint8_t { kOutside, kSource, kTarget };  // of the patch around a pixel: leaves the picture, is known, has hole
@@ -143,8 +144,8 @@ inline void classify(Level& level, ParallelFor parallel) {
 }
 
 inline std::int16_t quantised(float value) {
-  const float clipped = value > 0 ? (value < 1 ? value : 1) : 0;
-  return static_cast<std::int16_t>(clipped * kScale + 0.5f);
+  const double clipped = value > 0 ? (value < 1 ? value : 1) : 0;  // in double, where no step rounds
+  return static_cast<std::int16_t>(clipped * kScale + 0.5);
 }
 
 inline void read_picture(const Exemplar& r, Level& level, ParallelFor parallel) {
@@ -154,21 +155,24 @@ inline void read_picture(const Exemplar& r, Level& level, ParallelFor parallel) 
   });
 }
 
-// A pixel of half the size is the mean of the known ones of four; hole, and the mean of all, where none is known.
+// A pixel of half the size is the mean of sixteen, nearer ones and known ones counting more; hole where none is known.
 inline void halve(const Level& fine, Level& coarse, ParallelFor parallel) {
+  constexpr int kernel[] = {1, 3, 3, 1};
   for_ranges(parallel, coarse.height, kRowsOfTask, [&](int64_t first, int64_t last) {
     for (int64_t p = first * coarse.width; p < last * coarse.width; ++p) {
-      const int64_t corner = 2 * (p / coarse.width) * fine.width + 2 * (p % coarse.width);
-      const int64_t four[] = {corner, corner + 1, corner + fine.width, corner + fine.width + 1};
-      int holes = 0, sums[3] = {0, 0, 0};
-      for (const int64_t q : four) holes += fine.hole.data[q];
-      const bool all = holes == 4;
-      for (const int64_t q : four)
-        if (all || !fine.hole.data[q])
-          for (int64_t c = 0; c < 3; ++c) sums[c] += fine.guide.data[3 * q + c];
-      const int count = all ? 4 : 4 - holes;
-      coarse.hole.data[p] = all;
-      for (int64_t c = 0; c < 3; ++c) coarse.guide.data[3 * p + c] = static_cast<std::int16_t>((sums[c] + count / 2) / count);
+      const int64_t top = 2 * (p / coarse.width) - 1, left = 2 * (p % coarse.width) - 1;
+      int weights = 0, sums[3] = {0, 0, 0};
+      bool known = false;
+      for (int64_t y = most(top, 0); y < least(top + 4, fine.height); ++y)
+        for (int64_t x = most(left, 0); x < least(left + 4, fine.width); ++x) {
+          const int64_t q = y * fine.width + x;
+          const int weight = kernel[y - top] * kernel[x - left] * (fine.hole.data[q] ? 1 : kKnownHalved);
+          known = known || !fine.hole.data[q];
+          weights += weight;
+          for (int64_t c = 0; c < 3; ++c) sums[c] += weight * fine.guide.data[3 * q + c];
+        }
+      coarse.hole.data[p] = !known;
+      for (int64_t c = 0; c < 3; ++c) coarse.guide.data[3 * p + c] = static_cast<std::int16_t>((sums[c] + weights / 2) / weights);
     }
   });
 }

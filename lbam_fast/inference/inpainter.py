@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import reduce
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -147,12 +148,11 @@ class Inpainter:
         """The network's output for pictures of any size, padded below and on the right."""
         trend = padded(plane(image, mask)) if self.model.config.base == "harmonic" else None
         image, mask = padded(image), padded(mask)
-        total = torch.zeros_like(image)
-        for turn in range(self.passes):
-            maps = self.model.attention_maps(turned(mask, turn))
-            own_trend = None if trend is None else turned(trend, turn)
-            total += turned_back(self.model(turned(image, turn), maps=maps, trend=own_trend), turn)
-        return total / self.passes
+        return reduce(torch.add, (self._turned_output(turn, image, mask, trend) for turn in range(self.passes))) / self.passes
+
+    def _turned_output(self, turn: int, image: Tensor, mask: Tensor, trend: Tensor | None) -> Tensor:
+        given = (turned(image, turn), turned(mask, turn))
+        return turned_back(self.model(*given, trend=None if trend is None else turned(trend, turn)), turn)
 
     def _tensor(self, batch: Array) -> Tensor:
         return torch.from_numpy(batch).to(self.device, torch.float64 if self.dtype == torch.float64 else torch.float32)
@@ -196,16 +196,17 @@ def padded(x: Tensor) -> Tensor:
 def turned(x: Tensor, turn: int) -> Tensor:
     """[N, C, H, W] in one of its eight positions: bit 2 of ``turn`` transposes, then bit 0 mirrors, bit 1 turns upside down."""
     x = x.transpose(2, 3) if turn & 4 else x
-    return x.flip(_flipped(turn))
+    return _flipped(x, turn)
 
 
 def turned_back(x: Tensor, turn: int) -> Tensor:
-    x = x.flip(_flipped(turn))
+    x = _flipped(x, turn)
     return x.transpose(2, 3) if turn & 4 else x
 
 
-def _flipped(turn: int) -> list[int]:
-    return [axis for bit, axis in ((1, 3), (2, 2)) if turn & bit]
+def _flipped(x: Tensor, turn: int) -> Tensor:
+    axes = [axis for bit, axis in ((1, 3), (2, 2)) if turn & bit]
+    return x.flip(axes) if axes else x
 
 
 def _is_grey(pixels: Array, hole: Hole) -> bool:

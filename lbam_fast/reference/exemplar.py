@@ -29,11 +29,13 @@ TRUST = 4
 """Weight of a known pixel in the comparison of patches, beside one of the hole."""
 MEAN_SHARE = 4
 """Patches that differ by a constant colour alone are as similar as if it were smaller: its square counts by 1 - 1 / this."""
-TEXTURE = 240
+KNOWN_HALVED = 4
+"""The same in a pixel of half the size."""
+TEXTURE = 480
 """Weight of the square of what a source's texture lacks."""
 NEARBY, ENOUGH = 6, 12
 """Half the side of the first box around a target whose sources say what texture it is to have; how many are enough."""
-KNOWN = 4
+KNOWN = 16
 """Weight of a vote for each known pixel of its patch, beside 1."""
 GUIDE = 128
 """Weight of the guide at the coarsest level, in 256ths of the estimate's; half of it at each finer one, none at the finest."""
@@ -61,7 +63,7 @@ def exemplar(picture: NDArray[np.float32], hole: NDArray[np.bool_], seed: int = 
             level.start_at_random(_key(seed, i, 0, 0))
         else:
             level.refine(levels[i + 1], _key(seed, i, 0, 0))
-        rounds, passes = (2 + 4 * i) * (2 if i == coarsest else 1), min(8, 3 + 2 * i)
+        rounds, passes = (3 + 4 * i) * (2 if i == coarsest else 1), min(8, 3 + 2 * i)
         radius = max(level.height, level.width) if i == coarsest else 16 << i
         for turn in range(1, rounds + 1):
             level.aim(GUIDE >> (coarsest - i) if i else 0)
@@ -233,7 +235,7 @@ class _Level:
 
 def _pyramid(picture: NDArray[np.float32], hole: NDArray[np.bool_]) -> list[_Level]:
     """Coarser and coarser until every patch sees a known pixel, or there would be too little left to copy."""
-    scaled = (np.clip(picture, 0, 1).astype(np.float32) * np.float32(SCALE) + np.float32(0.5)).astype(np.int64)
+    scaled = (np.clip(picture, 0, 1).astype(np.float64) * SCALE + 0.5).astype(np.int64)  # in float64, where no step rounds
     levels = [_Level(scaled, hole)]
     while levels[-1].deep and len(levels) < MOST_LEVELS and min(levels[-1].height, levels[-1].width) >= 2 * SHORTEST:
         coarse = _Level(*_halved(levels[-1]))
@@ -244,18 +246,19 @@ def _pyramid(picture: NDArray[np.float32], hole: NDArray[np.bool_]) -> list[_Lev
 
 
 def _halved(level: _Level) -> tuple[Whole, NDArray[np.bool_]]:
-    """A pixel of half the size is the mean of the known ones of four; hole, and the mean of all, where none is known."""
+    """A pixel of half the size is the mean of sixteen, nearer ones and known ones counting more; hole where none is known."""
     height, width = level.height // 2, level.width // 2
+    kernel = np.outer([1, 3, 3, 1], [1, 3, 3, 1])
 
-    def fours(x: NDArray[Any]) -> NDArray[Any]:
-        cut = x.reshape(level.height, level.width, -1)[: 2 * height, : 2 * width]
-        return cut.reshape(height, 2, width, 2, -1).transpose(0, 2, 1, 3, 4).reshape(height, width, 4, -1)
+    def sums(x: Whole) -> Whole:
+        padded = np.pad(x.reshape(level.height, level.width, -1), ((1, 2), (1, 2), (0, 0)))
+        parts = [kernel[y, x] * padded[y : y + 2 * height : 2, x : x + 2 * width : 2] for y in range(4) for x in range(4)]
+        found: Whole = np.sum(parts, axis=0)
+        return found
 
-    holes = fours(level.hole)
-    every: NDArray[np.bool_] = np.all(holes, axis=2)
-    counted = ~holes | every[:, :, None]
-    count = counted.sum(axis=2)
-    return ((fours(level.guide) * counted).sum(axis=2) + count // 2) // count, every[..., 0]
+    each = np.where(level.hole, 1, KNOWN_HALVED)[:, None]
+    weights = sums(each)
+    return (sums(each * level.guide) + weights // 2) // weights, sums(1 - level.hole.astype(np.int64))[..., 0] == 0
 
 
 def _mixed(x: NDArray[Any]) -> NDArray[np.uint32]:
