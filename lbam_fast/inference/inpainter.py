@@ -211,8 +211,10 @@ def _flipped(x: Tensor, turn: int) -> Tensor:
 
 def _is_grey(pixels: Array, hole: Hole) -> bool:
     """Whether all known pixels of [H, W, 3] are grey, so that what fills the hole must be too."""
-    known = pixels[~hole.filled]
-    return pixels.shape[-1] == 3 and bool((known == known[:, :1]).all())
+    if pixels.shape[-1] != 3:
+        return False
+    red, green, blue = np.moveaxis(pixels, -1, 0)
+    return not (((red != green) | (red != blue)) & ~hole.filled).any()
 
 
 def _as_lists(image: Any, mask: Any) -> tuple[list[Any], list[Any], Any]:
