@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from lbam_fast.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
     from lbam_fast.config import PRESETS, ConfigError, GaussianStart, LBAMConfig
+    from lbam_fast.errors import LBAMError
     from lbam_fast.inference import Inpainter, InpaintError
     from lbam_fast.model import LBAM, Discriminator, LBAMModel
     from lbam_fast.ops import BackendError, backend
@@ -28,6 +29,7 @@ __all__ = [
     "InpaintError",
     "Inpainter",
     "LBAMConfig",
+    "LBAMError",
     "LBAMModel",
     "backend",
     "load_checkpoint",
@@ -37,6 +39,7 @@ __all__ = [
 _MODULES = {
     "checkpoints": ("CheckpointError", "load_checkpoint", "save_checkpoint"),
     "config": ("PRESETS", "ConfigError", "GaussianStart", "LBAMConfig"),
+    "errors": ("LBAMError",),
     "inference": ("InpaintError", "Inpainter"),
     "model": ("LBAM", "Discriminator", "LBAMModel"),
     "ops": ("BackendError", "backend"),

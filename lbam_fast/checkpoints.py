@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import re
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 
@@ -17,6 +14,8 @@ from safetensors.torch import save as serialised
 from torch import Tensor
 
 from lbam_fast.config import PRESETS, LBAMConfig
+from lbam_fast.errors import LBAMError
+from lbam_fast.files import replacing
 from lbam_fast.model import LBAM, Generator
 
 CONFIG_KEY = "lbam_config"
@@ -27,19 +26,8 @@ _PREFIXES = re.compile(r"^(module\.|_orig_mod\.)+")
 _UNUSED = ("ec7.conv.updateMask.alpha", "reverseConv6.updateMask.alpha")
 
 
-class CheckpointError(ValueError):
+class CheckpointError(LBAMError, ValueError):
     """A weights file that cannot be read, or that does not fit; the message names the keys and the preset that would fit."""
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well, and is removed when it does not."""
-    temporary = path.with_name(f".{path.stem}-{uuid.uuid4().hex[:8]}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(model: Generator, path: str | Path, dtype: torch.dtype | None = None) -> None:

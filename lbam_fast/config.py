@@ -6,13 +6,19 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from lbam_fast.errors import LBAMError
+
 Attention = Literal["gaussian", "sigmoid", "leaky_relu", "relu", "reciprocal", "partial"]
 Output = Literal["tanh", "abs"]
 Base = Literal["none", "harmonic"]
 Range = tuple[float, float]
+HoleColour = Literal["white", "black"]
+"""Of holes in a mask."""
+MaskKind = Literal["noise", "thin", "medium", "thick", "scratches"]
+"""Of random masks: blobs of smooth noise, as in LBAM; strokes, as in LaMa; thin straight lines."""
 
 
-class ConfigError(ValueError):
+class ConfigError(LBAMError, ValueError):
     """A setting that no LBAM network can have; the message names the setting and what is allowed."""
 
 

@@ -12,13 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lbam_fast.errors import LBAMError
+
 FOLDER = Path(__file__).parent / "_native"
 NAMESPACES = {"cpu": "lbam_native", "cuda": "lbam_native_cuda"}
 """Of the ops, by device."""
 INSTRUCTION_SETS = ("plain", "avx2", "avx512", "avx512bf16")
 
 
-class NativeError(RuntimeError):
+class NativeError(LBAMError, RuntimeError):
     """The compiled kernels cannot be used here; the message says why and what to do."""
 
 

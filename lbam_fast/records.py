@@ -9,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lbam_fast.errors import LBAMError
+
 OK, WRONG, ABSENT, FAILED = "ok", "wrong", "absent", "failed"
 
 
-class RecordError(ValueError):
+class RecordError(LBAMError, ValueError):
     """A file of records that cannot be read; the message names the file and the line."""
 
 

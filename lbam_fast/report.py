@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
+from lbam_fast.errors import LBAMError
 from lbam_fast.records import OK, Row
 
 BASELINE = "published form"
@@ -48,7 +49,7 @@ one process for each method, weights and libraries included, so it has no spread
 """
 
 
-class ReportError(ValueError):
+class ReportError(LBAMError, ValueError):
     """A report that cannot be made; the message says what is missing."""
 
 

@@ -6,19 +6,18 @@ import contextlib
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Literal
 
 import typer
 from rich.console import Console
+
+from lbam_fast.errors import LBAMError
 
 console = Console(soft_wrap=True, highlight=False)
 errors = Console(stderr=True, soft_wrap=True, highlight=False)
 SOME_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
-HoleColour = Literal["white", "black"]
 
-
-class ArgumentError(ValueError):
+class ArgumentError(LBAMError, ValueError):
     """Arguments of a command that do not go together; the message says what was expected."""
 
 
@@ -29,7 +28,7 @@ def failing_with_message() -> Iterator[None]:
         yield
     except typer.Exit:
         raise
-    except user_errors() as error:
+    except LBAMError as error:
         print_error(str(error))
         raise typer.Exit(BAD_INPUT) from None
 
@@ -59,21 +58,6 @@ def print_warning(message: str) -> None:
 
 def print_note(message: str) -> None:
     console.print(escaped(message))
-
-
-def user_errors() -> tuple[type[Exception], ...]:
-    """The errors whose message is meant for the user."""
-    from lbam_fast.checkpoints import CheckpointError
-    from lbam_fast.config import ConfigError
-    from lbam_fast.export import ExportError
-    from lbam_fast.inference import InpaintError
-    from lbam_fast.pictures import PictureError
-    from lbam_fast.records import RecordError
-    from lbam_fast.report import ReportError
-    from lbam_fast.training import TrainingError
-
-    ours = (CheckpointError, ConfigError, ExportError, InpaintError, PictureError, RecordError, ReportError, TrainingError)
-    return (ArgumentError, *ours)
 
 
 def escaped(text: str) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lbam_fast.cli.common import make_folder, print_note, print_warning, user_errors
+from lbam_fast.cli.common import make_folder, print_note, print_warning
 from lbam_fast.cli.pairing import Job
+from lbam_fast.errors import LBAMError
 from lbam_fast.inference import Inpainter, InpaintError
 from lbam_fast.inference.masks import Hole, find_hole
 from lbam_fast.pictures import Picture, PictureError, check_output, copy_picture, read_mask, read_picture, write_picture
@@ -52,7 +53,7 @@ class Filler:
                 # _hole has said so already, with the file's name.
                 warnings.filterwarnings("ignore", "the whole picture is hole", UserWarning)
                 results = self.inpainter([picture.pixels for _, picture, _ in ready], mask)
-        except user_errors() as error:
+        except LBAMError as error:
             return [*failures, *(InpaintError(f"{job.image}: {error}") for job, _, _ in ready)]
         for (job, picture, hole), pixels in zip(ready, results, strict=True):
             with _collecting(failures):
@@ -127,5 +128,5 @@ def _side_by_side(picture: Picture, hole: Hole, filled: NDArray[Any]) -> NDArray
 def _collecting(failures: list[Exception]) -> Iterator[None]:
     try:
         yield
-    except user_errors() as error:
+    except LBAMError as error:
         failures.append(error)

@@ -17,7 +17,6 @@ from lbam_fast.cli.common import (
     INTERRUPTED,
     SOME_FAILED,
     ArgumentError,
-    HoleColour,
     errors,
     failing_with_message,
     finishing_on_interrupt,
@@ -27,6 +26,7 @@ from lbam_fast.cli.common import (
     print_warning,
     set_threads,
 )
+from lbam_fast.config import HoleColour
 
 if TYPE_CHECKING:
     from lbam_fast.cli.filling import Filler

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
-from lbam_fast.cli.common import ArgumentError, HoleColour, failing_with_message, make_folder, print_note
-
-Kind = Literal["noise", "thin", "medium", "thick"]
+from lbam_fast.cli.common import ArgumentError, failing_with_message, make_folder, print_note
+from lbam_fast.config import HoleColour, MaskKind
 
 
 def masks(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder for mask_00000.png, mask_00001.png ...")],
     count: Annotated[int, typer.Option(min=1, help="How many.")] = 1,
     size: Annotated[str, typer.Option(metavar="WxH", help="Width and height in pixels.")] = "256x256",
-    kind: Annotated[Kind, typer.Option(help="noise: blobs, as in LBAM; thin, medium, thick: strokes, as in LaMa.")] = "noise",
+    kind: Annotated[
+        MaskKind, typer.Option(help="noise: blobs, as in LBAM; thin, medium, thick: strokes, as in LaMa; scratches: thin lines.")
+    ] = "noise",
     ratio: Annotated[str, typer.Option(metavar="LOW-HIGH", help="Range of the hole's share of the mask.")] = "0.1-0.5",
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files, however many.")] = 0,
     cells: Annotated[float, typer.Option(help="Noise only: blobs along the shorter side; fewer are larger.")] = 10.0,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from lbam_fast.cli.common import SOME_FAILED, ArgumentError, failing_with_message, make_folder, print_error, print_note
+from lbam_fast.files import replace_file
 
 RECORDS = Path("benchmarks/records")
 PAGE = Path("docs/performance.md")
@@ -60,10 +61,7 @@ def _compare(text: str, path: Path) -> None:
 
 def _write(path: Path, content: bytes) -> None:
     make_folder(path.parent)
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_bytes(content)
-        part.replace(path)
+        replace_file(path, content)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ArgumentError(f"cannot write {path} ({error.strerror}); choose another output") from error

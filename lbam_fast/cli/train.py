@@ -21,9 +21,6 @@ from lbam_fast.cli.common import (
 if TYPE_CHECKING:
     from lbam_fast.training import Trainer
 
-_RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every", "validate_every")
-_ALLOWED_WITH_RESUME = ("photographs", "output", "resume", "threads", *_RUN_ONLY)
-
 
 def train(
     context: typer.Context,
@@ -135,7 +132,10 @@ def _run(trainer: Trainer) -> None:
 
 def _refuse_settings(context: typer.Context) -> None:
     """A resumed run keeps the settings that decide its result."""
-    given = [name for name in context.params if name not in _ALLOWED_WITH_RESUME and _is_given(context, name)]
+    from lbam_fast.training import RUN_ONLY
+
+    allowed = ("photographs", "output", "resume", "threads", *RUN_ONLY)
+    given = [name for name in context.params if name not in allowed and _is_given(context, name)]
     if given:
         options = ", ".join("--" + name.replace("_", "-") for name in given)
         raise ArgumentError(f"{options} cannot be given with --resume: a resumed run keeps the settings it was started with")

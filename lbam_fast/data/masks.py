@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lbam_fast.config import MaskKind
+
 Mask = NDArray[np.uint8]
-MaskKind = Literal["noise", "thin", "medium", "thick", "scratches"]
 MASK_KINDS: tuple[MaskKind, ...] = get_args(MaskKind)
 
 

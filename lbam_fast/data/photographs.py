@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lbam_fast.data.masks import MaskKind, random_mask
+from lbam_fast.config import MaskKind
+from lbam_fast.data.masks import random_mask
 from lbam_fast.pictures import PictureError, read_picture, readable_suffixes
 
 

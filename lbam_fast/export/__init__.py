@@ -16,10 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast.checkpoints import CONFIG_KEY, replacing
+from lbam_fast.checkpoints import CONFIG_KEY
 from lbam_fast.config import LBAMConfig, Range
+from lbam_fast.errors import LBAMError
 from lbam_fast.export.graph import Graph
 from lbam_fast.export.harmonic import corrected, correction_input
+from lbam_fast.files import replacing
 from lbam_fast.model import LBAM, Generator
 from lbam_fast.reference import LEAKY_SLOPE, LEVELS, MULTIPLE
 from lbam_fast.reference.functional import PARTIAL_EPSILON
@@ -29,7 +31,7 @@ OPSET, LEAST_OPSET = 17, 13
 _CHECKED_SHAPES = ((1, MULTIPLE, MULTIPLE), (2, MULTIPLE, 2 * MULTIPLE))
 
 
-class ExportError(ValueError):
+class ExportError(LBAMError, ValueError):
     """A graph that cannot be written, or that computes something else than the model; the message says which and what to do."""
 
 

@@ -1,5 +1,7 @@
 """The error of everything that inpaints."""
 
+from lbam_fast.errors import LBAMError
 
-class InpaintError(ValueError):
+
+class InpaintError(LBAMError, ValueError):
     """A picture, mask or option that cannot be inpainted; the message says what was wrong, what was expected and what to do."""

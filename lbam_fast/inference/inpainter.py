@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lbam_fast.checkpoints import load_checkpoint
+from lbam_fast.config import HoleColour
 from lbam_fast.devices import resolve_device
 from lbam_fast.inference.detail import Detail, Detailer
 from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.layouts import Array, Canvas, emptied, from_unit, read_image, read_mask, to_unit
-from lbam_fast.inference.masks import Hole, HoleColour, MaskOptions, find_hole
+from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
 from lbam_fast.inference.memory import explaining_lack_of_memory, padded_pixels
 from lbam_fast.model import LBAM
 from lbam_fast.reference import MULTIPLE, plane

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from lbam_fast.config import HoleColour
 from lbam_fast.inference.errors import InpaintError
-
-HoleColour = Literal["white", "black"]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from types import ModuleType
 import torch
 
 from lbam_fast import native
+from lbam_fast.errors import LBAMError
 
 VARIABLE = "LBAM_BACKEND"
 AUTO, REFERENCE, EAGER, CPU, TRITON, CUDA, GPU = NAMES = ("auto", "reference", "eager", "cpu", "triton", "cuda", "gpu")
@@ -37,7 +38,7 @@ SKIP_FROM = 512 * 512
 _override: ContextVar[str | None] = ContextVar("lbam_backend", default=None)
 
 
-class BackendError(RuntimeError):
+class BackendError(LBAMError, RuntimeError):
     """A backend that was asked for by name cannot run here; the message says why and what to do."""
 
 

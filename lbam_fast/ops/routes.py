@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
@@ -20,6 +19,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from lbam_fast.errors import LBAMError
+from lbam_fast.files import replace_file
 
 FORMAT = 2
 VARIABLE = "LBAM_ROUTES"
@@ -35,7 +37,7 @@ Route = Callable[..., Any]
 Clock = Callable[[Callable[[], object]], float]
 
 
-class RouteError(RuntimeError):
+class RouteError(LBAMError, RuntimeError):
     """No route of an op gives the right result; the message says what each of them did."""
 
 
@@ -80,9 +82,7 @@ class Routes:
         contents = {"format": FORMAT, "versions": self.versions, **found}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile("w", dir=self.path.parent, delete=False, encoding="utf-8") as file:
-                json.dump(contents, file, indent=1, sort_keys=True)
-            os.replace(file.name, self.path)
+            replace_file(self.path, json.dumps(contents, indent=1, sort_keys=True).encode())
         except OSError:
             return
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import ExifTags, Image
 
+from lbam_fast.errors import LBAMError
+
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF", ".bmp": "BMP"}
 
 # Number of channels without opacity to the colour space that a profile names, and with opacity to PNG's colour type.
@@ -32,7 +34,7 @@ _DESCRIPTIVE_TAGS = {
 }
 
 
-class PictureError(ValueError):
+class PictureError(LBAMError, ValueError):
     """A picture file that cannot be read, written or used.
 
     The message says what was wrong, what was expected and what to do.

@@ -2,9 +2,7 @@
 
 import io
 import os
-import shutil
 import struct
-import uuid
 import zlib
 from itertools import accumulate
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from lbam_fast.files import replace_file
 from lbam_fast.pictures.picture import FORMATS, PNG_COLOUR_TYPES, Picture, PictureError, descriptive
 
 
@@ -42,7 +41,7 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
         raise PictureError(f"{path}: quality is {quality}; choose 1 to 100")
     output_format = check_output(path, picture)
     try:
-        _replace_file(path.resolve(), _encode(picture, output_format, quality))
+        replace_file(path, _encode(picture, output_format, quality))
     except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
         raise PictureError(
             f"{path}: cannot be written ({error}); check the folder and the disk, or choose another file or format"
@@ -71,7 +70,7 @@ def check_output(path: str | os.PathLike[str], picture: Picture) -> str:
 def copy_picture(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
     """Copy a picture's file as it is, byte by byte: completely, or not at all. Raises PictureError."""
     try:
-        _replace_file(Path(target).resolve(), Path(source).read_bytes())
+        replace_file(Path(target), Path(source).read_bytes())
     except OSError as error:
         raise PictureError(f"{target}: cannot be written ({error}); check the folder and the disk") from error
 
@@ -100,18 +99,6 @@ def _check_capacity(path: Path, picture: Picture, output_format: str) -> None:
         raise PictureError(
             f"{path}: {output_format} cannot hold the picture's opacity (alpha channel); choose .png, .tif or .webp"
         )
-
-
-def _replace_file(target: Path, content: bytes) -> None:
-    temporary = target.with_name(f".{uuid.uuid4().hex}{target.suffix}")
-    try:
-        with open(temporary, "xb") as file:
-            file.write(content)
-        if target.exists():
-            shutil.copymode(target, temporary)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _encode(picture: Picture, output_format: str, quality: int) -> bytes:

@@ -18,9 +18,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lbam_fast.checkpoints import replacing, save_checkpoint
+from lbam_fast.checkpoints import save_checkpoint
 from lbam_fast.config import LBAMConfig
 from lbam_fast.data import PhotographCrops, picture_files
+from lbam_fast.errors import LBAMError
+from lbam_fast.files import replacing
 from lbam_fast.model import LBAM, Generator
 from lbam_fast.ops import correction_input
 from lbam_fast.training.losses import log_squared_error, reconstruction_loss, relative_error
@@ -29,7 +31,7 @@ from lbam_fast.training.validation import Validation
 WEIGHTS_FILE, STATE_FILE, LOG_FILE = "weights.safetensors", "training.pt", "log.jsonl"
 
 
-class TrainingError(RuntimeError):
+class TrainingError(LBAMError, RuntimeError):
     """A training that cannot start or go on; the message says why and what to do."""
 
 
@@ -94,7 +96,8 @@ class TrainConfig:
             raise TrainingError("warmup, workers and seed must be at least 0")
 
 
-_RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every", "validate_every")
+RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every", "validate_every")
+"""Settings that change nothing of the result: a resumed run may have others."""
 
 
 class Trainer:
@@ -181,8 +184,8 @@ class Trainer:
         path = output / STATE_FILE
         if not path.is_file():
             raise TrainingError(f"nothing to resume: there is no {STATE_FILE} in {output}")
-        if set(run_only) - set(_RUN_ONLY):
-            raise TrainingError(f"a resumed run keeps its settings; only {', '.join(_RUN_ONLY)} may change")
+        if set(run_only) - set(RUN_ONLY):
+            raise TrainingError(f"a resumed run keeps its settings; only {', '.join(RUN_ONLY)} may change")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
