@@ -13,11 +13,11 @@ import pytest
 import torch
 from harness import BASELINE, Feed, Figure, Method, Suite, measure
 from rich.console import Console
+from rows import ABSENT, OK, Row, append_rows, read_rows
 from tables import case_tables, compare, comparison_table
 from workload import Case
 
 from lbam_fast.devices import resolve_device
-from lbam_fast.records import ABSENT, OK, Row, append_rows, read_rows
 
 RECORDS = Path(__file__).parent / "records"
 _NONE = ""

@@ -14,11 +14,10 @@ from typing import Any, Literal
 import torch
 from gate import NO_SLACK, OUTPUT_SLACK, Error, budget, error_of, refusal
 from nvml import Sampler
+from rows import ABSENT, FAILED, OK, WRONG, Row
 from timing import Clock, Quartiles, Run, Schedule, device_clock, interleave, ratios
 from torch import Tensor
 from workload import Case, Inputs, inputs
-
-from lbam_fast.records import ABSENT, FAILED, OK, WRONG, Row
 
 BASELINE = "published form"
 

@@ -11,12 +11,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
+from accounting import Layer, floor_seconds, layers
 from peers import CPU_DTYPES, CUDA_DTYPES, HALVES, precision
+from rows import Row
 from timing import Quartiles, device_clock
 from workload import Case
-
-from lbam_fast.accounting import Layer, floor_seconds, layers
-from lbam_fast.records import Row
 
 ROUNDS = 7
 ITEM_SIZE = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}

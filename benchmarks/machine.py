@@ -17,9 +17,8 @@ from typing import Any
 
 import nvml
 import torch
+from rows import Row
 from workload import ROOT
-
-from lbam_fast.records import Row
 
 LIBRARIES = ("lbam-fast", "torch", "triton", "numpy", "onnxruntime", "openvino", "pytest-benchmark", "nvidia-ml-py")
 

@@ -14,9 +14,8 @@ from pathlib import Path
 import torch
 from harness import BASELINE, Figure, Method, Suite, empty_row
 from peers import inference_methods
+from rows import ABSENT, FAILED, Row
 from workload import Case, inputs
-
-from lbam_fast.records import ABSENT, FAILED, Row
 
 TIMEOUT = 600.0
 

@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.table import Table
-
-from lbam_fast.records import OK, Row
+from rows import OK, Row
 
 UNITS = {
     "seconds": ("ms", 1e3),

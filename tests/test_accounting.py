@@ -5,11 +5,11 @@ import itertools
 
 import pytest
 import torch
+from accounting import GROUPS, Layer, floor_seconds, layers, totals
 from networks import PRESET_NAMES
 from torch.utils.flop_counter import FlopCounterMode
 
 from lbam_fast import LBAM, LBAMConfig
-from lbam_fast.accounting import GROUPS, Layer, floor_seconds, layers, totals
 
 
 def giga(config: LBAMConfig, *size: int) -> dict[str, float]:

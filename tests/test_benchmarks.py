@@ -7,8 +7,18 @@ from dataclasses import replace
 from itertools import pairwise, permutations
 from pathlib import Path
 
+import end_to_end
+import gate
+import harness
+import layers
+import memory
+import nvml
+import peers
 import pytest
+import tables
 import torch
+import training_step
+import workload
 from networks import (
     PRESET_NAMES,
     images,
@@ -16,26 +26,14 @@ from networks import (
     network,
     one_thread,  # noqa: F401 - applies itself
 )
+from published import Published
+from rows import ABSENT, FAILED, OK, WRONG, Row, append_rows, read_rows
+from timing import Quartiles, Schedule, interleave, ratios
 
 import lbam_fast
 from lbam_fast import PRESETS, reference
-from lbam_fast.records import ABSENT, FAILED, OK, WRONG, Row, append_rows, read_rows
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-sys.path.insert(0, str(BENCHMARKS))
-
-import end_to_end  # noqa: E402
-import gate  # noqa: E402
-import harness  # noqa: E402
-import layers  # noqa: E402
-import memory  # noqa: E402
-import nvml  # noqa: E402
-import peers  # noqa: E402
-import tables  # noqa: E402
-import training_step  # noqa: E402
-import workload  # noqa: E402
-from published import Published  # noqa: E402
-from timing import Quartiles, Schedule, interleave, ratios  # noqa: E402
 
 CASE = workload.Case(128, 128, 2, base_width=4)
 BRISK = Schedule(warmup=0.0, seconds=0.0, at_least=2, at_most=2)

@@ -21,7 +21,7 @@ from lbam_fast import LBAM, LBAMConfig, load_checkpoint, save_checkpoint
 from lbam_fast.cli import app
 from lbam_fast.ops import routes
 
-COMMANDS = ("inpaint", "masks", "train", "convert", "export", "doctor", "report")
+COMMANDS = ("inpaint", "masks", "train", "convert", "export", "doctor")
 
 
 def run(*arguments: object) -> Result:

@@ -1,12 +1,11 @@
 """The quality table: metrics against known values, rivals against what they stand for, and faults that it must catch."""
 
-import sys
 import zipfile
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
+import quality
 
 from lbam_fast.evaluation import (
     BUCKETS,
@@ -30,10 +29,6 @@ from lbam_fast.evaluation import methods as methods_module
 from lbam_fast.evaluation.holes import samples
 from lbam_fast.evaluation.stlpips import VARIABLE, read_weights
 from lbam_fast.pictures import PictureError
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-
-import quality
 
 WEIGHTS_IN_WHEEL = "stlpips_pytorch/weights/vST0.0/alex_shift_tolerant.pth"
 

@@ -1,8 +1,6 @@
 """The fused ops and the network made of them, in plain PyTorch: against the reference, as torch ops, and what they keep."""
 
-import sys
 import warnings
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +11,7 @@ from networks import (
     network,
     one_thread,  # noqa: F401 - applies itself
 )
+from published import Published
 from torch import nn
 from torch.autograd import gradcheck
 
@@ -20,9 +19,6 @@ import lbam_fast
 from lbam_fast import LBAM, PRESETS, ops
 from lbam_fast.model.fused import covers
 from lbam_fast.ops import backends, eager, library
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
-from published import Published
 
 COVERED = [name for name, config in PRESETS.items() if covers(config)]
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import typer
+from page import ReportError, page_of, svg
+from report import report
+from rows import ABSENT, FAILED, WRONG, RecordError, Row, append_rows, read_rows
 from typer.testing import CliRunner, Result
-
-from lbam_fast.cli import app
-from lbam_fast.records import ABSENT, FAILED, WRONG, RecordError, Row, append_rows, read_rows
-from lbam_fast.report import ReportError, report, svg
 
 ROOT = Path(__file__).parent.parent
 RECORDS, PAGE = ROOT / "benchmarks" / "records", ROOT / "docs" / "performance.md"
@@ -67,7 +67,9 @@ def records():
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(app, ["report", *map(str, arguments)])
+    app = typer.Typer()
+    app.command()(report)
+    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 def said(result: Result) -> str:
@@ -124,7 +126,7 @@ def test_what_has_no_figure_is_listed_with_its_note(written, words):
 
 
 def test_every_row_is_on_the_page():
-    text = report(records()).text
+    text = page_of(records()).text
     sections = "\n".join(re.findall(r"^(?:\| .*|- .*|\d+\. .*)$", text, flags=re.MULTILINE))
     for each in records():
         assert re.search(rf"^(- |\| (?:{re.escape(each.case)} \| )?){re.escape(each.method)}[ :]", sections, flags=re.MULTILINE)
@@ -146,7 +148,7 @@ def test_every_plot_is_drawn_and_shown(written):
 
 
 def test_the_same_records_give_the_same_bytes():
-    first, second = report(records()), report(records())
+    first, second = page_of(records()), page_of(records())
     assert first.text == second.text
     assert [svg(plot) for plot in first.plots] == [svg(plot) for plot in second.plots]
 
@@ -154,7 +156,7 @@ def test_the_same_records_give_the_same_bytes():
 def test_settings_of_the_user_change_no_plot():
     import matplotlib
 
-    plot = report(records()).plots[0]
+    plot = page_of(records()).plots[0]
     before = svg(plot)
     with matplotlib.rc_context({"font.size": 30, "axes.facecolor": "red", "svg.hashsalt": None}):
         assert svg(plot) == before
@@ -164,21 +166,21 @@ def test_the_latest_counts():
     case, method = "256x256 batch 1 fresh mask", "lbam_fast fp32"
     old = row("inference", case, method, 4.0, date="2026-01-01")
     new = row("inference", case, method, 8.0, date="2026-02-01", commit="fedcba9876543210")
-    assert report([old, new]).text == report([new, old]).text == report([new]).text
+    assert page_of([old, new]).text == page_of([new, old]).text == page_of([new]).text
     same_day = replace(old, date=new.date)
-    assert table_row(report([new, same_day]).text, case, method)[2] == "1000"
+    assert table_row(page_of([new, same_day]).text, case, method)[2] == "1000"
     elsewhere = replace(new, machine=GPU)
-    assert report([old, elsewhere]).text.count(f"| {method} |") == 2
+    assert page_of([old, elsewhere]).text.count(f"| {method} |") == 2
     gone = replace(new, status=ABSENT, median=None, q1=None, q3=None, ratio=None, note="removed")
-    assert f"- {method}: absent" in report([old, gone]).text
-    assert f"| {method} |" not in report([old, gone]).text
+    assert f"- {method}: absent" in page_of([old, gone]).text
+    assert f"| {method} |" not in page_of([old, gone]).text
 
 
 def test_rows_of_several_runs_say_which():
     case = "256x256 batch 1 fresh mask"
     old = row("inference", case, "published form", 4.0)
     new = row("inference", case, "lbam_fast fp32", 4.0, date="2026-02-01", commit="fedcba9876543210")
-    text = report([new, old]).text
+    text = page_of([new, old]).text
     assert [table_row(text, case, each.method)[-1] for each in (old, new)] == ["1", "2"]
     assert "1. 2026-01-02, commit 0123456789ab" in text
     assert "2. 2026-02-01, commit fedcba987654;" in text
@@ -245,7 +247,7 @@ def test_without_records(tmp_path, monkeypatch):
         assert message in said(result)
     assert not (tmp_path / "docs").exists()
     with pytest.raises(ReportError):
-        report([])
+        page_of([])
     with pytest.raises(RecordError):
         read_rows(tmp_path / "text.jsonl")
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple, TypeVar
 
+from rows import OK, Row
+
 from lbam_fast.errors import LBAMError
-from lbam_fast.records import OK, Row
 
 BASELINE = "published form"
 LIMITS = "limits"
@@ -38,7 +39,7 @@ SUITES = {
 }
 HEAD = """# Performance
 
-Written by `lbam-fast report` from the records in `benchmarks/records`; not to be edited by hand.
+Written by `python benchmarks/report.py` from the records in `benchmarks/records`; not to be edited by hand.
 
 Every method of a case has the same weights and inputs. Its output is first compared with float64: one that misses its error
 budget is reported as wrong and gets no time. The others run in interleaved rounds; the figures are medians over the rounds, with
@@ -86,7 +87,7 @@ Styles = dict[str, dict[str, Any]]
 """How each method is drawn: the same in all plots of a machine."""
 
 
-def report(rows: Iterable[Row], folder: str = "performance") -> Report:
+def page_of(rows: Iterable[Row], folder: str = "performance") -> Report:
     """The page of these records, with its plots in ``folder`` beside it. Raises ReportError where there are no rows.
 
     Where a figure was measured several times on a machine the latest date counts, and of those the last.

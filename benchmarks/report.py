@@ -1,4 +1,9 @@
-"""``lbam-fast report``."""
+"""Turns records of benchmarks into a page in Markdown with tables and plots.
+
+python benchmarks/report.py                     # all records, as docs/performance.md
+python benchmarks/report.py RECORDS -o PAGE     # those records, as another page
+python benchmarks/report.py --check             # whether the page is what the records give
+"""
 
 from __future__ import annotations
 
@@ -6,6 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from page import ReportError, page_of, svg
+from rows import read_rows
 
 from lbam_fast.cli.common import SOME_FAILED, ArgumentError, failing_with_message, make_folder, print_error, print_note
 from lbam_fast.files import replace_file
@@ -21,12 +28,8 @@ def report(
 ) -> None:
     """Turn records of benchmarks into a page in Markdown with tables and plots."""
     with failing_with_message():
-        from lbam_fast.records import read_rows
-        from lbam_fast.report import report as made
-        from lbam_fast.report import svg
-
         rows = [row for path in records or _all_records() for row in read_rows(path)]
-        page = made(rows, folder=output.stem)
+        page = page_of(rows, folder=output.stem)
         if check:
             _compare(page.text, output)
             return
@@ -37,8 +40,6 @@ def report(
 
 
 def _all_records() -> list[Path]:
-    from lbam_fast.report import ReportError
-
     found = sorted(RECORDS.glob("*.jsonl"))
     if not found:
         raise ReportError(f"no records in {RECORDS}: name some, or run pytest benchmarks/ --record in the project's folder first")
@@ -55,7 +56,7 @@ def _compare(text: str, path: Path) -> None:
     pairs = enumerate(zip([*there, None], [*wanted, None], strict=False), start=1)
     line = next(number for number, (one, other) in pairs if one != other)
     where = f"first at line {line}" if there else "there is no such page"
-    print_error(f"{path} is not what the records give ({where}): lbam-fast report writes it anew")
+    print_error(f"{path} is not what the records give ({where}): python benchmarks/report.py writes it anew")
     raise typer.Exit(SOME_FAILED)
 
 
@@ -65,3 +66,7 @@ def _write(path: Path, content: bytes) -> None:
         replace_file(path, content)
     except OSError as error:
         raise ArgumentError(f"cannot write {path} ({error.strerror}); choose another output") from error
+
+
+if __name__ == "__main__":
+    typer.run(report)
