@@ -27,20 +27,20 @@ LAYERS = (*ENCODER, *REVERSE, *DECODER)
 
 
 def layer_methods(case: Case) -> list[Method]:
-    """The published layer, the reference's functions and, on a GPU, the fused ops on Triton."""
+    """The published layer, the reference's functions, and the fused ops: on a GPU on Triton, elsewhere on the CPU's kernels."""
     on_gpu = case.device.startswith("cuda")
     methods = [Method(BASELINE, "fp32", partial(_ready, layer=_published, dtype="fp32"), eager=True)]
     for dtype in CUDA_DTYPES if on_gpu else CPU_DTYPES:
         build = partial(_ready, layer=_reference, dtype=dtype, channels_last=True)
         methods.append(Method(f"reference channels_last {dtype}", dtype, build, **OURS))
-        if on_gpu:
-            build = partial(_ready, layer=_fused, dtype=dtype, channels_last=True)
-            methods.append(Method(f"lbam_fast triton {dtype}", dtype, build, **OURS, absent=_no_triton))
+        kernels = backends.TRITON if on_gpu else backends.CPU
+        build = partial(_ready, layer=_fused, dtype=dtype, channels_last=True)
+        methods.append(Method(f"lbam_fast {kernels} {dtype}", dtype, build, **OURS, absent=partial(_unavailable, kernels)))
     return methods
 
 
-def _no_triton(case: Case) -> str:
-    return backends.unavailable(backends.TRITON)
+def _unavailable(kernels: str, case: Case) -> str:
+    return backends.unavailable(kernels)
 
 
 @torch.no_grad()
