@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "data": {"pictures"},
     "devices": {"config"},
     "evaluation": {"data", "pictures"},
-    "inference": {"checkpoints", "devices", "model", "native", "ops", "reference"},
+    "inference": {"checkpoints", "devices", "model", "native", "ops", "pictures", "reference"},
     "training": {"checkpoints", "config", "data", "model", "ops"},
     "cli": {
         "checkpoints",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from lbam_fast.cli.common import make_folder, print_note, print_warning, user_errors
 from lbam_fast.cli.pairing import Job
 from lbam_fast.inference import Inpainter, InpaintError
-from lbam_fast.inference.masks import Hole, find_hole
+from lbam_fast.inference.masks import Hole, find_hole, oddity
 from lbam_fast.pictures import Picture, PictureError, check_output, copy_picture, read_mask, read_picture, write_picture
 
 Mask = NDArray[np.float32]
@@ -50,7 +50,7 @@ class Filler:
         try:
             with warnings.catch_warnings():
                 # _hole has said so already, with the file's name.
-                warnings.filterwarnings("ignore", "the whole picture is hole", UserWarning)
+                warnings.filterwarnings("ignore", "the whole picture is hole|the mask has no hole", UserWarning)
                 results = self.inpainter([picture.pixels for _, picture, _ in ready], mask)
         except user_errors() as error:
             return [*failures, *(InpaintError(f"{job.image}: {error}") for job, _, _ in ready)]
@@ -85,17 +85,12 @@ class Filler:
     def _hole(self, job: Job, mask: Mask) -> Hole:
         hole = find_hole(mask, self.inpainter.options)
         meaning = "transparent = hole" if job.mask is None else f"{self._colour} = hole"
-        if hole.filled.all():
-            print_warning(f"{job.image}: the whole picture is hole ({meaning}): all of it is made up, from nothing")
-        elif not hole.filled.any():
-            holes = mask if meaning != "black = hole" else 1 - mask
-            if holes.max() > 0:
-                print_warning(
-                    f"{job.image}: the mask has no hole ({meaning}): its values reach {holes.max():.0%} of the way, and only "
-                    "what is beyond --threshold counts; the picture is copied as it is"
-                )
-            elif not self.quiet:
-                print_note(f"{job.image}: the mask has no hole ({meaning}): the picture is copied as it is")
+        sentence = oddity(mask, hole, self.inpainter.options, meaning)
+        empty = mask.max() == 0 if self._colour == "white" else mask.min() == 1
+        if sentence and not empty:
+            print_warning(f"{job.image}: {sentence}")
+        elif sentence and not self.quiet:
+            print_note(f"{job.image}: {sentence}")
         return hole
 
     def _write(self, job: Job, picture: Picture, hole: Hole, pixels: NDArray[Any]) -> None:

@@ -10,16 +10,18 @@ All functions may be called from several threads at once. A picture may have up 
 Pillow's own limit is; only for WebP does Pillow's limit (178 million pixels unless changed) count too.
 """
 
-from lbam_fast.pictures.picture import Picture, PictureError, output_suffixes, readable_suffixes
-from lbam_fast.pictures.reading import MAX_PIXELS, read_mask, read_picture
+from lbam_fast.pictures.picture import Picture, PictureError, descriptive, output_suffixes, readable_suffixes
+from lbam_fast.pictures.reading import EXIF_DAMAGE, MAX_PIXELS, read_mask, read_picture
 from lbam_fast.pictures.writing import check_output, copy_picture, write_picture
 
 __all__ = [
+    "EXIF_DAMAGE",
     "MAX_PIXELS",
     "Picture",
     "PictureError",
     "check_output",
     "copy_picture",
+    "descriptive",
     "output_suffixes",
     "read_mask",
     "read_picture",

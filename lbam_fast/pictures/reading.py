@@ -31,7 +31,7 @@ _CONVERSIONS = {
 }
 
 # The errors that Pillow meets a damaged EXIF block with.
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
+EXIF_DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 
 
 class _LargeTiff(TiffImageFile):
@@ -248,7 +248,7 @@ def _exif(image: ImageFile.ImageFile) -> tuple[int, bytes | None, list[str]]:
         if ExifTags.Base.Orientation in exif:
             exif[ExifTags.Base.Orientation] = 1
         return orientation, exif.tobytes() if len(exif) else None, []
-    except _DAMAGE:
+    except EXIF_DAMAGE:
         return 1, None, ["The EXIF block is damaged and is not kept."]
 
 
