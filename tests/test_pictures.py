@@ -725,5 +725,6 @@ def test_replacing_a_file_keeps_its_permissions(tmp_path: Path) -> None:
 
 
 def test_suffixes() -> None:
-    expected = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
-    assert readable_suffixes() == output_suffixes() == expected
+    written = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp"}
+    assert output_suffixes() == written
+    assert readable_suffixes() == written | {".apng", ".avif", ".gif", ".heic", ".heif", ".hif", ".mpo"}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -11,11 +13,20 @@ from typing import Literal
 import typer
 from rich.console import Console
 
-console = Console(soft_wrap=True, highlight=False)
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
 SOME_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 HoleColour = Literal["white", "black"]
+
+
+class _Console(Console):
+    """A console whose reader may go away."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = _Console(soft_wrap=True, highlight=False)
+errors = _Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 class ArgumentError(ValueError):
@@ -25,6 +36,9 @@ class ArgumentError(ValueError):
 @contextlib.contextmanager
 def failing_with_message() -> Iterator[None]:
     """Turn the package's own errors into a line on stderr and exit code 2; other errors are bugs and keep their traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names may hold what the console's encoding lacks
     try:
         yield
     except typer.Exit:
@@ -50,15 +64,25 @@ def finishing_on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def print_error(message: str) -> None:
-    errors.print(f"[bold red]error:[/] {escaped(message)}")
+    _say(errors, f"[bold red]error:[/] {escaped(message)}")
 
 
 def print_warning(message: str) -> None:
-    errors.print(f"[bold yellow]warning:[/] {escaped(message)}")
+    _say(errors, f"[bold yellow]warning:[/] {escaped(message)}")
 
 
 def print_note(message: str) -> None:
-    console.print(escaped(message))
+    _say(console, escaped(message))
+
+
+def _say(target: Console, markup: str) -> None:
+    """Print, and go on without a word where nobody can read it: into a closed pipe, onto a full disk."""
+    try:
+        target.print(markup)
+    except (OSError, ValueError):
+        target.quiet = True
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), target.file.fileno())  # else Python would fail at its end
 
 
 def user_errors() -> tuple[type[Exception], ...]:

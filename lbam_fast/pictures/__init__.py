@@ -1,7 +1,7 @@
 """Read pictures and masks from files without losing anything, and write pictures back.
 
-PNG, JPEG, WebP, TIFF and BMP are read and written. Pillow decodes and encodes, except where it would lose bits:
-16-bit colour is decoded by OpenCV and encoded here, and so is every TIFF.
+PNG, JPEG, WebP, TIFF and BMP are read and written; GIF, AVIF and, with pillow-heif, HEIF are read. Pillow decodes and
+encodes, except where it would lose bits: 16-bit colour is decoded by OpenCV and encoded here, and so is every TIFF.
 
 A file is recognised by its content, so a wrong suffix does no harm. Files with several pictures (animations, pages)
 are refused, because all but one of them would be lost.
@@ -12,7 +12,7 @@ Pillow's own limit is; only for WebP does Pillow's limit (178 million pixels unl
 
 from lbam_fast.pictures.picture import Picture, PictureError, descriptive, output_suffixes, readable_suffixes
 from lbam_fast.pictures.reading import EXIF_DAMAGE, MAX_PIXELS, read_mask, read_picture
-from lbam_fast.pictures.writing import check_output, copy_picture, write_picture
+from lbam_fast.pictures.writing import check_output, copy_picture, losses, write_picture
 
 __all__ = [
     "EXIF_DAMAGE",
@@ -22,6 +22,7 @@ __all__ = [
     "check_output",
     "copy_picture",
     "descriptive",
+    "losses",
     "output_suffixes",
     "read_mask",
     "read_picture",
