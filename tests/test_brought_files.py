@@ -367,7 +367,7 @@ def test_a_blank_picture_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
 def test_the_limit_on_pixels_is_a_setting(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.png", pillow(samples(3)))
     for read in (read_picture, read_mask):
-        with pytest.raises(PictureError, match="53 x 37 pixels, more than 1,960.*--max-pixels"):
+        with pytest.raises(PictureError, match=r"53 x 37 pixels, more than 1,960.*--max-pixels"):
             read(path, max_pixels=1960)
         read(path, max_pixels=1961)
 

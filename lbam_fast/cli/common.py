@@ -13,7 +13,8 @@ from typing import Literal
 import typer
 from rich.console import Console
 
-SOME_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+SOME_FAILED, BAD_INPUT, BY_SIGNAL = 1, 2, 128
+"""Exit codes; that of a signal is added to the last."""
 
 HoleColour = Literal["white", "black"]
 
@@ -35,7 +36,10 @@ class ArgumentError(ValueError):
 
 @contextlib.contextmanager
 def failing_with_message() -> Iterator[None]:
-    """Turn the package's own errors into a line on stderr and exit code 2; other errors are bugs and keep their traceback."""
+    """Turn the package's own errors into a line on stderr and exit code 2; other errors are bugs and keep their traceback.
+
+    Ctrl-C is a line and exit code 130.
+    """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names may hold what the console's encoding lacks
@@ -43,24 +47,39 @@ def failing_with_message() -> Iterator[None]:
         yield
     except typer.Exit:
         raise
+    except KeyboardInterrupt as stopped:
+        number = signal.Signals(stopped.args[0] if stopped.args else signal.SIGINT)
+        print_error(f"stopped by {number.name}")
+        raise typer.Exit(BY_SIGNAL + number) from None
     except user_errors() as error:
         print_error(str(error))
         raise typer.Exit(BAD_INPUT) from None
 
 
 @contextlib.contextmanager
-def finishing_on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """Let Ctrl-C call ``stop``, so that the present piece of work is finished; a second Ctrl-C stops at once."""
+def finishing_on_signal(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Let Ctrl-C and SIGTERM call ``stop``, so that the present piece of work is finished; a second one stops at once.
 
-    def handle(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    Gives the list that the signal's number is put into.
+    """
+    received: list[int] = []
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, _: object) -> None:
+        restore()
+        received.append(number)
         stop()
 
-    previous = signal.signal(signal.SIGINT, handle)
+    for number in previous:
+        signal.signal(number, handle)
     try:
-        yield
+        yield received
     finally:
-        signal.signal(signal.SIGINT, previous)
+        restore()
 
 
 def print_error(message: str) -> None:

@@ -14,13 +14,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lbam_fast.cli.common import (
     BAD_INPUT,
-    INTERRUPTED,
+    BY_SIGNAL,
     SOME_FAILED,
     ArgumentError,
     HoleColour,
     errors,
     failing_with_message,
-    finishing_on_interrupt,
+    finishing_on_signal,
     is_same_file,
     print_error,
     print_note,
@@ -157,13 +157,13 @@ def _shortened(paths: Sequence[Path], most: int = 20) -> str:
 def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
     """Do the jobs and return how many failed; outside a folder the error itself is raised.
 
-    Ctrl-C finishes the pictures at hand and ends with exit code 130.
+    Ctrl-C and SIGTERM finish the pictures at hand and end with exit code 130 and 143.
     """
     failed, done = 0, 0
     interrupted = threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = Progress(*columns, console=errors, disable=quiet or not folder or not errors.is_terminal)
-    with shown as progress, finishing_on_interrupt(interrupted.set):
+    with shown as progress, finishing_on_signal(interrupted.set) as received:
         task = progress.add_task("inpainting", total=len(jobs))
         for group in _sharing_masks(jobs, filler.inpainter.batch_size):
             for error in filler.fill(group, make_folders=folder):
@@ -175,7 +175,7 @@ def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
             done += len(group)
             if interrupted.is_set() and done < len(jobs):
                 print_note(f"interrupted after {done} of {len(jobs)}; --skip-existing goes on from there")
-                raise typer.Exit(INTERRUPTED)
+                raise typer.Exit(BY_SIGNAL + received[0])
     return failed
 
 
