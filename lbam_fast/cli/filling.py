@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lbam_fast.cli.common import make_folder, print_note, print_warning, user_errors
 from lbam_fast.cli.pairing import Job
-from lbam_fast.inference import Inpainter, InpaintError
+from lbam_fast.inference import HoleColour, Inpainter, InpaintError
 from lbam_fast.inference.masks import Hole, find_hole, oddity
 from lbam_fast.pictures import Picture, PictureError, check_output, copy_picture, losses, read_mask, read_picture, write_picture
 
@@ -127,7 +127,7 @@ class Filler:
             print_note(f"{job.image}: {note}")
 
     @property
-    def _colour(self) -> str:
+    def _colour(self) -> HoleColour:
         return self.inpainter.options.hole
 
 
