@@ -29,5 +29,5 @@ def replacing(path: Path) -> Iterator[Path]:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all. Raises OSError."""
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    with replacing(path) as temporary, open(temporary, "xb") as file:
+        file.write(content)

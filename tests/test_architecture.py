@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "data": {"config", "pictures"},
     "devices": {"config"},
     "evaluation": {"data", "pictures"},
-    "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "reference"},
+    "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "pictures", "reference"},
     "training": {"checkpoints", "config", "data", "model", "ops"},
     "cli": {
         "checkpoints",

@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from networks import one_thread as one_thread
 from torch import Tensor
 from typer.testing import CliRunner
 
-from lbam_fast import LBAMConfig, LBAMModel, export, load_checkpoint, save_checkpoint
+from lbam_fast import LBAMConfig, LBAMModel, backend, export, load_checkpoint, save_checkpoint
 from lbam_fast.cli import app
 from lbam_fast.export import ExportError, export_onnx, largest_difference
 
@@ -200,3 +201,20 @@ def test_arguments_that_do_not_do(tmp_path, monkeypatch, arguments, message):
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.split())
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
+
+
+@pytest.mark.parametrize("way", ["export", "trace"])
+def test_pytorchs_own_tracers_leave_the_batch_free(way):
+    """As docs/architecture.md says it: on the reference."""
+    model = network("official", dtype=torch.float32)
+    image, mask = pictures(("irregular", "soft"), 128, 256)
+    with backend("reference"), warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # PyTorch's own about tracing
+        if way == "export":
+            batch = torch.export.Dim("batch")
+            traced = torch.export.export(model, (image, mask), dynamic_shapes=({0: batch}, {0: batch})).module()
+        else:
+            traced = torch.jit.trace(model, (image, mask), check_trace=False)
+        for count in (1, 3):
+            few, holes = image[:1].repeat(count, 1, 1, 1), mask[:1].repeat(count, 1, 1, 1)
+            torch.testing.assert_close(traced(few, holes), model(few, holes), rtol=0, atol=1e-5)

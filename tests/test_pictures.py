@@ -703,7 +703,7 @@ def test_failure_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     if fault == "encode":
         monkeypatch.setattr(Image.Image, "save", fail)
     elif fault == "write":
-        monkeypatch.setattr("lbam_fast.pictures.writing.open", lambda path, mode: FullDisk(path, "x"), raising=False)
+        monkeypatch.setattr("lbam_fast.files.open", lambda path, mode: FullDisk(path, "x"), raising=False)
     else:
         monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(PictureError, match=r"cannot be written.*No space left"):
@@ -725,5 +725,6 @@ def test_replacing_a_file_keeps_its_permissions(tmp_path: Path) -> None:
 
 
 def test_suffixes() -> None:
-    expected = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
-    assert readable_suffixes() == output_suffixes() == expected
+    written = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".tif", ".tiff", ".bmp"}
+    assert output_suffixes() == written
+    assert readable_suffixes() == written | {".apng", ".avif", ".gif", ".heic", ".heif", ".hif", ".mpo"}

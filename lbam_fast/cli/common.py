@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,9 +14,19 @@ from rich.console import Console
 
 from lbam_fast.errors import LBAMError
 
-console = Console(soft_wrap=True, highlight=False)
-errors = Console(stderr=True, soft_wrap=True, highlight=False)
-SOME_FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
+SOME_FAILED, BAD_INPUT, BY_SIGNAL = 1, 2, 128
+"""Exit codes; that of a signal is added to the last."""
+
+
+class _Console(Console):
+    """A console whose reader may go away."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+console = _Console(soft_wrap=True, highlight=False)
+errors = _Console(stderr=True, soft_wrap=True, highlight=False)
 
 
 class ArgumentError(LBAMError, ValueError):
@@ -23,41 +35,72 @@ class ArgumentError(LBAMError, ValueError):
 
 @contextlib.contextmanager
 def failing_with_message() -> Iterator[None]:
-    """Turn the package's own errors into a line on stderr and exit code 2; other errors are bugs and keep their traceback."""
+    """Turn the package's own errors into a line on stderr and exit code 2; other errors are bugs and keep their traceback.
+
+    Ctrl-C is a line and exit code 130.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names may hold what the console's encoding lacks
     try:
         yield
     except typer.Exit:
         raise
+    except KeyboardInterrupt as stopped:
+        number = signal.Signals(stopped.args[0] if stopped.args else signal.SIGINT)
+        print_error(f"stopped by {number.name}")
+        raise typer.Exit(BY_SIGNAL + number) from None
     except LBAMError as error:
         print_error(str(error))
         raise typer.Exit(BAD_INPUT) from None
 
 
 @contextlib.contextmanager
-def finishing_on_interrupt(stop: Callable[[], None]) -> Iterator[None]:
-    """Let Ctrl-C call ``stop``, so that the present piece of work is finished; a second Ctrl-C stops at once."""
+def finishing_on_signal(stop: Callable[[], None]) -> Iterator[list[int]]:
+    """Let Ctrl-C and SIGTERM call ``stop``, so that the present piece of work is finished; a second one stops at once.
 
-    def handle(*_: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    Gives the list that the signal's number is put into.
+    """
+    received: list[int] = []
+    previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+    def handle(number: int, _: object) -> None:
+        restore()
+        received.append(number)
         stop()
 
-    previous = signal.signal(signal.SIGINT, handle)
+    for number in previous:
+        signal.signal(number, handle)
     try:
-        yield
+        yield received
     finally:
-        signal.signal(signal.SIGINT, previous)
+        restore()
 
 
 def print_error(message: str) -> None:
-    errors.print(f"[bold red]error:[/] {escaped(message)}")
+    _say(errors, f"[bold red]error:[/] {escaped(message)}")
 
 
 def print_warning(message: str) -> None:
-    errors.print(f"[bold yellow]warning:[/] {escaped(message)}")
+    _say(errors, f"[bold yellow]warning:[/] {escaped(message)}")
 
 
 def print_note(message: str) -> None:
-    console.print(escaped(message))
+    _say(console, escaped(message))
+
+
+def _say(target: Console, markup: str) -> None:
+    """Print, and go on without a word where nobody can read it: into a closed pipe, onto a full disk."""
+    try:
+        target.print(markup)
+    except (OSError, ValueError):
+        target.quiet = True
+        with contextlib.suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), target.file.fileno())  # else Python would fail at its end
 
 
 def escaped(text: str) -> str:

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from lbam_fast.cli.common import make_folder, print_note, print_warning
 from lbam_fast.cli.pairing import Job
+from lbam_fast.config import HoleColour
 from lbam_fast.errors import LBAMError
 from lbam_fast.inference import Inpainter, InpaintError
-from lbam_fast.inference.masks import Hole, find_hole
-from lbam_fast.pictures import Picture, PictureError, check_output, copy_picture, read_mask, read_picture, write_picture
+from lbam_fast.inference.masks import Hole, find_hole, oddity
+from lbam_fast.pictures import Picture, PictureError, check_output, copy_picture, losses, read_mask, read_picture, write_picture
 
 Mask = NDArray[np.float32]
 
@@ -28,8 +29,9 @@ class Filler:
 
     def __init__(self, inpainter: Inpainter, quiet: bool = False, comparison: Path | None = None) -> None:
         self.inpainter, self.quiet, self.comparison = inpainter, quiet, comparison
-        self.read_picture = functools.lru_cache(maxsize=1)(read_picture)
-        self.read_mask = functools.lru_cache(maxsize=1)(read_mask)
+        limit = inpainter.max_pixels
+        self.read_picture = functools.lru_cache(maxsize=1)(functools.partial(read_picture, max_pixels=limit))
+        self.read_mask = functools.lru_cache(maxsize=1)(functools.partial(read_mask, hole=self._colour, max_pixels=limit))
 
     def fill(self, jobs: Sequence[Job], make_folders: bool = False) -> list[Exception]:
         """Fill and write pictures that share a mask; those of its size go through the network together.
@@ -44,6 +46,8 @@ class Filler:
                 picture = self.read_picture(job.image)
                 mask = self._mask(job, picture)
                 hole = self._hole(job, mask)
+                if job.mask is None:
+                    picture = self._opaque_in_hole(job, picture, hole)
                 self._check_outputs(job, picture, make_folders)
                 ready.append((job, picture, hole))
         if not ready:
@@ -51,7 +55,7 @@ class Filler:
         try:
             with warnings.catch_warnings():
                 # _hole has said so already, with the file's name.
-                warnings.filterwarnings("ignore", "the whole picture is hole", UserWarning)
+                warnings.filterwarnings("ignore", "the whole picture is hole|the mask has no hole", UserWarning)
                 results = self.inpainter([picture.pixels for _, picture, _ in ready], mask)
         except LBAMError as error:
             return [*failures, *(InpaintError(f"{job.image}: {error}") for job, _, _ in ready)]
@@ -66,7 +70,9 @@ class Filler:
             make_folder(job.output.parent)
         check_output(job.output, picture)
         if self.comparison is not None:
-            check_output(self.comparison, dataclasses.replace(picture, alpha=None))
+            given = picture.pixels
+            wide = np.broadcast_to(given[:, :1], (given.shape[0], 3 * given.shape[1], given.shape[2]))
+            check_output(self.comparison, dataclasses.replace(picture, pixels=wide, alpha=None))
 
     def _mask(self, job: Job, picture: Picture) -> Mask:
         """The mask as the inpainter takes it; made from the picture's transparency, holes are white."""
@@ -74,9 +80,12 @@ class Filler:
         if job.mask is not None:
             mask = self.read_mask(job.mask)
             if mask.shape != (height, width):
+                lying = picture.turned and mask.shape == (width, height)
                 raise InpaintError(
                     f"{job.mask}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels (width x height), but the picture "
-                    f"{job.image} is {width}x{height}: expected the same size, with {self._colour} = hole"
+                    f"{job.image} is {width}x{height}"
+                    + (", turned upright as its EXIF orientation says: turn the mask too; " if lying else ": ")
+                    + f"expected the same size, with {self._colour} = hole"
                 )
             return mask
         if picture.alpha is None:
@@ -86,34 +95,41 @@ class Filler:
     def _hole(self, job: Job, mask: Mask) -> Hole:
         hole = find_hole(mask, self.inpainter.options)
         meaning = "transparent = hole" if job.mask is None else f"{self._colour} = hole"
-        if hole.filled.all():
-            print_warning(f"{job.image}: the whole picture is hole ({meaning}): all of it is made up, from nothing")
-        elif not hole.filled.any():
-            holes = mask if meaning != "black = hole" else 1 - mask
-            if holes.max() > 0:
-                print_warning(
-                    f"{job.image}: the mask has no hole ({meaning}): its values reach {holes.max():.0%} of the way, and only "
-                    "what is beyond --threshold counts; the picture is copied as it is"
-                )
-            elif not self.quiet:
-                print_note(f"{job.image}: the mask has no hole ({meaning}): the picture is copied as it is")
+        sentence = oddity(mask, hole, self.inpainter.options, meaning)
+        empty = mask.max() == 0 if self._colour == "white" else mask.min() == 1
+        if sentence and not empty:
+            print_warning(f"{job.image}: {sentence}")
+        elif sentence and not self.quiet:
+            print_note(f"{job.image}: {sentence}")
         return hole
 
+    def _opaque_in_hole(self, job: Job, picture: Picture, hole: Hole) -> Picture:
+        """The picture with full opacity where it will be filled; says so if parts around that stay half transparent."""
+        assert picture.alpha is not None
+        full = np.iinfo(picture.alpha.dtype).max
+        left = int(((picture.alpha > 0) & (picture.alpha < full) & ~hole.filled).sum())
+        if left:
+            print_warning(
+                f"{job.image}: {left:,} half transparent pixels count as known and keep their colours; "
+                "--threshold 0.001 fills all that is not fully opaque"
+            )
+        return dataclasses.replace(picture, alpha=np.where(hole.filled, full, picture.alpha).astype(picture.alpha.dtype))
+
     def _write(self, job: Job, picture: Picture, hole: Hole, pixels: NDArray[Any]) -> None:
-        alpha = picture.alpha
-        if job.mask is None and alpha is not None:
-            alpha = np.where(hole.filled, np.iinfo(alpha.dtype).max, alpha).astype(alpha.dtype)
-        if not hole.filled.any() and check_output(job.output, picture) == picture.format:
-            copy_picture(job.image, job.output)
+        output_format = check_output(job.output, picture)
+        notes: list[str] = []
+        if not hole.filled.any() and output_format == picture.format:
+            copy_picture(picture, job.output)
         else:
-            write_picture(job.output, dataclasses.replace(picture, pixels=pixels, alpha=alpha))
+            write_picture(job.output, dataclasses.replace(picture, pixels=pixels))
+            notes = [*picture.notes, *losses(picture, output_format)]
         if self.comparison is not None:
             write_picture(self.comparison, dataclasses.replace(picture, pixels=_side_by_side(picture, hole, pixels), alpha=None))
-        for note in () if self.quiet else picture.notes:
+        for note in () if self.quiet else notes:
             print_note(f"{job.image}: {note}")
 
     @property
-    def _colour(self) -> str:
+    def _colour(self) -> HoleColour:
         return self.inpainter.options.hole
 
 

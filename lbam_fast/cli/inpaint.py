@@ -14,12 +14,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from lbam_fast.cli.common import (
     BAD_INPUT,
-    INTERRUPTED,
+    BY_SIGNAL,
     SOME_FAILED,
     ArgumentError,
     errors,
     failing_with_message,
-    finishing_on_interrupt,
+    finishing_on_signal,
     is_same_file,
     print_error,
     print_note,
@@ -65,6 +65,9 @@ def inpaint(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32",
     threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(metavar="N", help="Refuse pictures and masks of more pixels; by default 500 million.")
+    ] = None,
     recursive: Annotated[bool, typer.Option("--recursive", help="Search subfolders too, and keep them.")] = False,
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Do not write results that exist.")] = False,
     format: Annotated[str | None, typer.Option(help="Suffix of results in a folder; by default each picture's own.")] = None,
@@ -103,6 +106,10 @@ def inpaint(
             print_warning(sentence)
         for sentence in pairs.problems:
             print_error(sentence)
+        if pairs.passed_over:
+            print_warning(
+                f"{len(pairs.passed_over)} files passed over, as pictures end otherwise: {_shortened(pairs.passed_over)}"
+            )
 
         waiting = [job for job in pairs.jobs if not (skip_existing and job.output.exists())]
         failed = 0
@@ -124,6 +131,7 @@ def inpaint(
                     feather=feather,
                     passes=passes,
                     detail=detail,
+                    **({} if max_pixels is None else {"max_pixels": max_pixels}),
                 )
             for warning in caught:
                 print_warning(str(warning.message))
@@ -134,23 +142,28 @@ def inpaint(
         total, skipped = len(pairs.jobs) + len(pairs.problems), len(pairs.jobs) - len(waiting)
         failed += len(pairs.problems)
         if not quiet and folder:
-            print_note(f"{total - skipped - failed} filled, {skipped} skipped, {failed} failed: {output}")
+            others = f", {len(pairs.passed_over)} passed over" if pairs.passed_over else ""
+            print_note(f"{total - skipped - failed} filled, {skipped} skipped, {failed} failed{others}: {output}")
         elif not quiet:
             print_note(f"{'exists already' if skipped else 'written'}: {pairs.jobs[0].output}")
         if failed:
             raise typer.Exit(BAD_INPUT if failed == total else SOME_FAILED)
 
 
+def _shortened(paths: Sequence[Path], most: int = 20) -> str:
+    return ", ".join(map(str, paths[:most])) + (f" and {len(paths) - most} more" if len(paths) > most else "")
+
+
 def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
     """Do the jobs and return how many failed; outside a folder the error itself is raised.
 
-    Ctrl-C finishes the pictures at hand and ends with exit code 130.
+    Ctrl-C and SIGTERM finish the pictures at hand and end with exit code 130 and 143.
     """
     failed, done = 0, 0
     interrupted = threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = Progress(*columns, console=errors, disable=quiet or not folder or not errors.is_terminal)
-    with shown as progress, finishing_on_interrupt(interrupted.set):
+    with shown as progress, finishing_on_signal(interrupted.set) as received:
         task = progress.add_task("inpainting", total=len(jobs))
         for group in _sharing_masks(jobs, filler.inpainter.batch_size):
             for error in filler.fill(group, make_folders=folder):
@@ -162,7 +175,7 @@ def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
             done += len(group)
             if interrupted.is_set() and done < len(jobs):
                 print_note(f"interrupted after {done} of {len(jobs)}; --skip-existing goes on from there")
-                raise typer.Exit(INTERRUPTED)
+                raise typer.Exit(BY_SIGNAL + received[0])
     return failed
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lbam_fast.cli.common import ArgumentError, is_same_file
+from lbam_fast.cli.matching import Matches, match_folders, match_within
 from lbam_fast.pictures import output_suffixes, readable_suffixes
 
 CONVENTION = "white = hole unless --hole black"
-_MASK_STEM = re.compile(r"(?P<name>.+)_mask\d*")
 
 
 @dataclass(frozen=True)
@@ -25,11 +23,15 @@ class Job:
 
 @dataclass
 class Pairs:
-    """The jobs of a folder in order, with a sentence on each picture without a job and each mask without a picture."""
+    """The jobs of a folder in order, with a sentence on each picture without a job and each mask without a picture.
+
+    passed_over: files that do not end as pictures do.
+    """
 
     jobs: list[Job] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     unused: list[str] = field(default_factory=list)
+    passed_over: list[Path] = field(default_factory=list)
 
 
 def pair_file(image: Path, mask: Path | None, output: Path, suffix: str | None = None) -> Job:
@@ -39,7 +41,7 @@ def pair_file(image: Path, mask: Path | None, output: Path, suffix: str | None =
     _check_suffix(suffix)
     if suffix is not None and not output.is_dir():
         raise ArgumentError("--format goes with an output folder; for a file, its own suffix says the format")
-    target = output / (image.stem + (suffix or image.suffix)) if output.is_dir() else output
+    target = output / (image.stem + _result_suffix(image, suffix)) if output.is_dir() else output
     for source in (image, mask):
         if source is not None and is_same_file(target, source):
             raise ArgumentError(f"{target} is an input and would be overwritten: choose another output")
@@ -57,42 +59,36 @@ def pair_folder(
 ) -> Pairs:
     """The jobs of a folder of pictures. Raises ArgumentError where there is no pair at all.
 
-    masks: a folder in which the mask of NAME.* is NAME.*, NAME_mask.* or NAME_mask000.*, in the same subfolder; or one
+    masks: a folder in which the mask of NAME.* is NAME.*, or else NAME_mask.* or NAME_mask000.*, in the same subfolder; or one
     mask file for all; or None: the masks lie beside the pictures as NAME_mask000.*, unless holes come ``from_alpha``.
-    Results keep their picture's subfolder and suffix, or get ``suffix``. A picture with one mask keeps its name, one
-    with several gives a result for each, named as the mask.
+    No file is both a picture and a mask, and pictures whose masks are ambiguous become problems.
+    Results keep their picture's subfolder and suffix (PNG's where it cannot be written), or get ``suffix``. A picture with one
+    mask keeps its name, one with several gives a result for each, named as the mask.
     """
     _check_folders(images, masks, output, suffix)
-    mixed = not from_alpha and (masks is None or (masks.is_dir() and is_same_file(masks, images)))
-    pictures = _pictures(images, recursive, output)
-    found: dict[Path, list[Path]] = defaultdict(list)
-    if mixed:
-        for path in [p for p in pictures if _MASK_STEM.fullmatch(p.stem)]:
-            found[_pictured(path, images)].append(path)
-            pictures.remove(path)
-    elif masks is not None and masks.is_dir():
-        for path in _pictures(masks, recursive, output):
-            found[path.relative_to(masks).with_suffix("")].append(path)
-            if _MASK_STEM.fullmatch(path.stem):
-                found[_pictured(path, masks)].append(path)
-    elif masks is not None:
-        pictures = [p for p in pictures if not is_same_file(p, masks)]
+    pictures, others = _pictures(images, recursive, output)
+    if from_alpha:
+        found = Matches({image: [image] for image in pictures})
+    elif masks is None or (masks.is_dir() and is_same_file(masks, images)):
+        found = match_within(pictures, images)
+    elif masks.is_dir():
+        candidates, other_masks = _pictures(masks, recursive, output)
+        found = match_folders(pictures, images, candidates, masks)
+        others += other_masks
+    else:
+        found = Matches({image: [masks] for image in pictures if not is_same_file(image, masks)})
 
-    pairs = Pairs()
-    taken: set[Path | None] = set()
-    for image in pictures:
+    pairs = Pairs(problems=list(found.problems.values()), passed_over=others)
+    for image, own in found.masks.items():
         name = image.relative_to(images)
-        one_for_all = from_alpha or (masks is not None and masks.is_file())
-        own: list[Path | None] = [masks] if one_for_all else [*found.get(name.with_suffix(""), [])]
-        taken.update(own)
         for mask in own:
-            stem = mask.stem if mask is not None and len(own) > 1 else name.stem
-            pairs.jobs.append(Job(image, mask, output / name.with_name(stem + (suffix or image.suffix))))
+            stem = mask.stem if len(own) > 1 else name.stem
+            target = output / name.with_name(stem + _result_suffix(image, suffix))
+            pairs.jobs.append(Job(image, None if from_alpha else mask, target))
         if not own:
             names = f"{image.stem}.* or {image.stem}_mask000.*"
             pairs.problems.append(f"{image}: there is no mask {names} in {masks or images} ({CONVENTION})")
-    unused = {mask for several in found.values() for mask in several} - taken
-    pairs.unused = [f"{path}: this mask ({CONVENTION}) has no picture" for path in sorted(unused)]
+    pairs.unused = [f"{path}: this mask ({CONVENTION}) has no picture" for path in sorted(found.unused)]
     _drop_collisions(pairs)
     if not pairs.jobs and not pairs.problems:
         endings = ", ".join(sorted(readable_suffixes()))
@@ -119,22 +115,21 @@ def _check_suffix(suffix: str | None) -> None:
         raise ArgumentError(f"--format is {suffix.removeprefix('.')!r}, expected one of {known}")
 
 
-def _pictures(folder: Path, recursive: bool, output: Path) -> list[Path]:
-    """The pictures in a folder, sorted, without hidden files and those that an earlier run left in ``output`` there."""
+def _pictures(folder: Path, recursive: bool, output: Path) -> tuple[list[Path], list[Path]]:
+    """The pictures in a folder, and its other files, sorted; not the hidden ones, nor what a run left in ``output`` there."""
     results = output.resolve()
 
     def counts(path: Path) -> bool:
-        visible = path.suffix.lower() in readable_suffixes() and not path.name.startswith(".") and path.is_file()
-        return visible and results not in path.parent.resolve().joinpath("_").parents
+        return path.is_file() and not path.name.startswith(".") and results not in path.parent.resolve().joinpath("_").parents
 
-    return sorted(filter(counts, folder.rglob("*") if recursive else folder.iterdir()))
+    files = sorted(filter(counts, folder.rglob("*") if recursive else folder.iterdir()))
+    pictures = [path for path in files if path.suffix.lower() in readable_suffixes()]
+    return pictures, [path for path in files if path not in pictures]
 
 
-def _pictured(mask: Path, folder: Path) -> Path:
-    """The relative path, without suffix, of the picture that NAME_mask000 belongs to."""
-    match = _MASK_STEM.fullmatch(mask.stem)
-    assert match is not None
-    return mask.relative_to(folder).with_name(match["name"])
+def _result_suffix(image: Path, suffix: str | None) -> str:
+    """The suffix asked for, or the picture's own, or PNG's where pictures of its kind are read alone."""
+    return suffix or (image.suffix if image.suffix.lower() in output_suffixes() else ".png")
 
 
 def _drop_collisions(pairs: Pairs) -> None:

@@ -9,11 +9,11 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lbam_fast.cli.common import (
-    INTERRUPTED,
+    BY_SIGNAL,
     ArgumentError,
     errors,
     failing_with_message,
-    finishing_on_interrupt,
+    finishing_on_signal,
     print_note,
     set_threads,
 )
@@ -122,11 +122,11 @@ def _run(trainer: Trainer) -> None:
             description = f"hole {row['hole']:.4f}  valid {row['valid']:.4f}{gain}"
             progress.update(task, completed=row["step"], description=description)
 
-        with finishing_on_interrupt(trainer.stop):
+        with finishing_on_signal(trainer.stop) as received:
             trainer.run(report)
     if trainer.step < trainer.config.steps:
         print_note(f"stopped at step {trainer.step}; --resume goes on from there")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(BY_SIGNAL + received[0])
     print_note(f"weights in {trainer.output / 'weights.safetensors'}")
 
 

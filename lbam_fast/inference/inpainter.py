@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
 from functools import reduce
 from importlib import resources
 from pathlib import Path
@@ -18,12 +17,15 @@ from torch import Tensor
 from lbam_fast.checkpoints import load_checkpoint
 from lbam_fast.config import HoleColour
 from lbam_fast.devices import resolve_device
+from lbam_fast.inference.batches import listed_images, listed_masks
 from lbam_fast.inference.detail import Detail, Detailer
 from lbam_fast.inference.errors import InpaintError
-from lbam_fast.inference.layouts import Array, Canvas, emptied, from_unit, read_image, read_mask, to_unit
-from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
+from lbam_fast.inference.layouts import Array, Canvas, emptied, from_unit, read_image, to_unit
+from lbam_fast.inference.mask_values import read_mask
+from lbam_fast.inference.masks import Hole, MaskOptions, find_hole, oddity
 from lbam_fast.inference.memory import explaining_lack_of_memory, padded_pixels
 from lbam_fast.model import LBAM
+from lbam_fast.pictures import MAX_PIXELS
 from lbam_fast.reference import MULTIPLE, plane
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -55,6 +57,7 @@ class Inpainter:
         batch_size: int = 4,
         passes: int = 1,
         detail: Detail = "auto",
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """``model`` is moved to ``device`` ("auto": the GPU if there is one) and put into ``eval()``.
 
@@ -63,7 +66,8 @@ class Inpainter:
         or 8; the mean of so many results, of the picture as it is, mirrored, turned and transposed, in so many times the time.
         detail: "exemplar" lays texture of the known pixels over what the network has filled, "off" leaves it smooth; "auto"
         does it for networks of a base width up to 32, which leave texture out, and for others in holes up to 8 pixels from
-        border to middle, which they blur; not where the compiled kernels are missing, with one notice.
+        border to middle, which they blur; not where the compiled kernels are missing, with one notice. max_pixels: PIL images of
+        more are refused before they are decoded.
         Raises InpaintError, or ConfigError for the device.
         """
         self.options = MaskOptions(hole, threshold, grow, feather)
@@ -75,6 +79,9 @@ class Inpainter:
         if passes not in PASSES:
             raise InpaintError(f"passes is {passes}, expected one of {', '.join(map(str, PASSES))}")
         self.passes = passes
+        if max_pixels < 1:
+            raise InpaintError(f"max_pixels is {max_pixels}, expected at least 1")
+        self.max_pixels = max_pixels
         self.detailer = Detailer(detail, model.config.base_width)
         weights = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.model = model.to(self.device, weights).eval()
@@ -92,15 +99,20 @@ class Inpainter:
     def __call__(self, image: Any, mask: Any) -> Any:
         """Fill the holes of one picture, or of many under a mask each or one mask for all.
 
-        image  a PIL image (L, LA, RGB, RGBA, I;16; palette, CMYK and others come back as RGB), an array [H, W] or [H, W, C]
-               or a tensor [C, H, W], uint8, uint16 or floating in [0, 1], C from 1 to 4 with alpha in 2 and 4 kept as it is;
-               for many: a list of these, an array [N, H, W, C] or a tensor [N, C, H, W]
-        mask   PIL, array or tensor of the image's height and width, white = hole unless the inpainter was told otherwise
-        Returns what was given: same type, dtype, shape, layout. Raises InpaintError; warns if a picture is hole all over.
+        image  a PIL image (L, LA, RGB, RGBA, I;16 in any byte order; palette, CMYK and others come back as RGB, a transparent
+               colour of L and RGB as an opacity), an array [H, W] or [H, W, C] or a tensor [C, H, W], uint8, uint16 or floating
+               in [0, 1], C from 1 to 4 with alpha in 2 and 4 kept as it is; for many: a list of these, an array [N, H, W, C]
+               or a tensor [N, C, H, W]
+        mask   PIL, array or tensor of the image's height and width, white = hole unless the inpainter was told otherwise: bool,
+               floating in [0, 1] or integers of any depth (see docs/formats.md). For all images: [H, W], an array [H, W, C], a
+               tensor [1, H, W] or, for a single image, [C, H, W]; one each: [N, H, W], an array [N, H, W, C], a tensor
+               [N, C, H, W] or a list. So [N, H, W] for N images is N masks, never one with N channels
+        Returns what was given: same type, dtype, shape, layout; a PIL image with its EXIF block, profile and other information.
+        Raises InpaintError; warns if a picture is hole all over, and if a mask has no hole.
         """
-        images, masks, join = _as_lists(image, mask)
-        canvases = [read_image(one) for one in images]
-        holes = self._holes(canvases, masks)
+        images, join = listed_images(image)
+        canvases = [read_image(one, self.max_pixels) for one in images]
+        holes = self._holes(canvases, listed_masks(mask, [canvas.pixels.shape[:2] for canvas in canvases]))
         filled: list[Array] = [canvas.pixels for canvas in canvases]
         for indices in self._batches(canvases, holes):
             raw = self._run([canvases[i] for i in indices], [holes[i] for i in indices])
@@ -110,12 +122,17 @@ class Inpainter:
         return join([canvas.restore(pixels) for canvas, pixels in zip(canvases, filled, strict=True)])
 
     def _holes(self, canvases: list[Canvas], masks: list[Any]) -> list[Hole]:
-        shared = find_hole(read_mask(masks[0]), self.options) if len(masks) == 1 else None
-        holes = []
-        for i, canvas in enumerate(canvases):
-            hole = shared or find_hole(read_mask(masks[i]), self.options)
+        holes, sentences = [], []
+        for mask in masks:
+            values = read_mask(mask, self.options.hole, self.max_pixels)
+            holes.append(find_hole(values, self.options))
+            sentences.append(oddity(values, holes[-1], self.options, f"{self.options.hole} = hole"))
+        if len(holes) == 1:
+            holes *= len(canvases)
+        for canvas, hole in zip(canvases, holes, strict=True):
             _check(canvas, hole, self.options.hole)
-            holes.append(hole)
+        for sentence in filter(None, sentences):
+            warnings.warn(sentence, stacklevel=3)
         return holes
 
     def _batches(self, canvases: list[Canvas], holes: list[Hole]) -> list[list[int]]:
@@ -218,43 +235,25 @@ def _is_grey(pixels: Array, hole: Hole) -> bool:
     return not (((red != green) | (red != blue)) & ~hole.filled).any()
 
 
-def _as_lists(image: Any, mask: Any) -> tuple[list[Any], list[Any], Any]:
-    """Images, masks (as many, or one for all), and what joins the results into what was given."""
-    if isinstance(image, (Tensor, np.ndarray)) and image.ndim == 4:
-        images = list(image)
-        join: Any = torch.stack if isinstance(image, Tensor) else np.stack
-    elif isinstance(image, Sequence):
-        images, join = list(image), list
-    else:
-        images, join = [image], lambda results: results[0]
-    many = (isinstance(mask, (Tensor, np.ndarray)) and mask.ndim == 4) or isinstance(mask, Sequence)
-    masks = list(mask) if many else [mask]
-    if not images:
-        raise InpaintError("no images were given")
-    if len(masks) not in (1, len(images)):
-        raise InpaintError(f"{len(masks)} masks for {len(images)} images: expected one each, or one for all")
-    return images, masks, join
-
-
 def _check(canvas: Canvas, hole: Hole, colour: HoleColour) -> None:
     height, width = canvas.pixels.shape[:2]
     if hole.filled.shape != (height, width):
         mask_height, mask_width = hole.filled.shape
+        lying = canvas.turned and (mask_width, mask_height) == (height, width)
         raise InpaintError(
-            f"the mask is {mask_width}x{mask_height} (width x height), the image {width}x{height}: "
-            f"expected the same size, with {colour} = hole"
+            f"the mask is {mask_width}x{mask_height} (width x height), the image {width}x{height}"
+            + (", turned upright as its EXIF orientation says: turn the mask too; " if lying else ": ")
+            + f"expected the same size, with {colour} = hole"
         )
     if np.issubdtype(canvas.pixels.dtype, np.floating):
         known = canvas.pixels[hole.weight < 1]  # with the band that feathering blends
         if not np.isfinite(known).all():
             raise InpaintError("known pixels hold NaN or infinity: expected numbers in [0, 1]; mark such pixels as holes")
-        if known.size and (known.min() < 0 or known.max() > 1):
+        if known.size and (known.min() < -canvas.tolerance or known.max() > 1 + canvas.tolerance):
             raise InpaintError(
-                f"known pixels reach from {known.min():g} to {known.max():g}: expected [0, 1]; "
+                f"known pixels reach from {known.min():.9g} to {known.max():.9g}: expected [0, 1]; "
                 "divide 8-bit values by 255, or pass uint8"
             )
-    if hole.filled.all():
-        warnings.warn(f"the whole picture is hole ({colour} = hole): all of it is made up, from nothing", stacklevel=4)
 
 
 def _dtype(dtype: str | torch.dtype) -> torch.dtype:

@@ -62,3 +62,14 @@ def find_hole(mask: NDArray[np.float32], options: MaskOptions) -> Hole:
         depth = cv2.distanceTransform(filled.astype(np.uint8), cv2.DIST_C, 3)
         weight = np.where(drawn, weight, np.minimum(depth / (feather + 1), weight)).astype(np.float32)
     return Hole(filled, weight)
+
+
+def oddity(mask: NDArray[np.float32], hole: Hole, options: MaskOptions, meaning: str) -> str | None:
+    """A sentence about a hole that takes the whole picture, or about a mask [H, W] in [0, 1] without one; else None."""
+    if hole.filled.all():
+        return f"the whole picture is hole ({meaning}): all of it is made up, from nothing"
+    if hole.filled.any():
+        return None
+    reach = float(mask.max() if options.hole == "white" else 1 - mask.min())
+    but = f"its values reach {reach:.0%} of the way, and only what is beyond the threshold counts; " if reach > 0 else ""
+    return f"the mask has no hole ({meaning}): {but}the picture is copied as it is"

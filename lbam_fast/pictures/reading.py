@@ -3,22 +3,28 @@
 import io
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageFile
+from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from lbam_fast.pictures import png, tiff
+from lbam_fast.pictures.extras import extras_of
 from lbam_fast.pictures.picture import PNG_COLOUR_TYPES, PROFILE_SPACES, Picture, PictureError, descriptive
 
 MAX_PIXELS = 500_000_000
+# Deflate packs at most 1032 bytes into one, each up to 8 pixels; a JPEG block of 64 pixels takes at least a bit.
+_PIXELS_PER_BYTE = {"PNG": 8 * 1032, "JPEG": 512, "MPO": 512}
 
 _PLAIN_MODES = {"L", "LA", "RGB", "RGBA"}
 _WIDE_MODES = {"I;16", "I;16B", "RGB", "RGBA"}  # RGB and RGBA are how Pillow shows the upper 8 of 16 bits
@@ -31,11 +37,20 @@ _CONVERSIONS = {
 }
 
 # The errors that Pillow meets a damaged EXIF block with.
-_DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
+EXIF_DAMAGE = (ArithmeticError, AttributeError, LookupError, OSError, SyntaxError, TypeError, ValueError, struct.error)
 
 
 class _LargeTiff(TiffImageFile):
     """A TIFF file that may have more pixels than Pillow's process-wide limit, which its parent checks on loading."""
+
+    def _setup(self) -> None:
+        try:
+            super()._setup()
+        except SyntaxError as error:
+            raise PictureError(
+                f"its pixels are of an unsupported kind ({tiff.in_words(self.tag_v2)}); expected 8-bit integers, or 16-bit grey "
+                "or RGB: save it anew as an 8-bit or 16-bit PNG"
+            ) from error
 
     def load_prepare(self) -> None:
         if self._im is None:
@@ -51,12 +66,12 @@ _PLUGINS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"II*\0": _LargeTiff,
     b"MM\0*": _LargeTiff,
     b"II+\0": _LargeTiff,
-    b"MM\0+": _LargeTiff,
     b"BM": BmpImageFile,
+    b"GIF8": GifImageFile,
 }
 
 
-def read_picture(path: str | os.PathLike[str]) -> Picture:
+def read_picture(path: str | os.PathLike[str], max_pixels: int | None = None) -> Picture:
     """Read a picture with its opacity, EXIF block, colour profile and resolution.
 
     Palette, YCbCr and CMYK pictures become RGB (CMYK through its colour profile to sRGB, where it has one) and 1-bit
@@ -64,7 +79,8 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     and 16 bits stay 16 bits.
 
     Args:
-        path: a PNG, JPEG, WebP, TIFF or BMP file of at most ``MAX_PIXELS`` pixels, with any suffix.
+        path: a PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF file, or HEIF with the package pillow-heif, with any suffix.
+        max_pixels: how many pixels it may have, ``MAX_PIXELS`` by default; its header tells.
 
     Returns:
         The picture, upright.
@@ -76,9 +92,11 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
     path = Path(path)
     data = _file_bytes(path)
     try:
-        return _decode(path, data)
-    except (PictureError, MemoryError):
+        return _decode(path, data, max_pixels or MAX_PIXELS)
+    except MemoryError:
         raise
+    except PictureError as error:
+        raise error if str(path) in str(error) else PictureError(f"{path}: {error}") from error
     except Exception as error:  # decoders meet damaged files with errors of many kinds
         raise PictureError(
             f"{path}: cannot be read as a picture ({error}); the file is damaged, truncated or of an "
@@ -86,16 +104,20 @@ def read_picture(path: str | os.PathLike[str]) -> Picture:
         ) from error
 
 
-def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
+def read_mask(
+    path: str | os.PathLike[str], hole: Literal["white", "black"] = "white", max_pixels: int | None = None
+) -> np.ndarray:
     """Read a mask as the luminance of a picture file.
 
     Lossless files that hold zeros and ones alone, as tools for segmentation write them, are read as black and white.
 
-    Transparent parts count as black, partly transparent ones as that much darker: what is painted white on a
-    transparent layer is white in the mask, whatever colour lies hidden under the transparent pixels.
+    What is not painted on a transparent layer is known, whatever colour lies hidden there: transparent parts count as
+    black where holes are white, and as white where holes are black; partly transparent ones count in proportion.
 
     Args:
         path: any file that ``read_picture`` reads.
+        hole: the colour of holes.
+        max_pixels: as for ``read_picture``.
 
     Returns:
         ``[H, W]`` float32 in [0, 1], upright: 0 is black and 1 is the full range (255, 65535 or a set bit).
@@ -103,7 +125,7 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
     Raises:
         PictureError: as ``read_picture`` does.
     """
-    picture = read_picture(path)
+    picture = read_picture(path, max_pixels)
     full = np.iinfo(picture.pixels.dtype).max
     pixels = picture.pixels.astype(np.uint32)
     white = 1 if picture.lossless and pixels.max() <= 1 else full
@@ -111,7 +133,10 @@ def read_mask(path: str | os.PathLike[str]) -> np.ndarray:
         luminance = (pixels @ np.array([299, 587, 114], np.uint32)).astype(np.float32) / np.float32(1000 * white)
     else:
         luminance = pixels[..., 0].astype(np.float32) / np.float32(white)
-    return luminance if picture.alpha is None else luminance * (picture.alpha.astype(np.float32) / np.float32(full))
+    if picture.alpha is None:
+        return luminance
+    opacity = picture.alpha.astype(np.float32) / np.float32(full)
+    return luminance * opacity if hole == "white" else 1 - (1 - luminance) * opacity
 
 
 def _file_bytes(path: Path) -> bytes:
@@ -128,9 +153,15 @@ def _file_bytes(path: Path) -> bytes:
     return data
 
 
-def _decode(path: Path, data: bytes) -> Picture:
-    image = _open(path, data)
-    previews = _previews(path, image)
+def _decode(path: Path, data: bytes, max_pixels: int) -> Picture:
+    source, damage = data, None
+    if data.startswith(png.SIGNATURE):
+        profile, damage = png.profile(source)
+        data = png.essential(source)
+    image = _open(path, data, max_pixels)
+    if isinstance(image, PngImageFile) and profile:
+        image.info["icc_profile"] = profile
+    previews = _previews(path, image, data)
     depth = _bits_per_sample(image, data)
     _check_kind(path, image.mode, depth)
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
@@ -140,8 +171,11 @@ def _decode(path: Path, data: bytes) -> Picture:
             "save it without the others"
         )
     lossless = _is_lossless(image, data)
+    stored = image.size
+    extras, lost = extras_of(image, source)
     image.load()
     orientation, exif, notes = _exif(image)
+    notes += [*lost, *([damage] if damage else [])]
     notes += [*_conversion_notes(image), *_loss_notes(image, tags)]
     if previews:
         notes.append("The previews that the file also holds are not kept.")
@@ -166,38 +200,74 @@ def _decode(path: Path, data: bytes) -> Picture:
     return Picture(
         pixels=np.array(samples[..., :colours], order="C"),
         alpha=np.array(samples[..., colours], order="C") if samples.shape[2] > colours else None,
-        format=str(image.format),
+        format="JPEG" if image.format == "MPO" else str(image.format),
         exif=exif,
         icc_profile=profile or None,
         notes=tuple(notes),
         lossless=lossless,
         dpi=_resolution(image),
+        extras=extras,
+        turned=samples.shape[:2] != (stored[1], stored[0]),
+        source=source,
     )
 
 
-def _open(path: Path, data: bytes) -> ImageFile.ImageFile:
-    plugin = next((plugin for signature, plugin in _PLUGINS.items() if data.startswith(signature)), None)
-    if plugin is None:
+def _open(path: Path, data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+    if data.startswith(b"MM\0+"):
+        raise PictureError(f"{path}: is a BigTIFF file of big-endian order, which is not read; save it anew as a TIFF or PNG")
+    image = _plugin(path, data)(io.BytesIO(data))
+    if image.width * image.height > max_pixels:
         raise PictureError(
-            f"{path}: is not a picture that can be read; expected PNG, JPEG, WebP, TIFF or BMP: convert it to one of them"
+            f"{path}: has {image.width} x {image.height} pixels, more than {max_pixels:,}; scale it down, cut it into parts, "
+            "or raise the limit (--max-pixels)"
         )
-    image = plugin(io.BytesIO(data))
-    if image.width * image.height > MAX_PIXELS:
-        raise PictureError(
-            f"{path}: has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}; scale it down or cut it into parts"
-        )
+    _check_plausible(path, image, data)
     return image
 
 
-def _previews(path: Path, image: ImageFile.ImageFile) -> int:
-    """How many previews and masks a TIFF file holds besides its picture; several pictures are refused."""
-    frames = getattr(image, "n_frames", 1)
+def _plugin(path: Path, data: bytes) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
+    plugin = next((plugin for signature, plugin in _PLUGINS.items() if data.startswith(signature)), None)
+    if plugin is None and data[4:8] == b"ftyp":
+        plugin = AvifImageFile if data[8:12] in (b"avif", b"avis") else _heif_plugin(path)
+    if plugin is None:
+        raise PictureError(
+            f"{path}: is not a picture that can be read; expected PNG, JPEG, WebP, TIFF or BMP (or GIF, AVIF, HEIC): "
+            "convert it to one of them"
+        )
+    return plugin
+
+
+def _heif_plugin(path: Path) -> type[ImageFile.ImageFile]:
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise PictureError(
+            f"{path}: is an HEIC picture, which needs pillow-heif: pip install 'lbam-fast[heif]', or convert it to PNG"
+        ) from error
+    plugin: type[ImageFile.ImageFile] = HeifImageFile
+    return plugin
+
+
+def _check_plausible(path: Path, image: ImageFile.ImageFile, data: bytes) -> None:
+    """Refuse, before memory is taken, a file too small for its pixels in any case."""
+    most = _PIXELS_PER_BYTE.get(str(image.format))
+    if most is not None and image.width * image.height > most * len(data):
+        raise PictureError(
+            f"{path}: is truncated or damaged: {len(data):,} bytes cannot hold the {image.width} x {image.height} pixels that it "
+            "claims; save it anew"
+        )
+
+
+def _previews(path: Path, image: ImageFile.ImageFile, data: bytes) -> int:
+    """How many previews and masks a TIFF file holds besides its picture, which is turned to; several pictures are refused."""
     previews = 0
     if isinstance(image, TiffImageFile):
-        for frame in range(1, frames):
-            image.seek(frame)
-            previews += bool(image.tag_v2.get(ExifTags.Base.NewSubfileType, 0) & 0b101)
-        image.seek(0)
+        pages, frames = tiff.main_pages(data)
+        previews = frames - max(1, len(pages))
+        if len(pages) == 1 and pages[0]:
+            image.seek(pages[0])
+    else:
+        frames = getattr(image, "n_frames", 1)
     if frames - previews > 1:
         raise PictureError(
             f"{path}: holds {frames - previews} pictures (an animation or pages); expected one: save "
@@ -224,7 +294,11 @@ def _check_kind(path: Path, mode: str, depth: int) -> None:
 def _is_lossless(image: ImageFile.ImageFile, data: bytes) -> bool:
     if isinstance(image, WebPImageFile):
         return b"VP8L" in _webp_chunk_names(data)
-    return image.format != "JPEG" and image.info.get("compression") not in {"jpeg", "tiff_jpeg", "webp"}
+    return image.format not in {"JPEG", "MPO", "AVIF", "HEIF"} and image.info.get("compression") not in {
+        "jpeg",
+        "tiff_jpeg",
+        "webp",
+    }
 
 
 def _webp_chunk_names(data: bytes) -> Iterable[bytes]:
@@ -248,7 +322,7 @@ def _exif(image: ImageFile.ImageFile) -> tuple[int, bytes | None, list[str]]:
         if ExifTags.Base.Orientation in exif:
             exif[ExifTags.Base.Orientation] = 1
         return orientation, exif.tobytes() if len(exif) else None, []
-    except _DAMAGE:
+    except EXIF_DAMAGE:
         return 1, None, ["The EXIF block is damaged and is not kept."]
 
 
@@ -260,14 +334,10 @@ def _conversion_notes(image: ImageFile.ImageFile) -> Iterable[str]:
 
 def _loss_notes(image: ImageFile.ImageFile, tags: Any) -> Iterable[str]:
     info = image.info
-    if "xmp" in info or "XML:com.adobe.xmp" in info:
+    if "xmp" in info:
         yield "The XMP metadata is not kept."
-    if isinstance(image, PngImageFile) and any(not key.startswith(("XML:", "Raw profile")) for key in image.text):
-        yield "The PNG text entries are not kept."
     if "mpoffset" in info:
         yield "The further pictures in the file (such as a gain map or a second view) are not kept."
-    if "gamma" in info and not {"icc_profile", "srgb"} & info.keys() and abs(info["gamma"] - 1 / 2.2) > 0.01:
-        yield "The PNG gamma value is not kept."
     extra = tags.get(ExifTags.Base.ExtraSamples, ())
     if 1 in extra:
         yield "The colours were stored multiplied by the opacity; written back unmultiplied."
@@ -307,7 +377,7 @@ def _sixteen_bits(path: Path, data: bytes, image: ImageFile.ImageFile, shown: np
         if tags.get(ExifTags.Base.PhotometricInterpretation) == 0:  # 0 is white
             samples = np.invert(samples)
     else:
-        samples = _sixteen_bit_colour(path, data, shown)
+        samples = _sixteen_bit_colour(path, data, shown, tags)
     if "transparency" in image.info:
         opaque = (samples != image.info["transparency"]).any(axis=2)
         samples = np.dstack([samples, np.where(opaque, 65535, 0).astype(np.uint16)])
@@ -315,7 +385,7 @@ def _sixteen_bits(path: Path, data: bytes, image: ImageFile.ImageFile, shown: np
     return samples[..., [0, 3]] if grey_with_alpha else samples
 
 
-def _sixteen_bit_colour(path: Path, data: bytes, shown: np.ndarray) -> np.ndarray:
+def _sixteen_bit_colour(path: Path, data: bytes, shown: np.ndarray, tags: Any) -> np.ndarray:
     """OpenCV's 16-bit samples, ``[H, W, C]``, checked against ``shown``, the upper 8 bits of the same by Pillow."""
     decoded: np.ndarray | None = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     channels = shown.shape[2]
@@ -324,7 +394,7 @@ def _sixteen_bit_colour(path: Path, data: bytes, shown: np.ndarray) -> np.ndarra
         if np.array_equal(np.right_shift(samples, 8), shown):
             return samples
     raise PictureError(
-        f"{path}: its 16-bit pixels are stored in an unusual way (such as multiplied by the opacity) "
+        f"{path}: its 16-bit pixels are stored in an unusual way ({tiff.layout_in_words(tags)}) "
         "that cannot be decoded safely; save it anew as a 16-bit PNG"
     )
 

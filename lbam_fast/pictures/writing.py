@@ -1,5 +1,6 @@
 """Encode pictures, and write them completely or not at all."""
 
+import dataclasses
 import io
 import os
 import struct
@@ -14,7 +15,12 @@ from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from lbam_fast.files import replace_file
+from lbam_fast.pictures.extras import segments
 from lbam_fast.pictures.picture import FORMATS, PNG_COLOUR_TYPES, Picture, PictureError, descriptive
+
+_LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
+_JPEG_SEGMENT = 65_533
+_PNG_HEADER = 33
 
 
 def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> None:
@@ -22,7 +28,9 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
 
     PNG, TIFF and BMP hold the pixels without loss, and so does WebP for a picture whose source was ``lossless``. JPEG
     keeps the full colour resolution (4:4:4). EXIF block, colour profile and resolution are written where the format
-    has a place for them; BMP has none for the first two, WebP none for the resolution and for a grey profile.
+    has a place for them; BMP has none for the first two, WebP none for the resolution and for a grey profile, JPEG none
+    for an EXIF block beyond 64 kB. ``extras`` go into the source's own format alone. ``losses`` says what is left out. An
+    opacity that is full everywhere is left out where the format has no place for it.
 
     The file takes its name only once it is complete, so a failure leaves what was there before.
 
@@ -67,12 +75,28 @@ def check_output(path: str | os.PathLike[str], picture: Picture) -> str:
     return output_format
 
 
-def copy_picture(source: str | os.PathLike[str], target: str | os.PathLike[str]) -> None:
-    """Copy a picture's file as it is, byte by byte: completely, or not at all. Raises PictureError."""
+def copy_picture(picture: Picture, target: str | os.PathLike[str]) -> None:
+    """Write the file that a picture was read from, byte by byte: completely, or not at all. Raises PictureError."""
     try:
-        replace_file(Path(target), Path(source).read_bytes())
+        replace_file(Path(target), picture.source)
     except OSError as error:
         raise PictureError(f"{target}: cannot be written ({error}); check the folder and the disk") from error
+
+
+def losses(picture: Picture, output_format: str) -> list[str]:
+    """Sentences on what a picture carries that is lost when it is written in that format, as Pillow names it."""
+    where = f"not kept in {output_format}."
+    lost = [extra.name for extra in picture.extras if extra.matters and output_format != picture.format]
+    notes = [f"The {name} is {where}" for name in dict.fromkeys(lost)]
+    if picture.exif and output_format == "BMP":
+        notes.append(f"The EXIF block is {where}")
+    if picture.exif and output_format == "JPEG" and len(picture.exif) > _JPEG_SEGMENT:
+        notes.append(f"The EXIF block, of {len(picture.exif):,} bytes, is {where} It holds at most {_JPEG_SEGMENT:,}.")
+    if picture.icc_profile and (output_format == "BMP" or (output_format == "WEBP" and picture.pixels.shape[2] == 1)):
+        notes.append(f"The colour profile is {where}")
+    if picture.dpi and output_format == "WEBP":
+        notes.append(f"The resolution is {where}")
+    return notes
 
 
 def _check_arrays(path: Path, picture: Picture) -> None:
@@ -90,34 +114,67 @@ def _check_arrays(path: Path, picture: Picture) -> None:
 
 
 def _check_capacity(path: Path, picture: Picture, output_format: str) -> None:
-    sixteen, transparent = picture.pixels.dtype == np.uint16, picture.alpha is not None
+    sixteen, transparent = picture.pixels.dtype == np.uint16, _is_transparent(picture)
     if sixteen and output_format not in {"PNG", "TIFF"}:
         raise PictureError(f"{path}: {output_format} cannot hold the picture's 16 bits a channel; choose .png or .tif")
     if sixteen and transparent and output_format == "TIFF" and picture.pixels.shape[2] == 1:
         raise PictureError(f"{path}: 16-bit grey with opacity is not supported in TIFF; choose .png")
-    if transparent and (output_format == "JPEG" or (output_format == "BMP" and picture.format != "BMP")):
+    most, (height, width) = _LONGEST_SIDE.get(output_format), picture.pixels.shape[:2]
+    if most is not None and max(height, width) > most:
+        raise PictureError(
+            f"{path}: cannot be written: {output_format} holds at most {most:,} pixels a side, the picture is {width}x{height}; "
+            "choose .png or .tif"
+        )
+    if transparent and not _holds_opacity(picture, output_format):
         raise PictureError(
             f"{path}: {output_format} cannot hold the picture's opacity (alpha channel); choose .png, .tif or .webp"
         )
 
 
+def _is_transparent(picture: Picture) -> bool:
+    return picture.alpha is not None and bool((picture.alpha < np.iinfo(picture.alpha.dtype).max).any())
+
+
+def _holds_opacity(picture: Picture, output_format: str) -> bool:
+    if output_format == "TIFF":
+        return picture.pixels.dtype == np.uint8 or picture.pixels.shape[2] == 3
+    return output_format != "JPEG" and (output_format != "BMP" or picture.format == "BMP")
+
+
 def _encode(picture: Picture, output_format: str, quality: int) -> bytes:
     samples = picture.pixels
+    if picture.alpha is not None and not _holds_opacity(picture, output_format):
+        picture = dataclasses.replace(picture, alpha=None)  # opaque, as has been checked
     if picture.alpha is not None:
         samples = np.dstack([samples, picture.alpha])
     if output_format == "TIFF":
         return _tiff(picture, samples)
     if samples.dtype == np.uint16:
-        return _png16(picture, samples)
+        return _with_chunks(_png16(picture, samples), picture)
     if output_format == "BMP" and samples.shape[2] == 4:  # Pillow's 32-bit BMP does not mark its alpha as such
         return bytes(cv2.imencode(".bmp", samples[..., [2, 1, 0, 3]])[1])
-    return _with_pillow(picture, samples, output_format, quality)
+    encoded = _with_pillow(picture, samples, output_format, quality)
+    return _with_chunks(encoded, picture) if output_format == "PNG" else encoded
+
+
+def _with_chunks(png: bytes, picture: Picture) -> bytes:
+    """A PNG file with the picture's own chunks after its header, where those of colour have to stand."""
+    extras = picture.extras if picture.format == "PNG" else ()
+    return png[:_PNG_HEADER] + b"".join(_png_chunk(extra.key, extra.value) for extra in extras) + png[_PNG_HEADER:]
+
+
+def _png_chunk(name: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 
 
 def _with_pillow(picture: Picture, samples: np.ndarray, output_format: str, quality: int) -> bytes:
     options: dict[str, Any] = {"exif": picture.exif, "icc_profile": picture.icc_profile, "dpi": picture.dpi}
     if output_format == "JPEG":
         options |= {"quality": quality, "subsampling": "4:4:4"}
+        if picture.exif and len(picture.exif) > _JPEG_SEGMENT:
+            del options["exif"]
+        if picture.format == "JPEG":
+            options["extra"] = segments(picture.extras)
     if output_format == "WEBP":
         options |= {"quality": quality, "lossless": picture.lossless, "exact": True}
         if picture.pixels.shape[2] == 1:  # WebP stores grey as RGB
@@ -147,10 +204,7 @@ def _png16(picture: Picture, samples: np.ndarray) -> bytes:
     compressed, size = zlib.compress(filtered.data), 1 << 24
     chunks += [(b"IDAT", compressed[start : start + size]) for start in range(0, len(compressed), size)]
     chunks.append((b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-        for name, content in chunks
-    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(name, content) for name, content in chunks)
 
 
 def _tiff(picture: Picture, samples: np.ndarray) -> bytes:
@@ -181,6 +235,8 @@ def _tiff(picture: Picture, samples: np.ndarray) -> bytes:
     if picture.dpi:
         tags[ExifTags.Base.XResolution], tags[ExifTags.Base.YResolution] = picture.dpi
         tags[ExifTags.Base.ResolutionUnit] = 2
+    for extra in picture.extras if picture.format == "TIFF" else ():
+        tags.tagtype[extra.key], tags[extra.key] = extra.value
     buffer = io.BytesIO()
     tags.save(buffer)
     return buffer.getvalue() + b"".join(strips)

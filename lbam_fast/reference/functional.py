@@ -55,7 +55,7 @@ def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
     known = torch.where(mask > 0, image, 0) * mask
     if channels == 3:
         return known
-    return torch.cat([known, mask[:, :1].expand(len(known), -1, -1, -1)], dim=1)
+    return torch.cat([known, mask[:, :1].expand(known.shape[0], -1, -1, -1)], dim=1)
 
 
 def output_form(y: Tensor, form: str) -> Tensor:

@@ -84,7 +84,7 @@ def harmonic_fill(image: Tensor, known: Tensor) -> Tensor:
     At the picture's edge the fill ends level (its normal derivative is 0). 0 where nothing is known. Values in holes do not
     count.
     """
-    hole = (known == 0).expand(len(image), -1, -1, -1)
+    hole = (known == 0).expand(image.shape[0], -1, -1, -1)
     pictures, holes = [torch.where(hole, 0, image)], [hole]
     for _ in range(LEVELS):
         weight = (~holes[-1]).to(image.dtype)
