@@ -204,11 +204,12 @@ def test_arguments_that_do_not_do(tmp_path, monkeypatch, arguments, message):
 
 
 @pytest.mark.parametrize("way", ["export", "trace"])
-def test_pytorchs_own_tracers_leave_the_batch_free(way):
-    """As docs/architecture.md says it: on the reference."""
+@pytest.mark.parametrize("name", ["auto", "reference"])
+def test_pytorchs_own_tracers_leave_the_batch_free(way, name):
+    """As docs/architecture.md says it."""
     model = network("official", dtype=torch.float32)
     image, mask = pictures(("irregular", "soft"), 128, 256)
-    with backend("reference"), warnings.catch_warnings(), torch.no_grad():
+    with backend(name), warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # PyTorch's own about tracing
         if way == "export":
             batch = torch.export.Dim("batch")

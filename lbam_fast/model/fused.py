@@ -72,7 +72,7 @@ class FusedGenerator:
         self.reuse = not self.keep and state["dc7.weight"].device.type == "cpu"
         """Whether what is made of parameters is kept for the next call: a GPU makes it while it waits for work anyway."""
         last = state["dc7.weight"]
-        own_kernels = not torch.compiler.is_compiling() and ops.chosen(last.device, ops.working_dtype(last)) == ops.CPU
+        own_kernels = not ops.traced() and ops.chosen(last.device, ops.working_dtype(last)) == ops.CPU
         self.over_maps = own_kernels and not self.keep
         """Whether results may take the memory of maps that nobody else has."""
         self.layers: Any = ops.on_cpu if self.over_maps else ops
@@ -82,10 +82,10 @@ class FusedGenerator:
     def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
         """x [N, 3 or 4, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]; differentiable."""
         run = self._inpaint
-        if not self.keep and (len(mask) != len(x) or (self.config.batch_norm and self.reuse)):
+        if not self.keep and (mask.shape[0] != x.shape[0] or (self.config.batch_norm and self.reuse)):
             run = self._inpaint_by_maps
-        elif len(mask) != len(x):
-            mask = mask.expand(len(x), -1, -1, -1)
+        elif mask.shape[0] != x.shape[0]:
+            mask = mask.expand(x.shape[0], -1, -1, -1)
         return self._played("inpaint", (), (x, mask, 1 - mask), run)
 
     def _inpaint_by_maps(self, x: Tensor, mask: Tensor, holes: Tensor) -> Tensor:

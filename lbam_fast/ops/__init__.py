@@ -16,7 +16,7 @@ from torch import Tensor
 from lbam_fast import reference
 from lbam_fast.ops import buffers, library, on_cpu, tape
 from lbam_fast.ops.backends import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
-from lbam_fast.ops.prepared import forget, prepared
+from lbam_fast.ops.prepared import forget, prepared, traced
 from lbam_fast.ops.regions import Tracker
 from lbam_fast.ops.sparing import sparing
 
@@ -45,6 +45,7 @@ __all__ = [
     "reverse_statistics",
     "skips",
     "sparing",
+    "traced",
     "working_dtype",
 ]
 
@@ -91,7 +92,7 @@ def working_dtype(x: Tensor) -> torch.dtype:
 
 def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
     """``reference.damaged_input``, by the compiled kernels where they run: then in the dtype that the ops compute in."""
-    plain = torch.is_grad_enabled() or torch.compiler.is_compiling() or chosen(image.device, image.dtype) != CPU
+    plain = torch.is_grad_enabled() or traced() or chosen(image.device, image.dtype) != CPU
     if plain or chosen(image.device, dtype := working_dtype(image)) != CPU:
         return reference.damaged_input(image, mask, channels)
     return on_cpu.damaged_input(image, mask, channels, dtype)
@@ -99,7 +100,7 @@ def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
 
 def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """``reference.correction_input``, with the compiled kernels' harmonic fill where they run and no gradient of it is wanted."""
-    own = chosen(image.device, torch.float32) == CPU and image.dtype != torch.float64 and not torch.compiler.is_compiling()
+    own = chosen(image.device, torch.float32) == CPU and image.dtype != torch.float64 and not traced()
     wanted = torch.is_grad_enabled() and image.requires_grad
     return reference.correction_input(image, mask, trend, on_cpu.harmonic_fill if own and not wanted else None)
 

@@ -15,6 +15,7 @@ import torch
 
 from lbam_fast import native
 from lbam_fast.errors import LBAMError
+from lbam_fast.ops.prepared import traced
 
 VARIABLE = "LBAM_BACKEND"
 AUTO, REFERENCE, EAGER, CPU, TRITON, CUDA, GPU = NAMES = ("auto", "reference", "eager", "cpu", "triton", "cuda", "gpu")
@@ -94,7 +95,7 @@ def implementation(device: torch.device, dtype: torch.dtype) -> ModuleType:
 
 def skips(u: torch.Tensor) -> bool:
     """Whether the backend for a mask chain's input leaves out what ``regions`` says that it may, and that pays."""
-    if torch.compiler.is_compiling():
+    if traced():
         return False
     name = chosen(u.device, u.dtype)
     return name == CPU or (name in (TRITON, GPU) and u.shape[-2] * u.shape[-1] >= SKIP_FROM)

@@ -23,7 +23,7 @@ _kept: dict[_Key, tuple[tuple[int, ...], list[StorageWeakRef], Tensor]] = {}
 
 def prepared(kind: str, make: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
     """``make(*parameters)``, or what it gave for these very tensors. ``kind`` names it. Safe under threads; without gradients."""
-    if torch.compiler.is_compiling() or any(x.is_inference() for x in parameters):  # which have no version
+    if traced() or any(x.is_inference() for x in parameters):  # which have no version
         return make(*parameters)
     key: _Key = (kind, *map(identity, parameters))
     versions = tuple(x._version for x in parameters)
@@ -40,6 +40,11 @@ def prepared(kind: str, make: Callable[..., Tensor], *parameters: Tensor) -> Ten
             del _kept[old]
         _kept[key] = versions, storages, made
     return made
+
+
+def traced() -> bool:
+    """Whether PyTorch writes down what runs, to compile, export or keep it: then nothing is kept, and only ops may run."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
 
 
 def forget() -> None:
