@@ -1,4 +1,4 @@
-"""Training of an LBAM generator with L1 terms: deterministic, resumable to the bit, with an averaged copy of the weights."""
+"""Training of an LBAM generator: deterministic, resumable to the bit, with an averaged copy of the weights."""
 
 from __future__ import annotations
 
