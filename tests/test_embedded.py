@@ -16,10 +16,8 @@ from lbam_fast.pictures import read_picture
 EXAMPLE = Path(__file__).parent.parent / "docs" / "example"
 LARGE = Path(__file__).parent / "pictures" / "seeding_5312x2988.jpg"
 JUDGED = HOLES
-LEAST_GAIN = 0.2
-"""dB of the network alone over the best of its rivals, in every row."""
-LEAST_SSIM = {"biharmonic": -0.001, "harmonic": 0.0, "Telea": 0.0, "Navier-Stokes": 0.0}
-"""Its gain in SSIM over each: above all but the biharmonic fill, which is as good in two rows."""
+LEAST_GAIN = 0.5
+"""dB of the network alone over the best of its rivals, in every row; its SSIM is above all of theirs."""
 FAST_RIVALS = ("harmonic", "biharmonic", "Telea", "Navier-Stokes")
 """PatchMatch, which is never the best of them in PSNR, takes a minute."""
 
@@ -55,7 +53,7 @@ def rows():
 def shortfalls(rows, method):
     """Where ``method`` gains less than asked for."""
     in_psnr = [row.holes for row in rows if row.gain(method, FAST_RIVALS) <= LEAST_GAIN]
-    in_ssim = [(row.holes, name) for row in rows for name, least in LEAST_SSIM.items() if row.gain(method, [name], SSIM) <= least]
+    in_ssim = [(row.holes, name) for row in rows for name in FAST_RIVALS if row.gain(method, [name], SSIM) <= 0]
     return in_psnr, in_ssim
 
 
@@ -67,7 +65,7 @@ def test_the_quality_test_can_fail(rows):
     """Planted fault: a filling with the mean colour falls short everywhere."""
     in_psnr, in_ssim = shortfalls(rows, "mean colour")
     assert len(in_psnr) == len(JUDGED)
-    assert len(in_ssim) == len(JUDGED) * len(LEAST_SSIM)
+    assert len(in_ssim) == len(JUDGED) * len(FAST_RIVALS)
 
 
 def test_the_example_is_filled_with_something_like_its_surroundings(inpainter):
