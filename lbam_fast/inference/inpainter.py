@@ -185,14 +185,15 @@ def paste(pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
 
     Raises InpaintError for an output that is no numbers.
     """
-    if not np.isfinite(output[hole.filled]).all():
+    values, weight = output[hole.filled], hole.weight[hole.filled][:, None]
+    if not np.isfinite(values).all():
         raise InpaintError("the network gave values that are no numbers: try dtype float32, or other weights")
+    blended = weight[:, 0] < 1
+    if blended.any():
+        known = to_unit(pixels[hole.filled][None, blended])[0]
+        values[blended] = weight[blended] * values[blended] + (1 - weight[blended]) * known
     result = pixels.copy()
-    blended = hole.filled & (hole.weight < 1)
-    weight = hole.weight[blended][:, None]
-    values = output.copy()
-    values[blended] = weight * output[blended] + (1 - weight) * to_unit(pixels)[blended]
-    result[hole.filled] = from_unit(values[hole.filled], pixels)
+    result[hole.filled] = from_unit(values, pixels)
     return result
 
 
