@@ -1,6 +1,6 @@
 """Draws docs/gallery: scenes with holes, filled by the network that ships and by its rivals, side by side.
 
-    python benchmarks/gallery.py                    # needs the extra `evaluation`
+python benchmarks/gallery.py                    # needs the extra `evaluation`
 """
 
 from __future__ import annotations
