@@ -13,7 +13,7 @@ import numpy as np
 from lbam_fast import Inpainter
 from lbam_fast.evaluation import HOLES, RIVALS, evaluation_pictures
 from lbam_fast.evaluation.holes import samples
-from lbam_fast.evaluation.methods import Pixels
+from lbam_fast.evaluation.methods import Method, Pixels
 from lbam_fast.files import replace_file
 
 FOLDER = Path(__file__).parent.parent / "docs" / "gallery"
@@ -37,7 +37,8 @@ def sheet(picture: Pixels, mask: Pixels, fillings: list[Pixels]) -> Pixels:
 
 
 def main() -> None:
-    methods = [RIVALS["harmonic"], RIVALS["PatchMatch"], Inpainter.from_pretrained(detail="off"), Inpainter.from_pretrained()]
+    networks: list[Method] = [Inpainter.from_pretrained(detail="off"), Inpainter.from_pretrained()]
+    methods = [RIVALS["harmonic"], RIVALS["PatchMatch"], *networks]
     photographs = evaluation_pictures()
     FOLDER.mkdir(exist_ok=True)
     for name, kind in SCENES.items():
