@@ -1,6 +1,7 @@
 """The arrows of import in docs/architecture.md, read off the code; and what importing the package must not pull in."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,24 @@ MAY_IMPORT = {
         "training",
     },
 }
+
+
+ROOT = Path(__file__).parent.parent
+PAGE = ROOT / "docs" / "architecture.md"
+
+
+def reach(part: str) -> set[str]:
+    """What ``part`` may import, and what that may."""
+    return MAY_IMPORT[part].union(*map(reach, MAY_IMPORT[part]))
+
+
+def diagram() -> str:
+    """The import table in Mermaid, without arrows that others imply."""
+    lines = ["```mermaid", "flowchart TD"]
+    for part, others in MAY_IMPORT.items():
+        implied = set().union(*map(reach, others))
+        lines += [f"    {part} --> {other}" for other in sorted(others - implied)]
+    return "\n".join([*lines, "```\n"])
 
 
 def files_of(part: str) -> list[Path]:
@@ -112,5 +131,32 @@ def test_a_model_on_a_cpu_loads_no_triton():
     assert _printed(f"import triton; {code}") == "True"
 
 
+def test_the_diagram_shows_the_table():
+    assert diagram() in PAGE.read_text(encoding="utf-8")
+
+
+FOLDERS = ("", "lbam_fast", "csrc/cpu", "csrc/cuda", "kernels", "tests", "benchmarks", "docs")
+"""Where files are that the page names without their folder."""
+
+
+def missing_files(page: str) -> list[str]:
+    """Files of code that the page names and that are nowhere."""
+    names = re.findall(r"`([\w/]+\.(?:py|cpp|cu|h|sh))`", page)
+    return [name for name in names if not any((ROOT / folder / name).is_file() for folder in FOLDERS)]
+
+
+def test_every_file_that_the_page_names_exists():
+    assert not missing_files(PAGE.read_text(encoding="utf-8"))
+
+
+def test_a_file_that_is_nowhere_is_caught():
+    """Planted fault."""
+    assert missing_files("see `ops/regions.py` and `ops/nowhere.py`") == ["ops/nowhere.py"]
+
+
 def _printed(code: str) -> str:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+
+
+if __name__ == "__main__":
+    PAGE.write_text(re.sub(r"```mermaid.*?```\n", diagram(), PAGE.read_text(encoding="utf-8"), flags=re.DOTALL), encoding="utf-8")
