@@ -18,7 +18,7 @@ from torch.autograd import gradcheck
 import lbam_fast
 from lbam_fast import LBAM, PRESETS, ops
 from lbam_fast.model.fused import covers
-from lbam_fast.ops import backends, eager, library
+from lbam_fast.ops import backends, definitions, eager
 
 COVERED = [name for name, config in PRESETS.items() if covers(config)]
 
@@ -199,20 +199,20 @@ class TestTorchOps:
         skip, own, skip_weight, own_weight, attention = decoder()
         features, m = draw(2, 5, 2, 3), draw(2, 5, 2, 3, seed=1)
         tail = (SCALARS, ALPHA)
-        yield library.attend, (features, m, *tail, *affine(), 0.2, True)
-        yield library.attend, (features, m, *tail, None, None, 1.0, False)
-        yield library.forward_statistics, (x, u, weight, mask_weight, SCALARS)
-        yield library.reverse_statistics, (skip, own, skip_weight, own_weight, draw(2, 5, 4, 6), SCALARS)
-        yield library.reverse_statistics, (None, own, None, own_weight, draw(2, 5, 4, 6), SCALARS)
-        yield library.convolution, (x, weight)
-        yield library.deconvolution, (skip, own, skip_weight, own_weight)
-        yield library.deconvolution, (None, own, None, own_weight)
-        yield library.forward_attention, (x, u, weight, mask_weight, *tail, *affine(), 0.2, True, True)
-        yield library.mask_attention, (u, mask_weight, *tail, True, True)
-        yield library.features_with_map, (x, weight, draw(1, 5, 2, 3), *affine(), 0.2)
-        yield library.reverse_attention, (skip, own, skip_weight, own_weight, attention, *affine(), 0.2)
-        yield library.reverse_attention, (None, own, None, own_weight, attention, None, None, 0.2)
-        yield library.reconstruct, (skip, own, skip_weight[:, :3], own_weight[:, :3], "tanh", None, None)
+        yield definitions.attend, (features, m, *tail, *affine(), 0.2, True)
+        yield definitions.attend, (features, m, *tail, None, None, 1.0, False)
+        yield definitions.forward_statistics, (x, u, weight, mask_weight, SCALARS)
+        yield definitions.reverse_statistics, (skip, own, skip_weight, own_weight, draw(2, 5, 4, 6), SCALARS)
+        yield definitions.reverse_statistics, (None, own, None, own_weight, draw(2, 5, 4, 6), SCALARS)
+        yield definitions.convolution, (x, weight)
+        yield definitions.deconvolution, (skip, own, skip_weight, own_weight)
+        yield definitions.deconvolution, (None, own, None, own_weight)
+        yield definitions.forward_attention, (x, u, weight, mask_weight, *tail, *affine(), 0.2, True, True)
+        yield definitions.mask_attention, (u, mask_weight, *tail, True, True)
+        yield definitions.features_with_map, (x, weight, draw(1, 5, 2, 3), *affine(), 0.2)
+        yield definitions.reverse_attention, (skip, own, skip_weight, own_weight, attention, *affine(), 0.2)
+        yield definitions.reverse_attention, (None, own, None, own_weight, attention, None, None, 0.2)
+        yield definitions.reconstruct, (skip, own, skip_weight[:, :3], own_weight[:, :3], "tanh", None, None)
 
     def test_opcheck(self):
         for op, arguments in self.samples():
@@ -222,8 +222,8 @@ class TestTorchOps:
     def test_results_without_gradients_are_channels_last(self):
         x, u, weight, mask_weight = layer()
         arguments = (x, u, weight, mask_weight, SCALARS, ALPHA, None, None, 0.2, True, False)
-        torch.library.opcheck(library.forward_attention.overload, arguments)
-        y, new, *absent = library.forward_attention(*arguments)
+        torch.library.opcheck(definitions.forward_attention.overload, arguments)
+        y, new, *absent = definitions.forward_attention(*arguments)
         assert y.is_contiguous(memory_format=torch.channels_last) and new.is_contiguous(memory_format=torch.channels_last)
         assert [x.numel() for x in absent] == [0, 0]
 

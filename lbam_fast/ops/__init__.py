@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lbam_fast import reference
-from lbam_fast.ops import buffers, library, on_cpu, tape
+from lbam_fast.ops import autograd as _registered  # noqa: F401
+from lbam_fast.ops import buffers, definitions, on_cpu, tape
 from lbam_fast.ops.backends import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
 from lbam_fast.ops.prepared import forget, prepared, traced
 from lbam_fast.ops.regions import Tracker
@@ -74,15 +75,15 @@ def _autocast(*positions: int, filters: tuple[int, ...]) -> Callable[[Callable[.
     return decorate
 
 
-forward_attention = _autocast(0, 1, filters=(2, 3))(library.forward_attention)
-features_with_map = _autocast(0, filters=(1, 2))(library.features_with_map)
-mask_attention = _autocast(0, filters=(1,))(library.mask_attention)
-reverse_attention = _autocast(0, 1, filters=(2, 3, 4))(library.reverse_attention)
-reconstruct = _autocast(0, 1, filters=(2, 3))(library.reconstruct)
-attend = _autocast(0, 1, filters=())(library.attend)
-forward_statistics = _autocast(0, 1, filters=(2, 3))(library.forward_statistics)
-reverse_statistics = _autocast(0, 1, 4, filters=(2, 3))(library.reverse_statistics)
-deconvolution = _autocast(0, 1, filters=(2, 3))(library.deconvolution)
+forward_attention = _autocast(0, 1, filters=(2, 3))(definitions.forward_attention)
+features_with_map = _autocast(0, filters=(1, 2))(definitions.features_with_map)
+mask_attention = _autocast(0, filters=(1,))(definitions.mask_attention)
+reverse_attention = _autocast(0, 1, filters=(2, 3, 4))(definitions.reverse_attention)
+reconstruct = _autocast(0, 1, filters=(2, 3))(definitions.reconstruct)
+attend = _autocast(0, 1, filters=())(definitions.attend)
+forward_statistics = _autocast(0, 1, filters=(2, 3))(definitions.forward_statistics)
+reverse_statistics = _autocast(0, 1, 4, filters=(2, 3))(definitions.reverse_statistics)
+deconvolution = _autocast(0, 1, filters=(2, 3))(definitions.deconvolution)
 
 
 def working_dtype(x: Tensor) -> torch.dtype:

@@ -1,0 +1,193 @@
+"""The fused ops as torch ops, ``torch.ops.lbam.*``: schema, shapes and strides of the results. Their gradients: ``autograd``.
+
+Results are channels_last in the dtype of their inputs; absent ones are empty tensors. What an op computes is said in
+``lbam_fast.ops.eager``, whose functions have the same arguments; which code computes it, ``backends`` chooses. Ops neither
+synchronise nor depend on values, so that CUDA graphs can capture them.
+"""
+
+# mypy: disable-error-code="no-untyped-call, no-untyped-def, misc, untyped-decorator"
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lbam_fast.ops import eager
+from lbam_fast.ops.backends import implementation, map_dtype
+
+_POINTWISE = "Tensor features, Tensor m, Tensor scalars, Tensor alpha, Tensor? scale, Tensor? shift, float slope"
+_REGIONS = "Tensor? order=None, Tensor? kinds=None, Tensor? constant=None"
+_TWO_INPUTS = "Tensor? skip, Tensor own, Tensor? skip_weight, Tensor own_weight"
+
+
+_library = torch.library.Library("lbam", "DEF")
+
+
+class _Op:
+    """An op of ``torch.ops.lbam``, run by the chosen backend's function of the same name.
+
+    Defined by hand: the first call of a ``torch.library.custom_op`` imports PyTorch's compiler, which takes seconds.
+    """
+
+    def __init__(self, name: str, schema: str, device_of: int) -> None:
+        self._name = name
+        _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+
+        def run(*arguments: Any) -> Any:
+            lead = arguments[device_of]
+            results = getattr(implementation(lead.device, lead.dtype), name)(*arguments)
+            return _nhwc(results) if isinstance(results, Tensor) else tuple(map(_nhwc, results))
+
+        _library.impl(name, run, "CompositeExplicitAutograd")
+        self.overload = getattr(torch.ops.lbam, name).default
+
+    def __call__(self, *arguments: Any) -> Any:
+        return self.overload(*arguments)
+
+    def register_fake(self, function: Callable[..., Any]) -> None:
+        torch.library.register_fake(f"lbam::{self._name}", function, lib=_library)
+
+    def register_autograd(self, backward: Callable[..., Any], *, setup_context: Callable[..., Any]) -> None:
+        torch.library.register_autograd(f"lbam::{self._name}", backward, setup_context=setup_context, lib=_library)
+
+
+def _define(name: str, schema: str, device_of: int = 0) -> _Op:
+    return _Op(name, schema, device_of)
+
+
+def _nhwc(x: Tensor) -> Tensor:
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
+attend = _define("attend", f"({_POINTWISE}, bool update) -> (Tensor, Tensor)")
+attend_backward = _define(
+    "attend_backward", f"(Tensor dy, Tensor? du, {_POINTWISE}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
+)
+statistics_backward = _define(
+    "statistics_backward",
+    "(Tensor dmean, Tensor dvariance, Tensor mean, Tensor features, Tensor m, Tensor scalars) -> (Tensor, Tensor, Tensor)",
+    device_of=3,
+)
+forward_attention = _define(
+    "forward_attention",
+    "(Tensor x, Tensor u, Tensor weight, Tensor mask_weight, Tensor scalars, Tensor alpha, Tensor? scale, Tensor? shift, "
+    f"float slope, bool update, bool keep, {_REGIONS}) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+forward_statistics = _define(
+    "forward_statistics",
+    "(Tensor x, Tensor u, Tensor weight, Tensor mask_weight, Tensor scalars) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+features_with_map = _define(
+    "features_with_map",
+    "(Tensor x, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope) -> Tensor",
+)
+mask_attention = _define(
+    "mask_attention",
+    f"(Tensor u, Tensor weight, Tensor scalars, Tensor alpha, bool update, bool keep, {_REGIONS}) -> (Tensor, Tensor, Tensor)",
+)
+reverse_attention = _define(
+    "reverse_attention",
+    f"({_TWO_INPUTS}, Tensor attention, Tensor? scale, Tensor? shift, float slope) -> Tensor",
+    device_of=1,
+)
+reverse_statistics = _define(
+    "reverse_statistics", f"({_TWO_INPUTS}, Tensor m, Tensor scalars) -> (Tensor, Tensor, Tensor)", device_of=1
+)
+convolution = _define("convolution", "(Tensor x, Tensor weight) -> Tensor")
+deconvolution = _define("deconvolution", f"({_TWO_INPUTS}) -> Tensor", device_of=1)
+reconstruct = _define(
+    "reconstruct",
+    "(Tensor skip, Tensor own, Tensor skip_weight, Tensor own_weight, str form, Tensor? image, Tensor? mask) -> Tensor",
+)
+
+
+def _empty(x: Tensor, *shape: int) -> Tensor:
+    """[N, C, H, W] in channels_last, or a shape of fewer dimensions."""
+    return x.new_empty(shape) if len(shape) < 4 else x.new_empty(shape).contiguous(memory_format=torch.channels_last)
+
+
+def _like(x: Tensor) -> Tensor:
+    return _empty(x, *x.shape)
+
+
+def _halved(x: Tensor, weight: Tensor) -> Tensor:
+    return _empty(x, x.shape[0], weight.shape[0], x.shape[2] // 2, x.shape[3] // 2)
+
+
+def _doubled(x: Tensor, weight: Tensor) -> Tensor:
+    return _empty(x, x.shape[0], weight.shape[1], 2 * x.shape[2], 2 * x.shape[3])
+
+
+def _per_channel(features: Tensor, scalars: Tensor, present: bool = True) -> Tensor:
+    return scalars.new_empty(features.shape[1] if present else 0)
+
+
+@attend.register_fake
+def _(features, m, scalars, alpha, scale, shift, slope, update):
+    return _like(features), _like(m) if update else m.new_empty(0)
+
+
+@attend_backward.register_fake
+def _(dy, du, features, m, scalars, alpha, scale, shift, slope):
+    channels = [_per_channel(features, scalars, scale is not None) for _ in range(2)]
+    return _like(features), _like(m), torch.empty_like(scalars), torch.empty_like(alpha), *channels
+
+
+@statistics_backward.register_fake
+def _(dmean, dvariance, mean, features, m, scalars):
+    return _like(features), _like(m), torch.empty_like(scalars)
+
+
+@forward_attention.register_fake
+def _(x, u, weight, mask_weight, scalars, alpha, scale, shift, slope, update, keep, order=None, kinds=None, constant=None):
+    mask = _halved(u, mask_weight)
+    features = _halved(x, weight)
+    absent = [x.new_empty(0) for _ in range(2)]
+    return _like(features), mask if update else u.new_empty(0), *((features, _like(mask)) if keep else absent)
+
+
+@forward_statistics.register_fake
+def _(x, u, weight, mask_weight, scalars):
+    features = _halved(x, weight)
+    return features, _halved(u, mask_weight), *(_per_channel(features, scalars) for _ in range(2))
+
+
+@features_with_map.register_fake
+def _(x, weight, attention, scale, shift, slope):
+    return _halved(x, weight)
+
+
+@mask_attention.register_fake
+def _(u, weight, scalars, alpha, update, keep, order=None, kinds=None, constant=None):
+    absent, result = u.new_empty(0), _halved(u, weight)
+    attention = absent if keep else result.to(map_dtype(u.device, u.dtype))
+    return attention, (_like(result) if update else u.new_empty(0)), (_like(result) if keep else u.new_empty(0))
+
+
+@reverse_attention.register_fake
+def _(skip, own, skip_weight, own_weight, attention, scale, shift, slope):
+    return _doubled(own, own_weight)
+
+
+@reverse_statistics.register_fake
+def _(skip, own, skip_weight, own_weight, m, scalars):
+    features = _doubled(own, own_weight)
+    return features, *(_per_channel(features, scalars) for _ in range(2))
+
+
+@convolution.register_fake
+def _(x, weight):
+    return _halved(x, weight)
+
+
+@deconvolution.register_fake
+def _(skip, own, skip_weight, own_weight):
+    return _doubled(own, own_weight)
+
+
+@reconstruct.register_fake
+def _(skip, own, skip_weight, own_weight, form, image, mask):
+    return _doubled(own, own_weight).to(eager.result_dtype(own, image if mask is not None else None))
