@@ -7,9 +7,10 @@ import threading
 import pytest
 import torch
 
-from lbam_fast.ops import routes
+from lbam_fast.ops import measured, routes
 from lbam_fast.ops.routes import RouteError, Routes
 
+UNMEASURED = "unmeasured"
 VERSIONS = {"lbam_fast": "0", "device": "none"}
 
 
@@ -44,7 +45,7 @@ def arguments():
 
 
 def choose(table, ways, arguments, durations, key="k"):
-    return table.choose(key, ways, arguments, plain, scripted(durations))
+    return table.choose(key, ways, arguments, plain, scripted(durations), UNMEASURED)
 
 
 def test_the_fastest_wins(tmp_path, arguments):
@@ -67,6 +68,59 @@ def test_none_that_is_right_is_an_error_that_says_why(tmp_path, arguments):
     with pytest.raises(RouteError, match=r"differs from float64 by .*LBAM_ROUTES"):
         choose(table, {"quick": way("quick", wrong=1.0)}, arguments, {})
     assert not table.path.exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_judges_no_route(tmp_path, arguments, value):
+    """A run that diverges, or a scaled loss in float16, must not end in words about routes."""
+    table, ways = Routes(tmp_path / "r.json", VERSIONS), {"a": way("a"), "b": way("b")}
+    sound = [x.clone() for x in arguments]
+    arguments[0][0, 0] = value
+    assert choose(table, ways, arguments, {}) == UNMEASURED
+    assert not table.path.exists()
+    assert choose(table, ways, sound, {"a": 2.0, "b": 1.0}) == "b"
+
+
+def test_lack_of_memory_is_remembered_while_the_process_lives(tmp_path, arguments):
+    calls = []
+
+    def short(x, y):
+        calls.append(1)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    table, ways = Routes(tmp_path / "r.json", VERSIONS), {"a": way("a"), "b": way("b")}
+    for _ in range(3):
+        assert table.choose("k", ways, arguments, short, None, UNMEASURED) == UNMEASURED
+    assert len(calls) == 1
+    assert not table.path.exists()
+    assert choose(Routes(table.path, VERSIONS), ways, arguments, {"a": 1.0, "b": 2.0}) == "a"
+
+
+def test_lack_of_memory_in_one_route_is_no_fault_of_it(tmp_path, arguments):
+    def short(x, y):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    table = Routes(tmp_path / "r.json", VERSIONS)
+    assert choose(table, {"quick": short, "right": way("right")}, arguments, {"right": 1.0}) == UNMEASURED
+    assert not table.path.exists() and not table.refused
+
+
+@pytest.mark.parametrize(("setting", "allowed"), [("ieee", False), ("tf32", True)])
+def test_tf32_by_the_setting_of_convolutions(setting, allowed):
+    """PyTorch's older name for it, ``allow_tf32``, raises once this one was set."""
+    convolutions = torch.backends.cudnn.conv
+    before = convolutions.fp32_precision
+    convolutions.fp32_precision = setting
+    try:
+        assert measured.allows_tf32() is allowed
+    finally:
+        convolutions.fp32_precision = before
+
+
+def test_tf32_by_the_older_name():
+    for allowed in (False, True):
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=allowed):
+            assert measured.allows_tf32() is allowed
 
 
 def test_it_is_measured_once_and_remembered(tmp_path, arguments):
@@ -103,7 +157,7 @@ def test_processes_add_to_one_file(tmp_path, arguments):
 def test_threads_measure_a_key_once(tmp_path, arguments):
     table, calls = Routes(tmp_path / "r.json", VERSIONS), []
     ways = {"a": lambda x, y: calls.append(1) or plain(x, y)}
-    threads = [threading.Thread(target=table.choose, args=("k", ways, arguments, plain, None)) for _ in range(4)]
+    threads = [threading.Thread(target=table.choose, args=("k", ways, arguments, plain, None, UNMEASURED)) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:

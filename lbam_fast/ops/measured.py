@@ -34,13 +34,10 @@ def measured(name: str, ways: Mapping[str, Way]) -> Way:
         device = next(x.device for x in arguments if isinstance(x, Tensor))
         if device.type != "cuda":
             return first
-        key = routes.key(name, arguments, f"tf32={torch.backends.cudnn.allow_tf32}")
+        key = routes.key(name, arguments, *_precision(arguments))
         if torch.cuda.is_current_stream_capturing():
             return routes.remembered().choices.get(key, unmeasured)
-        try:
-            return routes.remembered().choose(key, ways, arguments, plain, routes.device_clock)
-        except torch.OutOfMemoryError:  # float64 takes more than the call itself
-            return unmeasured
+        return routes.remembered().choose(key, ways, arguments, plain, routes.device_clock, unmeasured)
 
     def _checked(named: str) -> str:
         if named not in routes.NAMES:
@@ -48,3 +45,16 @@ def measured(name: str, ways: Mapping[str, Way]) -> Way:
         return named if named in ways else first
 
     return call
+
+
+def allows_tf32() -> bool:
+    """Whether cuDNN's convolutions may use TF32, by the most special setting that says so, whichever of PyTorch's two APIs set it."""
+    settings = (torch.backends.cudnn.conv, torch.backends.cudnn, torch.backends)  # type: ignore[attr-defined]
+    named = (setting.fp32_precision for setting in settings)
+    return next((precision for precision in named if precision != "none"), "") == "tf32"
+
+
+def _precision(arguments: tuple[Any, ...]) -> tuple[str, ...]:
+    """What decides about the speed of float32 beside shapes."""
+    in_float32 = any(isinstance(x, Tensor) and x.dtype == torch.float32 and x.dim() == 4 for x in arguments)
+    return (f"tf32={allows_tf32()}",) if in_float32 else ()

@@ -10,7 +10,7 @@ from lbam_fast.kernels import deconvolution as decoder
 from lbam_fast.kernels import pointwise
 from lbam_fast.ops import eager
 from lbam_fast.ops.composed import Composed
-from lbam_fast.ops.measured import LIBRARY, Way, measured
+from lbam_fast.ops.measured import LIBRARY, Way, allows_tf32, measured
 
 KERNEL = "kernel"
 
@@ -37,7 +37,7 @@ def _reconstruct(
 
 def _with_tf32(kernel: Way) -> Way:
     """The kernel in the precision that PyTorch's convolutions are allowed."""
-    return lambda *arguments: kernel(*arguments, tf32=torch.backends.cudnn.allow_tf32)
+    return lambda *arguments: kernel(*arguments, tf32=allows_tf32())
 
 
 WAYS: dict[str, dict[str, Way]] = {

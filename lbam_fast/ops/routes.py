@@ -52,18 +52,35 @@ class Routes:
         self.path, self.versions = path, dict(versions)
         self._lock = threading.Lock()
         self.choices, self.refused = self._read()
+        self._too_large: set[str] = set()
 
-    def choose(self, key: str, routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock) -> str:
+    def choose(
+        self, key: str, routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock, unmeasured: str
+    ) -> str:
         """The name of the route for that key: the one remembered, else the fastest of those that are right.
 
-        plain: the op in plain PyTorch, which float64 and the error budget come from. Raises RouteError where no route is right.
+        plain       the op in plain PyTorch, which float64 and the error budget come from
+        unmeasured  the route where none can be judged: results are not finite, which is not remembered, or memory is short, which
+                    is remembered as long as the process lives
+
+        Raises RouteError where no route is right.
         """
         with self._lock:
-            if self.choices.get(key) not in routes:
-                self.choices[key], refused = _fastest(routes, arguments, plain, clock)
-                self.refused |= {f"{key}, {name}": reason for name, reason in refused.items()}
-                self._write()
-            return self.choices[key]
+            if self.choices.get(key) in routes:
+                return self.choices[key]
+            if key in self._too_large:
+                return unmeasured
+            try:
+                chosen, refused = _fastest(routes, arguments, plain, clock)
+            except torch.OutOfMemoryError:  # float64 takes more than the call itself
+                self._too_large.add(key)
+                return unmeasured
+            except _NotFiniteError:
+                return unmeasured
+            self.choices[key] = chosen
+            self.refused |= {f"{key}, {name}": reason for name, reason in refused.items()}
+            self._write()
+            return chosen
 
     def _read(self) -> tuple[dict[str, str], dict[str, str]]:
         try:
@@ -85,6 +102,10 @@ class Routes:
             replace_file(self.path, json.dumps(contents, indent=1, sort_keys=True).encode())
         except OSError:
             return
+
+
+class _NotFiniteError(LBAMError, ArithmeticError):
+    """No route can be judged by results that are no numbers."""
 
 
 def key(op: str, arguments: Sequence[Any], *more: object) -> str:
@@ -118,7 +139,10 @@ def device_clock(work: Callable[[], object]) -> float:
 def _fastest(routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock) -> tuple[str, dict[str, str]]:
     """The fastest of the routes that are right, and why others are not."""
     exact = _tensors(plain(*(x.double() if _floating(x) else x for x in arguments)))
-    allowed = [FACTOR * _error(y, e) + _slack(e) for y, e in zip(_tensors(plain(*arguments)), exact, strict=True)]
+    rounded = _tensors(plain(*arguments))
+    if not all(bool(x.isfinite().all()) for x in (*exact, *rounded)):
+        raise _NotFiniteError
+    allowed = [FACTOR * _error(y, e) + _slack(e) for y, e in zip(rounded, exact, strict=True)]
     refused, right = {}, {}
     for name, route in routes.items():
         reason = _refusal(route, arguments, exact, allowed)
@@ -140,6 +164,8 @@ def _fastest(routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route
 def _refusal(route: Route, arguments: Sequence[Any], exact: Sequence[Tensor], allowed: Sequence[float]) -> str:
     try:
         results = _tensors(route(*arguments))
+    except torch.OutOfMemoryError:  # no fault of the route
+        raise
     except Exception as error:  # whatever a compiler or a driver raises
         return f"{type(error).__name__}: {error}"[:200]
     for i, (result, e, most) in enumerate(zip(results, exact, allowed, strict=True)):
