@@ -48,7 +48,7 @@ def measured(name: str, ways: Mapping[str, Way]) -> Way:
 
 
 def allows_tf32() -> bool:
-    """Whether cuDNN's convolutions may use TF32, by the most special setting that says so, whichever of PyTorch's two APIs set it."""
+    """Whether cuDNN's convolutions may use TF32, by the most special setting that says so, of either of PyTorch's APIs."""
     settings = (torch.backends.cudnn.conv, torch.backends.cudnn, torch.backends)  # type: ignore[attr-defined]
     named = (setting.fp32_precision for setting in settings)
     return next((precision for precision in named if precision != "none"), "") == "tf32"
