@@ -314,6 +314,22 @@ def test_kinds_that_are_not_read_are_named(tmp_path: Path, dtype: type, channels
 # Formats that are read alone, and limits
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int16])
+def test_signed_numbers_are_not_read_as_unsigned_ones(tmp_path: Path, dtype: type) -> None:
+    path = tmp_path / "a.tif"
+    pillow(samples(1).astype(dtype).view(f"u{np.dtype(dtype).itemsize}")).save(path, tiffinfo={339: 2})
+    with pytest.raises(PictureError, match=r"unsupported kind \((8|16)-bit signed"):
+        read_picture(path)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png", ".jpg", ".webp"])
+def test_no_resolution_is_made_up(tmp_path: Path, suffix: str) -> None:
+    path = stored(tmp_path / "a.tif", tiff_with())
+    assert read_picture(path).dpi is None
+    content, notes = again(path, suffix)
+    assert read_picture(stored(tmp_path / f"b{suffix}", content)).dpi is None and not notes
+
+
 def test_gif_avif_and_every_name_of_jpeg_are_read(tmp_path: Path) -> None:
     image = pillow(samples(3))
     gif = read_picture(saved(tmp_path / "a.gif", image))
@@ -357,11 +373,55 @@ def test_a_small_file_that_claims_many_pixels_is_refused_by_its_header(tmp_path:
         read_picture(stored(tmp_path / f"b{suffix}", bytes(content)))
 
 
+@pytest.mark.parametrize("compression", [5, 7, 8, 32773, 32946, 34925, 50000])
+def test_a_small_tiff_file_that_claims_many_pixels_is_refused_by_its_header(tmp_path: Path, compression: int) -> None:
+    content = tiff_with(tag_256=20_000, tag_257=20_000, tag_278=20_000, tag_259=compression)[:800]
+    with pytest.raises(PictureError, match=r"bytes cannot hold the 20000 x 20000 pixels"):
+        read_picture(stored(tmp_path / "a.tif", content))
+
+
+def test_a_large_canvas_around_a_small_frame_of_gif_is_refused_by_its_header(tmp_path: Path) -> None:
+    content = bytearray(saved(tmp_path / "a.gif", pillow(samples(3))).read_bytes())
+    content[6:10] = struct.pack("<HH", 20_000, 20_000)  # the frame keeps its own size
+    with pytest.raises(PictureError, match=r"bytes cannot hold the 20000 x 20000 pixels"):
+        read_picture(stored(tmp_path / "b.gif", bytes(content)))
+
+
+def test_the_picture_behind_a_preview_is_held_to_the_limit(tmp_path: Path) -> None:
+    preview, main = ImageFileDirectory_v2(), pillow(samples(3))
+    preview[254] = 1
+    path = tmp_path / "a.tif"
+    main.resize((5, 4)).save(path, save_all=True, append_images=[main], tiffinfo=preview)
+    content = bytearray(path.read_bytes())
+    second = struct.unpack_from("<I", content, 4)[0]
+    second = struct.unpack_from("<I", content, second + 2 + 12 * struct.unpack_from("<H", content, second)[0])[0]
+    for index in range(struct.unpack_from("<H", content, second)[0]):  # Pillow gives both pages the tag
+        if struct.unpack_from("<H", content, second + 2 + 12 * index)[0] == 254:
+            struct.pack_into("<I", content, second + 2 + 12 * index + 8, 0)
+    assert np.array_equal(read_picture(stored(path, bytes(content))).pixels, samples(3))
+    with pytest.raises(PictureError, match="53 x 37 pixels, more than 100"):
+        read_picture(path, max_pixels=100)
+
+
+def test_a_webp_file_of_more_pixels_than_its_decoder_takes_is_refused_for_that(tmp_path: Path) -> None:
+    header = b"\x2f" + struct.pack("<I", 16_382 | 16_382 << 14) + bytes(21)
+    content = b"WEBPVP8L" + struct.pack("<I", len(header)) + header
+    with pytest.raises(PictureError, match=r"more pixels than a file of its format.*save it anew as a PNG"):
+        read_picture(stored(tmp_path / "a.webp", b"RIFF" + struct.pack("<I", len(content)) + content))
+
+
 def test_a_blank_picture_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
-    for suffix in (".png", ".jpg", ".webp", ".tif"):
+    for suffix in (".png", ".jpg", ".webp", ".tif", ".gif"):
         blank = pillow(np.zeros((2000, 3000, 1), np.uint8))
         options = {"optimize": True, "progressive": True} if suffix == ".jpg" else {}
         assert read_picture(saved(tmp_path / f"a{suffix}", blank, **options)).pixels.max() == 0
+
+
+@pytest.mark.parametrize("compression", ["group3", "group4", "packbits", "tiff_lzw", "tiff_adobe_deflate", "lzma", "zstd", "jpeg"])
+def test_a_blank_tiff_file_is_not_taken_for_a_damaged_one(tmp_path: Path, compression: str) -> None:
+    mode = "L" if compression == "jpeg" else "1"
+    blank = Image.new(mode, (6000, 2000))
+    assert read_picture(saved(tmp_path / "a.tif", blank, compression=compression)).pixels.max() == 0
 
 
 def test_the_limit_on_pixels_is_a_setting(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ def test_a_file_comes_of_its_seed_alone():
 
 def test_a_reader_that_lets_an_error_through_is_caught(tmp_path, monkeypatch):
     """Planted fault: a reader that gives pixels in place of a picture."""
-    monkeypatch.setattr(reading, "_decode", lambda path, data, most: reading._open(path, data, most).load())
+    monkeypatch.setattr(reading, "_decode", lambda path, data, most: reading._open(path, data).load())
     with pytest.raises(AssertionError, match=r"0-\d+-"):
         fuzz.run(fuzz.read_one_picture, list(fuzz.pictures()), tmp_path, 0, 400)
 

@@ -1,6 +1,7 @@
 """What users bring to the API: batches of masks, masks of every depth, and PIL images with all that they carry."""
 
 import copy
+import functools
 import io
 import pickle
 import warnings
@@ -115,7 +116,10 @@ def test_tensors_mean_what_arrays_do(dtype):
     assert np.array_equal(read_mask(brought, "white", LARGE) == 1, box() > 0)
 
 
-@pytest.mark.parametrize("mode", ["1", "L", "P", "I;16", "I;16B", "I;16L", "I", "F"])
+COLOURED = ["RGBX", "CMYK", "YCbCr", "HSV", "LAB", "LA", "La", "RGBA", "RGBa", "PA"]
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "I;16", "I;16B", "I;16L", "I", "F", *COLOURED])
 def test_pil_masks_of_every_mode(mode):
     white = {"F": np.float32(1), "I": np.int32(65535)}.get(mode)
     if white is not None:
@@ -124,7 +128,9 @@ def test_pil_masks_of_every_mode(mode):
         order = ">" if mode == "I;16B" else "<"
         image = Image.frombytes(mode, (WIDTH, HEIGHT), np.where(box() > 0, 65535, 300).astype(f"{order}u2").tobytes())
     else:
-        image = Image.fromarray(box()).convert(mode)
+        steps = {"La": ["LA"], "LAB": [], "HSV": ["RGB"], "YCbCr": ["RGB"], "RGBa": ["RGBA"], "PA": ["RGBA"]}.get(mode, [])
+        image = functools.reduce(Image.Image.convert, steps, Image.fromarray(box()))
+        image = Image.merge("LAB", [image, *2 * [Image.new("L", image.size)]]) if mode == "LAB" else image.convert(mode)
     assert image.mode == mode
     assert np.array_equal(read_mask(image, "white", LARGE) > 0.5, box() > 0)
 
@@ -315,3 +321,21 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, large):
         inpainter(*((image, box()) if large == "image" else (photo(), image)))
     with pytest.raises(InpaintError, match="max_pixels is 0"):
         Inpainter(network("official", dtype=torch.float32), max_pixels=0)
+
+
+@pytest.mark.parametrize("broken", ["image", "mask"])
+@pytest.mark.parametrize("how", ["cut off", "closed"])
+def test_what_does_not_decode_is_told_of(inpainter, broken, how):
+    stored = io.BytesIO()
+    Image.fromarray(photo()).save(stored, "PNG")
+    image = Image.open(io.BytesIO(stored.getvalue()[:2000] if how == "cut off" else stored.getvalue()))
+    if how == "closed":
+        image.close()
+    with pytest.raises(InpaintError, match=rf"the {broken} cannot be decoded \(.*(truncated|closed).*open or save it anew"):
+        inpainter(*((image, box()) if broken == "image" else (photo(), image)))
+
+
+def test_a_path_is_no_picture(inpainter):
+    for given in ((photo(), "mask.png"), ("a.png", box()), (photo(), b"mask")):
+        with pytest.raises(InpaintError, match=r"of type (str|bytes): expected a PIL image, a NumPy array or a torch tensor"):
+            inpainter(*given)

@@ -18,7 +18,7 @@ def listed_images(image: Any) -> tuple[list[Any], Callable[[list[Any]], Any]]:
     """The images, and what joins their results into what was given."""
     if isinstance(image, (Tensor, np.ndarray)) and image.ndim == 4:
         return list(image), torch.stack if isinstance(image, Tensor) else np.stack
-    if isinstance(image, Sequence):
+    if _is_list(image):
         return list(image), list
     return [image], lambda results: results[0]
 
@@ -41,7 +41,7 @@ def listed_masks(mask: Any, sizes: Sequence[tuple[int, int]]) -> list[Any]:
 
 def _is_batch(mask: Any, sizes: Sequence[tuple[int, int]]) -> bool:
     """Whether that holds several masks, or one in a batch of its own."""
-    if isinstance(mask, Sequence):
+    if _is_list(mask):
         return True
     if not isinstance(mask, (Tensor, np.ndarray)) or mask.ndim != 3:
         return isinstance(mask, (Tensor, np.ndarray)) and mask.ndim == 4
@@ -49,3 +49,7 @@ def _is_batch(mask: Any, sizes: Sequence[tuple[int, int]]) -> bool:
     if isinstance(mask, Tensor):
         return len(sizes) > 1 or (fits and mask.shape[0] == 1)
     return fits and (mask.shape[0] == len(sizes) or tuple(mask.shape[:2]) not in sizes)
+
+
+def _is_list(given: Any) -> bool:
+    return isinstance(given, Sequence) and not isinstance(given, (str, bytes))

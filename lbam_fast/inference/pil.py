@@ -33,9 +33,9 @@ def upright(image: Image.Image, max_pixels: int) -> Shown:
     """The image turned as its EXIF orientation says, its transparent colour as an opacity.
 
     ``info`` is the image's own without what no longer holds, and with its EXIF block. Raises InpaintError for modes that do not
-    convert, empty images and such of more than ``max_pixels``, before they are decoded.
+    convert, images that do not decode, empty ones and such of more than ``max_pixels``, before they are decoded.
     """
-    check_size("image", image, max_pixels)
+    decode("image", image, max_pixels)
     size = image.size
     exif = _exif(image)
     turned = image if exif is None else ImageOps.exif_transpose(image)
@@ -63,19 +63,18 @@ def restored(shown: Shown, pixels: NDArray[Any]) -> Image.Image:
 
 def mask_array(mask: Image.Image, max_pixels: int) -> NDArray[Any]:
     """A mask's pixels [H, W] or [H, W, C], upright, with an opacity where the image has any transparency."""
-    check_size("mask", mask, max_pixels)
+    decode("mask", mask, max_pixels)
     mask = mask if _exif(mask) is None else ImageOps.exif_transpose(mask)
-    if mask.has_transparency_data and mask.mode not in ("LA", "RGBA", *_DEEP):
-        mask = mask.convert("LA" if mask.mode == "L" else "RGBA")
-    elif mask.mode not in ("1", "L", "LA", "I", "F", "RGB", "RGBA", *_DEEP):
-        mask = mask.convert("L")
+    plain = mask.mode in ("LA", "RGBA", "I", "F", *_DEEP)
+    if not plain and (mask.has_transparency_data or mask.mode not in ("1", "L", "RGB")):
+        mask = mask.convert(_plain_mode(mask))
     values = np.asarray(mask)
     if mask.mode == "I" and values.min() >= 0 and values.max() <= 65535:  # how some files of 16 bits are opened
         return values.astype(np.uint16)
     return values
 
 
-def check_size(name: str, image: Image.Image, max_pixels: int) -> None:
+def decode(name: str, image: Image.Image, max_pixels: int) -> None:
     width, height = image.size
     if 0 in image.size:
         raise InpaintError(f"the {name} is empty: its size is {image.size}, expected at least 1x1")
@@ -84,6 +83,14 @@ def check_size(name: str, image: Image.Image, max_pixels: int) -> None:
             f"the {name} has {width} x {height} pixels, more than max_pixels={max_pixels:,}: "
             "scale it down, cut it into parts, or raise max_pixels"
         )
+    try:
+        image.load()
+    except MemoryError:
+        raise
+    except Exception as error:  # decoders meet damaged files with errors of many kinds
+        raise InpaintError(
+            f"the {name} cannot be decoded ({error}): expected a whole file that is still open; open or save it anew"
+        ) from error
 
 
 def _plain_mode(image: Image.Image) -> str:

@@ -23,8 +23,15 @@ from lbam_fast.pictures.extras import extras_of
 from lbam_fast.pictures.picture import PNG_COLOUR_TYPES, PROFILE_SPACES, Picture, PictureError, descriptive
 
 MAX_PIXELS = 500_000_000
-# Deflate packs at most 1032 bytes into one, each up to 8 pixels; a JPEG block of 64 pixels takes at least a bit.
-_PIXELS_PER_BYTE = {"PNG": 8 * 1032, "JPEG": 512, "MPO": 512}
+# Deflate packs at most 1032 bytes into one, LZW 4096 into 12 bits and Zstandard 128 kB into 4 bytes, each byte up to 8 pixels (of
+# GIF one); a JPEG block of 64 pixels takes at least a bit.
+_PIXELS_PER_BYTE = {"PNG": 8 * 1032, "JPEG": 512, "MPO": 512, "GIF": 2731}
+_PIXELS_PER_BYTE_OF_TIFF = {
+    **dict.fromkeys(("packbits", "jpeg", "tiff_jpeg"), 512),
+    **dict.fromkeys(("tiff_adobe_deflate", "tiff_deflate"), 8 * 1032),
+    **dict.fromkeys(("zstd", "lzma"), 8 * 32768),
+    "tiff_lzw": 8 * 2731,
+}
 
 _PLAIN_MODES = {"L", "LA", "RGB", "RGBA"}
 _WIDE_MODES = {"I;16", "I;16B", "RGB", "RGBA"}  # RGB and RGBA are how Pillow shows the upper 8 of 16 bits
@@ -158,13 +165,14 @@ def _decode(path: Path, data: bytes, max_pixels: int) -> Picture:
     if data.startswith(png.SIGNATURE):
         profile, damage = png.profile(source)
         data = png.essential(source)
-    image = _open(path, data, max_pixels)
+    image = _open(path, data)
     if isinstance(image, PngImageFile) and profile:
         image.info["icc_profile"] = profile
     previews = _previews(path, image, data)
+    _check_size(path, image, data, max_pixels)
     depth = _bits_per_sample(image, data)
-    _check_kind(path, image.mode, depth)
     tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
+    _check_kind(path, image.mode, depth, tags)
     if len(tags.get(ExifTags.Base.ExtraSamples, ())) > ("A" in image.getbands()):
         raise PictureError(
             f"{path}: has {tags[ExifTags.Base.SamplesPerPixel]} channels; expected grey or RGB, with or without opacity: "
@@ -205,24 +213,40 @@ def _decode(path: Path, data: bytes, max_pixels: int) -> Picture:
         icc_profile=profile or None,
         notes=tuple(notes),
         lossless=lossless,
-        dpi=_resolution(image),
+        dpi=_resolution(image, tags),
         extras=extras,
         turned=samples.shape[:2] != (stored[1], stored[0]),
         source=source,
     )
 
 
-def _open(path: Path, data: bytes, max_pixels: int) -> ImageFile.ImageFile:
+def _open(path: Path, data: bytes) -> ImageFile.ImageFile:
     if data.startswith(b"MM\0+"):
         raise PictureError(f"{path}: is a BigTIFF file of big-endian order, which is not read; save it anew as a TIFF or PNG")
-    image = _plugin(path, data)(io.BytesIO(data))
+    try:
+        return _plugin(path, data)(io.BytesIO(data))
+    except Image.DecompressionBombError as error:
+        raise PictureError(
+            f"{path}: has more pixels than a file of its format can be decoded with ({error}); scale it down, cut it into parts, "
+            "or save it anew as a PNG"
+        ) from error
+
+
+def _check_size(path: Path, image: ImageFile.ImageFile, data: bytes, max_pixels: int) -> None:
+    """Refuse, before memory is taken, what has too many pixels, or more than so small a file can hold."""
     if image.width * image.height > max_pixels:
         raise PictureError(
             f"{path}: has {image.width} x {image.height} pixels, more than {max_pixels:,}; scale it down, cut it into parts, "
             "or raise the limit (--max-pixels)"
         )
-    _check_plausible(path, image, data)
-    return image
+    most = _PIXELS_PER_BYTE.get(str(image.format))
+    if isinstance(image, TiffImageFile):
+        most = _PIXELS_PER_BYTE_OF_TIFF.get(image.info.get("compression", "raw"))
+    if most is not None and image.width * image.height > most * len(data):
+        raise PictureError(
+            f"{path}: is truncated or damaged: {len(data):,} bytes cannot hold the {image.width} x {image.height} pixels that it "
+            "claims; save it anew"
+        )
 
 
 def _plugin(path: Path, data: bytes) -> Callable[[io.BytesIO], ImageFile.ImageFile]:
@@ -246,16 +270,6 @@ def _heif_plugin(path: Path) -> type[ImageFile.ImageFile]:
         ) from error
     plugin: type[ImageFile.ImageFile] = HeifImageFile
     return plugin
-
-
-def _check_plausible(path: Path, image: ImageFile.ImageFile, data: bytes) -> None:
-    """Refuse, before memory is taken, a file too small for its pixels in any case."""
-    most = _PIXELS_PER_BYTE.get(str(image.format))
-    if most is not None and image.width * image.height > most * len(data):
-        raise PictureError(
-            f"{path}: is truncated or damaged: {len(data):,} bytes cannot hold the {image.width} x {image.height} pixels that it "
-            "claims; save it anew"
-        )
 
 
 def _previews(path: Path, image: ImageFile.ImageFile, data: bytes) -> int:
@@ -282,11 +296,12 @@ def _bits_per_sample(image: ImageFile.ImageFile, data: bytes) -> int:
     return data[24] if isinstance(image, PngImageFile) else 8
 
 
-def _check_kind(path: Path, mode: str, depth: int) -> None:
+def _check_kind(path: Path, mode: str, depth: int, tags: Any) -> None:
     wide = depth == 16 and mode in _WIDE_MODES
-    if not wide and (depth > 8 or mode not in _PLAIN_MODES | _CONVERSIONS.keys()):
+    signed = 2 in tags.get(ExifTags.Base.SampleFormat, ())
+    if signed or (not wide and (depth > 8 or mode not in _PLAIN_MODES | _CONVERSIONS.keys())):
         raise PictureError(
-            f"{path}: its pixels are of an unsupported kind ({depth}-bit, mode {mode}); expected 8-bit "
+            f"{path}: its pixels are of an unsupported kind ({depth}-bit{' signed' * signed}, mode {mode}); expected 8-bit "
             "integers, or 16-bit grey or RGB: convert it to a 16-bit PNG or TIFF"
         )
 
@@ -410,8 +425,9 @@ def _upright(array: np.ndarray, orientation: int) -> np.ndarray:
     return array
 
 
-def _resolution(image: ImageFile.ImageFile) -> tuple[float, float] | None:
+def _resolution(image: ImageFile.ImageFile, tags: Any) -> tuple[float, float] | None:
     dpi = image.info.get("dpi")
-    if dpi is None or not all(0 < value < 65536 for value in dpi):
+    made_up = isinstance(image, TiffImageFile) and ExifTags.Base.XResolution not in tags  # 1 by Pillow
+    if dpi is None or made_up or not all(0 < value < 65536 for value in dpi):
         return None
     return float(dpi[0]), float(dpi[1])
