@@ -417,7 +417,10 @@ def test_a_blank_picture_is_not_taken_for_a_damaged_one(tmp_path: Path) -> None:
         assert read_picture(saved(tmp_path / f"a{suffix}", blank, **options)).pixels.max() == 0
 
 
-@pytest.mark.parametrize("compression", ["group3", "group4", "packbits", "tiff_lzw", "tiff_adobe_deflate", "lzma", "zstd", "jpeg"])
+BLANK_BY = ("group3", "group4", "packbits", "tiff_lzw", "tiff_adobe_deflate", "lzma", "zstd", "jpeg")
+
+
+@pytest.mark.parametrize("compression", BLANK_BY)
 def test_a_blank_tiff_file_is_not_taken_for_a_damaged_one(tmp_path: Path, compression: str) -> None:
     mode = "L" if compression == "jpeg" else "1"
     blank = Image.new(mode, (6000, 2000))
