@@ -197,11 +197,12 @@ def test_what_is_lost_is_said_and_what_is_copied_loses_nothing(inpaint, tmp_path
     assert "The resolution is not kept in WEBP." in inpaint(picture, mask, "-o", tmp_path / "a.webp").stdout
 
 
-def test_a_mask_in_the_stored_orientation_is_told_of(inpaint, tmp_path):
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_a_mask_in_the_stored_orientation_is_told_of(inpaint, tmp_path, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6
-    picture = save(tmp_path / "a.jpg", pixels(), exif=exif)
-    result = inpaint(picture, save_mask(tmp_path / "m.png"), "-o", tmp_path / "o.jpg")
+    picture = save(tmp_path / f"a{suffix}", pixels(), exif=exif)
+    result = inpaint(picture, save_mask(tmp_path / "m.png"), "-o", tmp_path / f"o{suffix}")
     assert result.exit_code == 2
     assert "turned upright as its EXIF orientation says: turn the mask too" in " ".join(result.stderr.split())
 

@@ -301,11 +301,13 @@ def test_side_information_is_kept(inpainter):
     assert reopened(comment, "JPEG", comment=comment.info["comment"]).info["comment"] == b"(c) me"
 
 
-def test_a_mask_in_the_stored_orientation_is_told_of(inpainter):
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_mask_in_the_stored_orientation_is_told_of(inpainter, kind, orientation):
     exif = Image.Exif()
-    exif[0x0112] = 6
+    exif[0x0112] = orientation
     with pytest.raises(InpaintError, match="turned upright as its EXIF orientation says: turn the mask too"):
-        inpainter(reopened(Image.fromarray(photo()), exif=exif), box())
+        inpainter(reopened(Image.fromarray(photo()), kind, exif=exif), box())
 
 
 @pytest.mark.parametrize("large", ["image", "mask"])

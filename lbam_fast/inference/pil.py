@@ -11,7 +11,7 @@ from PIL import ExifTags, Image, ImageOps
 from PIL.TiffImagePlugin import TiffImageFile
 
 from lbam_fast.inference.errors import InpaintError
-from lbam_fast.pictures import EXIF_DAMAGE, descriptive
+from lbam_fast.pictures import EXIF_DAMAGE, descriptive, stored_size
 
 _DEEP = ("I;16", "I;16B", "I;16L", "I;16N")
 _CONVERTED = ("1", "P", "PA", "La", "RGBa", "CMYK", "YCbCr", "LAB", "HSV", "RGBX")
@@ -36,7 +36,7 @@ def upright(image: Image.Image, max_pixels: int) -> Shown:
     convert, images that do not decode, empty ones and such of more than ``max_pixels``, before they are decoded.
     """
     decode("image", image, max_pixels)
-    size = image.size
+    size = stored_size(image)
     exif = _exif(image)
     turned = image if exif is None else ImageOps.exif_transpose(image)
     info = {key: value for key, value in turned.info.items() if key not in _STALE}

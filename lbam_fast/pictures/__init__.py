@@ -12,6 +12,7 @@ Pillow's own limit is; only for WebP does Pillow's limit (178 million pixels unl
 
 from lbam_fast.pictures.picture import Picture, PictureError, descriptive, output_suffixes, readable_suffixes
 from lbam_fast.pictures.reading import EXIF_DAMAGE, MAX_PIXELS, read_mask, read_picture
+from lbam_fast.pictures.tiff import stored_size
 from lbam_fast.pictures.writing import check_output, copy_picture, losses, write_picture
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "read_mask",
     "read_picture",
     "readable_suffixes",
+    "stored_size",
     "write_picture",
 ]

@@ -179,7 +179,7 @@ def _decode(path: Path, data: bytes, max_pixels: int) -> Picture:
             "save it without the others"
         )
     lossless = _is_lossless(image, data)
-    stored = image.size
+    stored = tiff.stored_size(image)
     extras, lost = extras_of(image, source)
     image.load()
     orientation, exif, notes = _exif(image)

@@ -3,7 +3,8 @@
 import struct
 from typing import Any
 
-from PIL import ExifTags
+from PIL import ExifTags, Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE = 254, 255
 _REDUCED, _MASK = 0b001, 0b100
@@ -16,6 +17,11 @@ def main_pages(data: bytes) -> tuple[list[int], int]:
     """Which of the file's pages are pictures, rather than previews and masks of others; and how many pages there are."""
     kinds = _kinds(data)
     return [page for page, kind in enumerate(kinds) if not kind & (_REDUCED | _MASK)], len(kinds)
+
+
+def stored_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height as the file has them; Pillow gives those of a TIFF file as if it were upright."""
+    return image._tile_size if isinstance(image, TiffImageFile) else image.size
 
 
 def in_words(tags: Any) -> str:
