@@ -141,7 +141,7 @@ def test_what_lies_in_the_hole_does_not_count(model):
 
 
 @compiled
-@pytest.mark.filterwarnings("ignore:the whole picture is hole")
+@pytest.mark.filterwarnings("ignore:the whole picture is hole", "ignore:the mask has no hole")
 @pytest.mark.parametrize("box", [(0, 1, 0, 1), (0, 60, 0, 80), (0, 60, 0, 40), (59, 60, 79, 80)])
 def test_holes_of_all_sizes(model, box):
     image, mask = eight_bits(60, 80), 255 * holes(60, 80, box).astype(np.uint8)
