@@ -1,7 +1,4 @@
-"""Draws docs/gallery: scenes with holes, filled by the network that ships and by its rivals, side by side.
-
-python benchmarks/gallery.py                    # needs the extra `evaluation`
-"""
+"""Draws docs/gallery: scenes with holes, filled by the network that ships and by its rivals, side by side."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "model": {"config", "ops", "reference"},
     "checkpoints": {"config", "model"},
     "export": {"checkpoints", "config", "model", "reference"},
-    "pictures": set(),
+    "pictures": {"config"},
     "data": {"config", "pictures"},
     "devices": {"config"},
     "evaluation": {"data", "pictures"},

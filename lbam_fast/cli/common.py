@@ -37,7 +37,7 @@ class ArgumentError(LBAMError, ValueError):
 def failing_with_message() -> Iterator[None]:
     """Turn the package's own errors into a line on stderr and exit code 2; other errors are bugs and keep their traceback.
 
-    Ctrl-C is a line and exit code 130.
+    Ctrl-C is a line and exit code 130, SIGTERM one and 143.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
@@ -56,10 +56,10 @@ def failing_with_message() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def finishing_on_signal(stop: Callable[[], None]) -> Iterator[list[int]]:
-    """Let Ctrl-C and SIGTERM call ``stop``, so that the present piece of work is finished; a second one stops at once.
+def finishing_on_signal(stop: Callable[[], None] = lambda: None) -> Iterator[list[int]]:
+    """Let Ctrl-C and SIGTERM end no work at hand: ``stop`` is called, and the signal's number put into the list that this gives.
 
-    Gives the list that the signal's number is put into.
+    A second one stops at once.
     """
     received: list[int] = []
     previous = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -18,7 +18,7 @@ from lbam_fast.cli.pairing import Job
 from lbam_fast.config import HoleColour
 from lbam_fast.errors import LBAMError
 from lbam_fast.inference import Inpainter, InpaintError
-from lbam_fast.inference.masks import Hole, find_hole, oddity
+from lbam_fast.inference.masks import Hole, find_hole, oddity, same_size_expected
 from lbam_fast.pictures import Picture, PictureError, check_output, copy_picture, losses, read_mask, read_picture, write_picture
 
 Mask = NDArray[np.float32]
@@ -80,12 +80,10 @@ class Filler:
         if job.mask is not None:
             mask = self.read_mask(job.mask)
             if mask.shape != (height, width):
-                lying = picture.turned and mask.shape == (width, height)
                 raise InpaintError(
                     f"{job.mask}: the mask is {mask.shape[1]}x{mask.shape[0]} pixels (width x height), but the picture "
                     f"{job.image} is {width}x{height}"
-                    + (", turned upright as its EXIF orientation says: turn the mask too; " if lying else ": ")
-                    + f"expected the same size, with {self._colour} = hole"
+                    + same_size_expected(mask.shape, (height, width), picture.turned, f"{self._colour} = hole")
                 )
             return mask
         if picture.alpha is None:

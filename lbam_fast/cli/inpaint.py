@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -30,7 +29,7 @@ from lbam_fast.config import HoleColour
 
 if TYPE_CHECKING:
     from lbam_fast.cli.filling import Filler
-    from lbam_fast.cli.pairing import Job
+    from lbam_fast.cli.pairing import Job, Pairs
 
 
 def inpaint(
@@ -83,64 +82,37 @@ def inpaint(
     each, named as the mask. Exit code: 0 all well, 1 some pictures of a folder failed, 2 bad input.
     """
     with failing_with_message():
-        from lbam_fast.cli.pairing import Pairs, pair_file, pair_folder
-
         if mask is not None and mask_from is not None:
             raise ArgumentError("a MASK and --mask-from alpha were given: expected one of them")
-        suffix = f".{format.lower().removeprefix('.')}" if format is not None else None
         folder = image.is_dir()
-        if comparison is not None and folder:
-            raise ArgumentError("--comparison goes with one picture, not with a folder")
-        for other in (image, mask, output):
-            if comparison is not None and other is not None and is_same_file(comparison, other):
-                raise ArgumentError(f"--comparison {comparison} is an input or the output: choose another file")
-        if folder:
-            pairs = pair_folder(image, mask, output, from_alpha=bool(mask_from), recursive=recursive, suffix=suffix)
-        elif mask is None and mask_from is None:
-            raise ArgumentError(
-                "no MASK was given: name a mask file (white = hole unless --hole black), or add --mask-from alpha"
-            )
-        else:
-            pairs = Pairs([pair_file(image, mask, output, suffix)])
-        for sentence in pairs.unused:
-            print_warning(sentence)
-        for sentence in pairs.problems:
-            print_error(sentence)
-        if pairs.passed_over:
-            print_warning(
-                f"{len(pairs.passed_over)} files passed over, as pictures end otherwise: {_shortened(pairs.passed_over)}"
-            )
+        _check_comparison(comparison, image, mask, output)
+        pairs = _paired(image, mask, output, from_alpha=bool(mask_from), recursive=recursive, format=format)
+        _tell_oddities(pairs)
 
         waiting = [job for job in pairs.jobs if not (skip_existing and job.output.exists())]
-        failed = 0
+        failed = len(pairs.problems)
         if waiting:
-            from lbam_fast.cli.filling import Filler
-            from lbam_fast.inference import Inpainter
-
             set_threads(threads)
-            with warnings.catch_warnings(record=True) as caught:
-                warnings.simplefilter("always", UserWarning)
-                inpainter = Inpainter.from_pretrained(
-                    weights,
-                    preset=preset,
-                    device=device,
-                    dtype=dtype,
-                    hole="white" if mask_from else hole,
-                    threshold=threshold,
-                    grow=grow,
-                    feather=feather,
-                    passes=passes,
-                    detail=detail,
-                    **({} if max_pixels is None else {"max_pixels": max_pixels}),
-                )
-            for warning in caught:
-                print_warning(str(warning.message))
-            filler = Filler(inpainter, quiet, comparison)
+            limits: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
+            filler = _filler(
+                quiet,
+                comparison,
+                weights,
+                preset=preset,
+                device=device,
+                dtype=dtype,
+                hole="white" if mask_from else hole,
+                threshold=threshold,
+                grow=grow,
+                feather=feather,
+                passes=passes,
+                detail=detail,
+                **limits,
+            )
             if folder and mask is not None and mask.is_file():
                 filler.read_mask(mask)  # the one for all: if it is bad, say so once
-            failed = _run(filler, waiting, folder, quiet)
+            failed += _run(filler, waiting, folder, quiet)
         total, skipped = len(pairs.jobs) + len(pairs.problems), len(pairs.jobs) - len(waiting)
-        failed += len(pairs.problems)
         if not quiet and folder:
             others = f", {len(pairs.passed_over)} passed over" if pairs.passed_over else ""
             print_note(f"{total - skipped - failed} filled, {skipped} skipped, {failed} failed{others}: {output}")
@@ -148,6 +120,49 @@ def inpaint(
             print_note(f"{'exists already' if skipped else 'written'}: {pairs.jobs[0].output}")
         if failed:
             raise typer.Exit(BAD_INPUT if failed == total else SOME_FAILED)
+
+
+def _check_comparison(comparison: Path | None, image: Path, mask: Path | None, output: Path) -> None:
+    if comparison is None:
+        return
+    if image.is_dir():
+        raise ArgumentError("--comparison goes with one picture, not with a folder")
+    for other in (image, mask, output):
+        if other is not None and is_same_file(comparison, other):
+            raise ArgumentError(f"--comparison {comparison} is an input or the output: choose another file")
+
+
+def _paired(image: Path, mask: Path | None, output: Path, *, from_alpha: bool, recursive: bool, format: str | None) -> Pairs:
+    from lbam_fast.cli.pairing import Pairs, pair_file, pair_folder
+
+    suffix = f".{format.lower().removeprefix('.')}" if format is not None else None
+    if image.is_dir():
+        return pair_folder(image, mask, output, from_alpha=from_alpha, recursive=recursive, suffix=suffix)
+    if mask is None and not from_alpha:
+        raise ArgumentError("no MASK was given: name a mask file (white = hole unless --hole black), or add --mask-from alpha")
+    return Pairs([pair_file(image, mask, output, suffix)])
+
+
+def _tell_oddities(pairs: Pairs) -> None:
+    for sentence in pairs.unused:
+        print_warning(sentence)
+    for sentence in pairs.problems:
+        print_error(sentence)
+    if pairs.passed_over:
+        print_warning(f"{len(pairs.passed_over)} files passed over, as pictures end otherwise: {_shortened(pairs.passed_over)}")
+
+
+def _filler(quiet: bool, comparison: Path | None, weights: Path | None, **options: Any) -> Filler:
+    """With an inpainter of those options, whose warnings are printed."""
+    from lbam_fast.cli.filling import Filler
+    from lbam_fast.inference import Inpainter
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        inpainter = Inpainter.from_pretrained(weights, **options)
+    for warning in caught:
+        print_warning(str(warning.message))
+    return Filler(inpainter, quiet, comparison)
 
 
 def _shortened(paths: Sequence[Path], most: int = 20) -> str:
@@ -160,10 +175,9 @@ def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
     Ctrl-C and SIGTERM finish the pictures at hand and end with exit code 130 and 143.
     """
     failed, done = 0, 0
-    interrupted = threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = Progress(*columns, console=errors, disable=quiet or not folder or not errors.is_terminal)
-    with shown as progress, finishing_on_signal(interrupted.set) as received:
+    with shown as progress, finishing_on_signal() as received:
         task = progress.add_task("inpainting", total=len(jobs))
         for group in _sharing_masks(jobs, filler.inpainter.batch_size):
             for error in filler.fill(group, make_folders=folder):
@@ -173,7 +187,7 @@ def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
                 failed += 1
             progress.advance(task, len(group))
             done += len(group)
-            if interrupted.is_set() and done < len(jobs):
+            if received and done < len(jobs):
                 print_note(f"interrupted after {done} of {len(jobs)}; --skip-existing goes on from there")
                 raise typer.Exit(BY_SIGNAL + received[0])
     return failed

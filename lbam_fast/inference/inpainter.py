@@ -22,7 +22,7 @@ from lbam_fast.inference.detail import Detail, Detailer
 from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.layouts import Array, Canvas, emptied, from_unit, read_image, to_unit
 from lbam_fast.inference.mask_values import read_mask
-from lbam_fast.inference.masks import Hole, MaskOptions, find_hole, oddity
+from lbam_fast.inference.masks import Hole, MaskOptions, find_hole, oddity, same_size_expected
 from lbam_fast.inference.memory import explaining_lack_of_memory, padded_pixels
 from lbam_fast.model import LBAM
 from lbam_fast.pictures import MAX_PIXELS
@@ -240,11 +240,9 @@ def _check(canvas: Canvas, hole: Hole, colour: HoleColour) -> None:
     height, width = canvas.pixels.shape[:2]
     if hole.filled.shape != (height, width):
         mask_height, mask_width = hole.filled.shape
-        lying = canvas.turned and (mask_width, mask_height) == (height, width)
         raise InpaintError(
             f"the mask is {mask_width}x{mask_height} (width x height), the image {width}x{height}"
-            + (", turned upright as its EXIF orientation says: turn the mask too; " if lying else ": ")
-            + f"expected the same size, with {colour} = hole"
+            + same_size_expected(hole.filled.shape, (height, width), canvas.turned, f"{colour} = hole")
         )
     if np.issubdtype(canvas.pixels.dtype, np.floating):
         known = canvas.pixels[hole.weight < 1]  # with the band that feathering blends

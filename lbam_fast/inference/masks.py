@@ -64,6 +64,13 @@ def find_hole(mask: NDArray[np.float32], options: MaskOptions) -> Hole:
     return Hole(filled, weight)
 
 
+def same_size_expected(mask: tuple[int, ...], image: tuple[int, int], turned: bool, meaning: str) -> str:
+    """The end of a sentence about a mask of another height and width than its image's, which may lie as the file stores it."""
+    lying = turned and mask == image[::-1]
+    why = ", turned upright as its EXIF orientation says: turn the mask too; " if lying else ": "
+    return f"{why}expected the same size, with {meaning}"
+
+
 def oddity(mask: NDArray[np.float32], hole: Hole, options: MaskOptions, meaning: str) -> str | None:
     """A sentence about a hole that takes the whole picture, or about a mask [H, W] in [0, 1] without one; else None."""
     if hole.filled.all():

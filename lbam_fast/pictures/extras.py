@@ -62,7 +62,7 @@ def extras_of(image: ImageFile.ImageFile, data: bytes) -> tuple[tuple[Extra, ...
 
 def _of_png(image: ImageFile.ImageFile, data: bytes) -> tuple[tuple[Extra, ...], list[str]]:
     chunks = list(png.chunks(data))
-    found = {c.name: c.content for c in chunks if c.whole and len(c.content) == _PNG_COLOUR.get(c.name)}
+    found = {c.name: c.content for c in chunks if len(c.content) == _PNG_COLOUR.get(c.name) and c.whole}
     told = found.keys() & {b"sRGB", b"cICP"} or image.info.get("icc_profile")
     gamma = int.from_bytes(found.get(b"gAMA", b""), "big") / 100_000
     matters = {

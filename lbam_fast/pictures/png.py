@@ -13,11 +13,16 @@ _MOST_PROFILE = 1 << 26
 
 @dataclass(frozen=True)
 class Chunk:
-    """One chunk; ``whole`` where its checksum holds."""
+    """One chunk."""
 
     name: bytes
     content: bytes
-    whole: bool
+    checksum: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether its checksum holds."""
+        return zlib.crc32(self.content, zlib.crc32(self.name)) == self.checksum
 
     @property
     def ancillary(self) -> bool:
@@ -37,8 +42,7 @@ def chunks(data: bytes) -> Iterator[Chunk]:
         end = position + 8 + size
         if end + 4 > len(data):
             return
-        content = data[position + 8 : end]
-        yield Chunk(name, content, zlib.crc32(content, zlib.crc32(name)) == int.from_bytes(data[end : end + 4], "big"))
+        yield Chunk(name, data[position + 8 : end], int.from_bytes(data[end : end + 4], "big"))
         position = end + 4
 
 

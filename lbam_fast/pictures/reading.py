@@ -5,7 +5,7 @@ import os
 import struct
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,6 +18,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from lbam_fast.config import HoleColour
 from lbam_fast.pictures import png, tiff
 from lbam_fast.pictures.extras import extras_of
 from lbam_fast.pictures.picture import PNG_COLOUR_TYPES, PROFILE_SPACES, Picture, PictureError, descriptive
@@ -111,9 +112,7 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int | None = None) ->
         ) from error
 
 
-def read_mask(
-    path: str | os.PathLike[str], hole: Literal["white", "black"] = "white", max_pixels: int | None = None
-) -> np.ndarray:
+def read_mask(path: str | os.PathLike[str], hole: HoleColour = "white", max_pixels: int | None = None) -> np.ndarray:
     """Read a mask as the luminance of a picture file.
 
     Lossless files that hold zeros and ones alone, as tools for segmentation write them, are read as black and white.
