@@ -137,18 +137,18 @@ def _fused(layer: Any, case: Case) -> Layer:
     if case.layer in ENCODER:
         block = layer.conv
         weights, scalars = (block.conv.weight, block.maskConv.weight), _stacked(block.activationFuncG_A)
-        return lambda x, u: ops.forward_attention(x, u, *weights, scalars, alpha, None, None, SLOPE, True, False)[:2]
+        return lambda x, u: ops.encode(x, u, *weights, scalars, alpha, None, None, SLOPE, True, False)[:2]
     if case.layer in REVERSE:
         scalars = _stacked(layer.activationFuncG_A)
-        return lambda u: ops.mask_attention(u, layer.reverseMaskConv.weight, scalars, alpha, True, False)[:2]
+        return lambda u: ops.mask_step(u, layer.reverseMaskConv.weight, scalars, alpha, True, False)[:2]
     if case.layer == "dc7":
         return lambda *halves: (ops.reconstruct(*halves, *layer.weight.chunk(2), case.config.output, None, None),)
     if case.layer == "dc1":
         return lambda _, y, __, attention: (
-            ops.reverse_attention(None, y, None, layer.conv.weight, attention, None, None, SLOPE),
+            ops.decode_with_map(None, y, None, layer.conv.weight, attention, None, None, SLOPE),
         )
     filters = layer.conv.weight.chunk(2)
-    return lambda _, skip, own, __, attention: (ops.reverse_attention(skip, own, *filters, attention, None, None, SLOPE),)
+    return lambda _, skip, own, __, attention: (ops.decode_with_map(skip, own, *filters, attention, None, None, SLOPE),)
 
 
 def _apart(arguments: tuple[Tensor, ...], case: Case) -> tuple[Tensor, ...]:

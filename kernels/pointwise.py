@@ -1,6 +1,6 @@
 """Attention, activation and mask update in one pass over the results of the convolutions, and their backward in another.
 
-The functions equal those of the same names in ``lbam_fast.ops.eager`` for float32, float16 and bfloat16. Tensors are read and
+The functions equal those of the same names in ``ops.backends.eager`` for float32, float16 and bfloat16. Tensors are read and
 written as [positions, channels] (channels_last; others are converted) and computed in float32. Sums are added up from partial
 sums, one per program, in a fixed order: two runs agree to the bit.
 """
@@ -12,6 +12,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from lbam_fast.kernels.arguments import Affine, Gate
 from lbam_fast.kernels.formulas import activation, attention_map, mask_update
 from lbam_fast.kernels.shipped import DTYPES, Shipped
 
@@ -223,72 +224,52 @@ def backward_kernel(
         _store_channel_sum(channel_sums, 1, by_shift, block, columns, channels)
 
 
-def attend(
-    features: Tensor,
-    m: Tensor,
-    scalars: Tensor,
-    alpha: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
-    update: bool,
-) -> tuple[Tensor, Tensor]:
+def attend(features: Tensor, m: Tensor, gate: Gate, affine: Affine, update: bool) -> tuple[Tensor, Tensor]:
     """``y`` and, with ``update``, ``g_M(m)``. An ``m`` of batch 1 serves features of any batch."""
     if m.shape[1:] != features.shape[1:] or len(m) not in (1, len(features)):
         raise ValueError(f"m is {tuple(m.shape)}: expected the shape of features, {tuple(features.shape)}, or that with batch 1")
     features, m = _channels_last(features), _channels_last(m)
     y, u = torch.empty_like(features), torch.empty_like(m) if update else None
-    _launch_attend(features, m, scalars, alpha, scale, shift, slope, y, u, parts=len(features) // len(m))
+    _launch_attend(features, m, gate, affine, y, u, parts=len(features) // len(m))
     return y, m.new_empty(0) if u is None else u
 
 
-def maps(m: Tensor, scalars: Tensor, alpha: Tensor, attention: bool, update: bool) -> tuple[Tensor, Tensor]:
+def maps(m: Tensor, gate: Gate, attention: bool, update: bool) -> tuple[Tensor, Tensor]:
     """``g_A(m)`` and ``g_M(m)``, those that are wanted."""
     m = _channels_last(m)
     y, u = (torch.empty_like(m) if wanted else None for wanted in (attention, update))
     if attention or update:
-        _launch_attend(None, m, scalars, alpha, None, None, 1.0, y, u, parts=1)
+        _launch_attend(None, m, gate, Affine(), y, u, parts=1)
     return m.new_empty(0) if y is None else y, m.new_empty(0) if u is None else u
 
 
 def _launch_attend(
     features: Tensor | None,
     m: Tensor,
-    scalars: Tensor,
-    alpha: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
+    gate: Gate,
+    affine: Affine,
     y: Tensor | None,
     u: Tensor | None,
     parts: int,
 ) -> None:
     share = _share(m, _TILE, programs=None)
-    given = features, m, scalars, alpha, scale, shift, slope, y, u, share.positions, share.channels
+    given = features, m, *gate, *affine, y, u, share.positions, share.channels
     with torch.cuda.device_of(m):
         attend_kernel[(share.programs, parts)](*given, **share.blocks, num_warps=_WARPS)
 
 
 def attend_backward(
-    dy: Tensor,
-    du: Tensor | None,
-    features: Tensor,
-    m: Tensor,
-    scalars: Tensor,
-    alpha: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
+    dy: Tensor, du: Tensor | None, features: Tensor, m: Tensor, gate: Gate, affine: Affine
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of features, m, scalars [4], alpha [], scale and shift [C] (empty without a scale)."""
-    dfeatures, dm, by_scalar, by_channel = _backward(dy, du, None, None, None, features, m, scalars, alpha, scale, shift, slope)
+    dfeatures, dm, by_scalar, by_channel = _backward(dy, du, None, None, None, features, m, gate.scalars, gate.alpha, affine)
     return (
         dfeatures,
         dm,
         by_scalar[:4].sum(dim=1),
-        scalars.new_zeros(()) if du is None else by_scalar[4].sum(),
-        scalars.new_empty(0) if by_channel is None else by_channel[0].sum(dim=0),
-        scalars.new_empty(0) if by_channel is None else by_channel[1].sum(dim=0),
+        gate.scalars.new_zeros(()) if du is None else by_scalar[4].sum(),
+        gate.scalars.new_empty(0) if by_channel is None else by_channel[0].sum(dim=0),
+        gate.scalars.new_empty(0) if by_channel is None else by_channel[1].sum(dim=0),
     )
 
 
@@ -321,7 +302,7 @@ def statistics_backward(
     """Gradients of features, m and scalars [4]."""
     count = features.numel() // features.shape[1]
     given = dmean / count, dvariance / count, mean
-    dfeatures, dm, by_scalar, _ = _backward(None, None, *given, features, m, scalars, None, None, None, 1.0)
+    dfeatures, dm, by_scalar, _ = _backward(None, None, *given, features, m, scalars, None, Affine())
     return dfeatures, dm, by_scalar[:4].sum(dim=1)
 
 
@@ -335,9 +316,7 @@ def _backward(
     m: Tensor,
     scalars: Tensor,
     alpha: Tensor | None,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
+    affine: Affine,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Gradients of features and m, and the partial sums of ``backward_kernel``."""
     _require_one_shape(features, m)
@@ -345,8 +324,8 @@ def _backward(
     dfeatures, dm = torch.empty_like(features), torch.empty_like(m)
     share = _share(features, _SUMMING_TILE, _PROGRAMS)
     by_scalar = features.new_empty((5, share.programs), dtype=torch.float32)
-    by_channel = None if scale is None else share.channel_sums(features)
-    given = dy, du, dsum, dsquares, mean, features, m, scalars, alpha, scale, shift, slope
+    by_channel = None if affine.scale is None else share.channel_sums(features)
+    given = dy, du, dsum, dsquares, mean, features, m, scalars, alpha, *affine
     with torch.cuda.device_of(features):
         backward_kernel[(share.programs,)](
             *given,

@@ -136,12 +136,12 @@ def test_the_cpp_tests_can_fail(plain, table):
 @pytest.mark.parametrize(
     ("fault", "checks"),
     [
-        ("filter", ("pack", "encode", "advance", "decode", "reconstruct")),
-        ("kind", ("advance", "regions")),
-        ("read", ("pack", "encode", "advance", "decode", "reconstruct")),
-        ("unwritten", ("pack", "encode", "advance", "decode", "reconstruct")),
-        ("outside", ("pack", "encode", "advance", "decode", "reconstruct")),
-        ("thread", ("pack", "encode", "advance", "decode", "reconstruct")),
+        ("filter", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
+        ("kind", ("mask_step", "spread")),
+        ("read", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
+        ("unwritten", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
+        ("outside", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
+        ("thread", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
     ],
 )
 def test_the_tests_of_layers_can_fail(plain, fault, checks):

@@ -30,8 +30,8 @@ MOVES = {
     r"(attend|backward)_kernelI(fLi4|\w+Li8)": ("LDG.E.128", "STG.E.128"),
     r"moments_kernelI(fLi4|\w+Li8)": ("LDG.E.128",),
     r"classify_packs_kernel": ("LDG.E.128",),
-    r"first_layer_kernel": ("LDS.128", "STG.E.128"),
-    r"last_layer_kernel": ("LDG.E.128", "LDS.128"),
+    r"encode_kernel": ("LDS.128", "STG.E.128"),
+    r"reconstruct_kernel": ("LDG.E.128", "LDS.128"),
 }
 """Instructions that kernels of these names must have."""
 

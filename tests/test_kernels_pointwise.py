@@ -11,7 +11,7 @@ from networks import one_thread  # noqa: F401
 from torch import Tensor
 
 from lbam_fast.kernels import pointwise
-from lbam_fast.ops import eager
+from lbam_fast.ops.backends import eager
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 CASES = {

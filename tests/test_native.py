@@ -13,7 +13,7 @@ from golden import recipe
 from torch import Tensor
 
 from lbam_fast import native
-from lbam_fast.ops import eager
+from lbam_fast.ops.backends import eager
 
 ROOT = Path(__file__).parent.parent
 built = pytest.mark.skipif(bool(native.unavailable()), reason=native.unavailable())

@@ -79,20 +79,20 @@ def affine(channels: int, present: bool) -> tuple[Tensor | None, Tensor | None]:
 @pytest.mark.parametrize("present", [True, False])
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_forward_attention(shape, keep, present, dtype):
-    check("forward_attention", (*layer(*shape), SCALARS, ALPHA, *affine(shape[2], present), 0.2, True, keep), dtype)
+def test_encode(shape, keep, present, dtype):
+    check("encode", (*layer(*shape), SCALARS, ALPHA, *affine(shape[2], present), 0.2, True, keep), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_other_ops_of_the_encoder(shape, dtype):
     x, u, weight, mask_weight = layer(*shape)
-    check("mask_attention", (u, mask_weight, SCALARS, ALPHA, True, False), dtype)
-    check("mask_attention", (u, mask_weight, SCALARS, ALPHA, False, True), dtype)
-    check("forward_statistics", (x, u, weight, mask_weight, SCALARS), dtype)
+    check("mask_step", (u, mask_weight, SCALARS, ALPHA, True, False), dtype)
+    check("mask_step", (u, mask_weight, SCALARS, ALPHA, False, True), dtype)
+    check("encode_with_statistics", (x, u, weight, mask_weight, SCALARS), dtype)
     for maps in (1, shape[0]):
         attention = draw(maps, shape[2], shape[3] // 2, shape[4] // 2, seed=5).abs()
-        check("features_with_map", (x, weight, attention, *affine(shape[2], True), 1.0), dtype)
+        check("encode_with_map", (x, weight, attention, *affine(shape[2], True), 1.0), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -119,9 +119,9 @@ def test_the_ops_of_the_decoder(shape, skip_channels, dtype):
             continue
         for maps in (1, batch):
             attention = draw(maps, out, 2 * height, 2 * width, seed=5).abs()
-            check("reverse_attention", (skip, own, skip_weight, own_weight, attention, *affine(out, True), 0.2), dtype)
+            check("decode_with_map", (skip, own, skip_weight, own_weight, attention, *affine(out, True), 0.2), dtype)
         m = draw(batch, out, 2 * height, 2 * width, seed=5)
-        check("reverse_statistics", (skip, own, skip_weight, own_weight, m, SCALARS), dtype)
+        check("decode_with_statistics", (skip, own, skip_weight, own_weight, m, SCALARS), dtype)
 
 
 @pytest.mark.parametrize("channels", [(4, 1), (4, 3), (3, 1)])
@@ -129,7 +129,7 @@ def test_the_ops_of_the_decoder(shape, skip_channels, dtype):
 def test_the_first_layer(channels, dtype):
     x, u = draw(3, channels[0], 12, 8), masks("irregular", "soft", "pixel", height=12, width=8)[:, : channels[1]].float()
     weights = filters(16, channels[0], 4, 4, fan=64), filters(16, channels[1], 4, 4, fan=16).abs()
-    check("forward_attention", (x, u, *weights, SCALARS, ALPHA, None, None, 0.2, True, False), dtype)
+    check("encode", (x, u, *weights, SCALARS, ALPHA, None, None, 0.2, True, False), dtype)
 
 
 @pytest.mark.parametrize("autocast", [True, False])
@@ -158,8 +158,8 @@ def test_what_regions_leave_out_changes_nothing(kind, dtype):
     mask = torch.cat([masks(kind, height=64, width=96), masks("irregular", height=64, width=96).flip(-1)]).float()
     first, second = filters(24, 3, 4, 4, fan=24).abs(), filters(40, 24, 4, 4, fan=192, seed=1).abs()
     tracker = Tracker(mask, [first, second], [ALPHA, ALPHA], dtype)
-    for u, weight in ((mask, first), (eager.mask_attention(mask, first, SCALARS, ALPHA, True, False)[1], second)):
-        check("mask_attention", (u, weight, SCALARS, ALPHA, True, False, *tracker.step()), dtype)
+    for u, weight in ((mask, first), (eager.mask_step(mask, first, SCALARS, ALPHA, True, False)[1], second)):
+        check("mask_step", (u, weight, SCALARS, ALPHA, True, False, *tracker.step()), dtype)
 
 
 def test_a_wrong_filter_and_a_wrong_kind_are_noticed(monkeypatch):
@@ -167,13 +167,13 @@ def test_a_wrong_filter_and_a_wrong_kind_are_noticed(monkeypatch):
     right = on_cpu._packed
     monkeypatch.setattr(on_cpu, "_packed", lambda dtype, first, weight, **how: right(dtype, first, weight.flip(0), **how))
     with pytest.raises(AssertionError):
-        check("features_with_map", (x, weight, draw(1, 33, 6, 10).abs(), None, None, 0.2), torch.float32)
+        check("encode_with_map", (x, weight, draw(1, 33, 6, 10).abs(), None, None, 0.2), torch.float32)
     monkeypatch.undo()
     mask = masks("box", height=64, width=96)[:, :1].float()
     order, kinds, constant = Tracker(mask, [mask_weight[:, :1]], [ALPHA], torch.float32).step()
     with pytest.raises(AssertionError):
         check(
-            "mask_attention",
+            "mask_step",
             (mask, mask_weight[:, :1], SCALARS, ALPHA, True, False, order, kinds.clamp(max=1), constant),
             torch.float32,
         )

@@ -12,7 +12,7 @@ from networks import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lbam_fast
-from lbam_fast.kernels import convolution, deconvolution
+from lbam_fast.kernels import encoder, deconvolution
 from lbam_fast.ops import on_triton
 from lbam_fast.ops.regions import Tracker
 from lbam_fast.ops.routes import RouteError
@@ -69,8 +69,8 @@ def test_inference_equals_the_reference(preset):
 
 
 def test_a_wrong_kernel_is_seen(monkeypatch):
-    right = on_triton.reverse_attention
-    monkeypatch.setattr(on_triton, "reverse_attention", lambda *arguments: right(*arguments[:-1], 0.1))
+    right = on_triton.decode_with_map
+    monkeypatch.setattr(on_triton, "decode_with_map", lambda *arguments: right(*arguments[:-1], 0.1))
     model, exact = network(dtype=torch.float32), network()
     image, mask = pictures()
     with torch.no_grad(), lbam_fast.backend("triton"):
@@ -106,7 +106,7 @@ def test_nothing_runs_beside_the_kernels(training):
     """No features joined, no separate exp, pow or LeakyReLU; the eager ops and the reference, which have them, are caught."""
     found, joins = seen("triton", training)
     assert not joins and not found & {"aten::exp", "aten::pow", "aten::leaky_relu"}
-    assert "lbam::forward_attention" in found
+    assert "lbam::encode" in found
     assert {"aten::exp", "aten::pow", "aten::leaky_relu"} <= seen("eager", training)[0]
     assert seen("reference", training)[1] == 6
 
@@ -147,15 +147,15 @@ def calls():
     regions = Tracker(torch.ones(1, 8, 8, 12), [torch.ones(8, 8, 4, 4)], [alpha], x.dtype).step()
     own_m, inputs = torch.randn(1, 8, 8, 12, generator=torch.Generator().manual_seed(1)), (x, u, weight, mask_weight)
     thin = x, u, weight[:, :3], mask_weight[:, :3]
-    yield "forward_attention", (x, u, weight, mask_weight, scalars, alpha, *rest)
-    yield "forward_attention", (*inputs, scalars, alpha, *rest[:-1], False)
-    yield "forward_statistics", (*inputs, scalars)
-    yield "features_with_map", (x, weight, u[..., ::2, ::2].abs(), None, None, 0.2)
+    yield "encode", (x, u, weight, mask_weight, scalars, alpha, *rest)
+    yield "encode", (*inputs, scalars, alpha, *rest[:-1], False)
+    yield "encode_with_statistics", (*inputs, scalars)
+    yield "encode_with_map", (x, weight, u[..., ::2, ::2].abs(), None, None, 0.2)
     for keep in (False, True):
-        yield "mask_attention", (u, weight, scalars, alpha, True, keep)
-    yield "mask_attention", (torch.ones_like(own_m), torch.ones(8, 8, 4, 4), scalars, alpha, True, False, *regions)
-    yield "reverse_attention", (*inputs, own_m, None, None, 0.2)
-    yield "reverse_statistics", (*inputs, own_m, scalars)
+        yield "mask_step", (u, weight, scalars, alpha, True, keep)
+    yield "mask_step", (torch.ones_like(own_m), torch.ones(8, 8, 4, 4), scalars, alpha, True, False, *regions)
+    yield "decode_with_map", (*inputs, own_m, None, None, 0.2)
+    yield "decode_with_statistics", (*inputs, own_m, scalars)
     yield "reconstruct", (*thin, "tanh", None, None)
     yield "convolution", (x, weight)
     yield "deconvolution", inputs
@@ -176,4 +176,4 @@ def test_the_routes_of_an_op_agree(name, arguments, monkeypatch):
 def test_a_route_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("LBAM_ROUTES", "cudnn")
     with pytest.raises(RouteError, match="expected measure, kernel, cuda, library"):
-        on_triton.forward_attention(*encoder_layer())
+        on_triton.encode(*encoder_layer())

@@ -201,17 +201,17 @@ class TestTorchOps:
         tail = (SCALARS, ALPHA)
         yield definitions.attend, (features, m, *tail, *affine(), 0.2, True)
         yield definitions.attend, (features, m, *tail, None, None, 1.0, False)
-        yield definitions.forward_statistics, (x, u, weight, mask_weight, SCALARS)
-        yield definitions.reverse_statistics, (skip, own, skip_weight, own_weight, draw(2, 5, 4, 6), SCALARS)
-        yield definitions.reverse_statistics, (None, own, None, own_weight, draw(2, 5, 4, 6), SCALARS)
+        yield definitions.encode_with_statistics, (x, u, weight, mask_weight, SCALARS)
+        yield definitions.decode_with_statistics, (skip, own, skip_weight, own_weight, draw(2, 5, 4, 6), SCALARS)
+        yield definitions.decode_with_statistics, (None, own, None, own_weight, draw(2, 5, 4, 6), SCALARS)
         yield definitions.convolution, (x, weight)
         yield definitions.deconvolution, (skip, own, skip_weight, own_weight)
         yield definitions.deconvolution, (None, own, None, own_weight)
-        yield definitions.forward_attention, (x, u, weight, mask_weight, *tail, *affine(), 0.2, True, True)
-        yield definitions.mask_attention, (u, mask_weight, *tail, True, True)
-        yield definitions.features_with_map, (x, weight, draw(1, 5, 2, 3), *affine(), 0.2)
-        yield definitions.reverse_attention, (skip, own, skip_weight, own_weight, attention, *affine(), 0.2)
-        yield definitions.reverse_attention, (None, own, None, own_weight, attention, None, None, 0.2)
+        yield definitions.encode, (x, u, weight, mask_weight, *tail, *affine(), 0.2, True, True)
+        yield definitions.mask_step, (u, mask_weight, *tail, True, True)
+        yield definitions.encode_with_map, (x, weight, draw(1, 5, 2, 3), *affine(), 0.2)
+        yield definitions.decode_with_map, (skip, own, skip_weight, own_weight, attention, *affine(), 0.2)
+        yield definitions.decode_with_map, (None, own, None, own_weight, attention, None, None, 0.2)
         yield definitions.reconstruct, (skip, own, skip_weight[:, :3], own_weight[:, :3], "tanh", None, None)
 
     def test_opcheck(self):
@@ -222,17 +222,17 @@ class TestTorchOps:
     def test_results_without_gradients_are_channels_last(self):
         x, u, weight, mask_weight = layer()
         arguments = (x, u, weight, mask_weight, SCALARS, ALPHA, None, None, 0.2, True, False)
-        torch.library.opcheck(definitions.forward_attention.overload, arguments)
-        y, new, *absent = definitions.forward_attention(*arguments)
+        torch.library.opcheck(definitions.encode.overload, arguments)
+        y, new, *absent = definitions.encode(*arguments)
         assert y.is_contiguous(memory_format=torch.channels_last) and new.is_contiguous(memory_format=torch.channels_last)
         assert [x.numel() for x in absent] == [0, 0]
 
     def test_gradients_are_refused_where_nothing_was_kept(self):
         x, u, weight, mask_weight = layer()
         with pytest.raises(RuntimeError, match="keep=True"):
-            ops.forward_attention(learned(x), u, weight, mask_weight, SCALARS, ALPHA, None, None, 0.2, True, False)
+            ops.encode(learned(x), u, weight, mask_weight, SCALARS, ALPHA, None, None, 0.2, True, False)
         with pytest.raises(RuntimeError, match="keep=True"):
-            ops.mask_attention(learned(u), mask_weight, SCALARS, ALPHA, True, False)
+            ops.mask_step(learned(u), mask_weight, SCALARS, ALPHA, True, False)
 
     def test_gradcheck(self):
         for op, arguments in self.samples():

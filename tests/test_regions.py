@@ -13,9 +13,9 @@ from torch import Tensor
 
 import lbam_fast
 from lbam_fast import reference
-from lbam_fast.kernels import convolution
+from lbam_fast.kernels import encoder
 from lbam_fast.ops import backends, eager, on_triton, regions
-from lbam_fast.ops.regions import KNOWN, MIXED, ZERO, Tracker, classified, spread
+from lbam_fast.ops.regions import KNOWN, MIXED, ZERO, Tracker, classify, spread
 
 ALPHA = torch.tensor(0.8, dtype=torch.float64)
 KINDS = ("irregular", "box", "speckle", "known", "hole", "pixel", "soft", "per_channel")
@@ -63,7 +63,7 @@ def test_a_chain_is_what_its_regions_say(name, complement):
 def test_only_what_sees_a_border_is_mixed(name):
     """In a binary mask: windows with holes and known pixels, and windows of known pixels that reach over the picture's edge."""
     mask = awkward()[name][:, :1]
-    kinds = spread(classified(mask))
+    kinds = spread(classify(mask))
     windows = F.unfold(F.pad(mask, (1, 1, 1, 1)), 4, stride=2)
     mixed = (windows.amin(dim=1) == 0) & (windows.amax(dim=1) == 1)
     assert torch.equal((kinds == MIXED).flatten(), mixed.flatten())
@@ -72,9 +72,9 @@ def test_only_what_sees_a_border_is_mixed(name):
 def remaining(mask: np.ndarray) -> float:
     """The share of the forward chain's arithmetic, after the first level, at positions that are mixed."""
     widths = (3, 64, 128, 256, 512, 512, 512, 512)
-    kinds, done, whole = classified(torch.from_numpy(mask)[None]), 0.0, 0.0
+    kinds, done, whole = classify(torch.from_numpy(mask)[None]), 0.0, 0.0
     for c_in, c_out in itertools.pairwise(widths):
-        kinds = spread(kinds)
+        kinds = _spread_kinds(kinds)
         done += float((kinds == MIXED).sum()) * c_in * c_out
         whole += kinds.numel() * c_in * c_out
     return done / whole
@@ -104,8 +104,8 @@ SCALARS = torch.tensor([1.5, 1.1, 1.2, 0.7])
 def both(x: Tensor, u: Tensor, weight: Tensor, *found: Tensor | None, ops=convolution) -> tuple[Tensor, ...]:
     dtype = torch.promote_types(u.dtype, torch.float32)
     tail = SCALARS.to(dtype), ALPHA.to(dtype)
-    layer = ops.forward_attention(x, u, weight, weight, *tail, None, None, 0.2, True, True, *found)
-    return *layer, *ops.mask_attention(u, weight, *tail, True, False, *found)[:2]
+    layer = ops.encode(x, u, weight, weight, *tail, None, None, 0.2, True, True, *found)
+    return *layer, *ops.mask_step(u, weight, *tail, True, False, *found)[:2]
 
 
 def check(results: tuple[Tensor, ...], x: Tensor, u: Tensor, weight: Tensor) -> None:
@@ -161,9 +161,9 @@ def test_a_network_that_skips_gives_the_same(preset, kind, monkeypatch):
 
         return call
 
-    for name in ("forward_attention", "mask_attention"):
+    for name in ("encode", "mask_step"):
         monkeypatch.setattr(on_triton, name, noting(name))
-    for name in ("features_with_map", "reverse_attention", "reconstruct", "attend"):
+    for name in ("encode_with_map", "decode_with_map", "reconstruct", "attend"):
         monkeypatch.setattr(on_triton, name, getattr(eager, name))
     model, exact = network(preset, dtype=torch.float32), network(preset)
     image, mask = images(1), masks(kind)

@@ -115,7 +115,7 @@ void panel_elements(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[0] = static_cast<StableIValue>(elements_of_panels(channels, outputs, flag(stack[2]), flag(stack[3])));
 }
 
-void encode(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void encode_with_map(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor x(stack[0]), weight(stack[1]), map(Tensor::optional(stack[2])), scale(Tensor::optional(stack[3])),
       shift(Tensor::optional(stack[4])), y(stack[7]);
   const Picture own = picture(x, "x: expected a dense channels_last [N, C, H, W]");
@@ -125,13 +125,14 @@ void encode(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
   require_picture(y, result, outputs, type_of(x));
-  cpu::encode({own.size, own.rows.channels, outputs, input(x), panels(weight, own.rows.channels, outputs, false, winograd),
-               winograd, input(map), maps, per_channel(scale, outputs), per_channel(shift, outputs),
-               static_cast<float>(number(stack[5])), output(y)},
-              threads());
+  cpu::encode_with_map(
+      {own.size, own.rows.channels, outputs, input(x), panels(weight, own.rows.channels, outputs, false, winograd), winograd,
+       input(map), maps, per_channel(scale, outputs), per_channel(shift, outputs), static_cast<float>(number(stack[5])),
+       output(y)},
+      threads());
 }
 
-void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void mask_step(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor u(stack[0]), weight(stack[1]), scalars(stack[3]), alpha(stack[4]), order(Tensor::optional(stack[5])),
       kinds(Tensor::optional(stack[6])), constant(Tensor::optional(stack[7])), map(Tensor::optional(stack[9])),
       update(Tensor::optional(stack[10]));
@@ -146,15 +147,15 @@ void advance(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
   for (const Tensor* each : {&map, &update})
     if (*each) require_picture(*each, result, outputs, type_of(*each));
-  cpu::advance({own.size, own.rows.channels, outputs, input(u), panels(weight, own.rows.channels, outputs, false, winograd),
-                winograd, gaussian(scalars), *values(alpha, 1, kAlpha),
-                skips ? integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message) : nullptr,
-                skips ? integers<std::uint8_t>(kinds, count, aoti_torch_dtype_uint8(), message) : nullptr,
-                skips ? values(constant, outputs, message) : nullptr, output(map), output(update)},
-               threads());
+  cpu::mask_step({own.size, own.rows.channels, outputs, input(u), panels(weight, own.rows.channels, outputs, false, winograd),
+                  winograd, gaussian(scalars), *values(alpha, 1, kAlpha),
+                  skips ? integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message) : nullptr,
+                  skips ? integers<std::uint8_t>(kinds, count, aoti_torch_dtype_uint8(), message) : nullptr,
+                  skips ? values(constant, outputs, message) : nullptr, output(map), output(update)},
+                 threads());
 }
 
-void decode(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void decode_with_map(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor skip(Tensor::optional(stack[0])), own(stack[1]), weight(stack[2]), map(Tensor::optional(stack[3])),
       scale(Tensor::optional(stack[4])), shift(Tensor::optional(stack[5])), y(stack[8]);
   const Picture inner = picture(own, kInputs), outer = skip ? picture(skip, kInputs) : Picture{};
@@ -166,33 +167,22 @@ void decode(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(!winograd || (inner.size.height % 2 == 0 && inner.size.width % 2 == 0), kEven);
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
   require_picture(y, result, outputs, type_of(own));
-  cpu::decode({inner.size, outer.rows.channels, inner.rows.channels, outputs, input(skip), input(own),
-               panels(weight, depth, outputs, true, winograd), winograd, input(map), maps, per_channel(scale, outputs),
-               per_channel(shift, outputs), static_cast<float>(number(stack[6])), output(y)},
-              threads());
+  cpu::decode_with_map({inner.size, outer.rows.channels, inner.rows.channels, outputs, input(skip), input(own),
+                        panels(weight, depth, outputs, true, winograd), winograd, input(map), maps, per_channel(scale, outputs),
+                        per_channel(shift, outputs), static_cast<float>(number(stack[6])), output(y)},
+                       threads());
 }
 
 void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Tensor skip(stack[0]), own(stack[1]), weight(stack[2]), image(Tensor::optional(stack[4])),
-      mask(Tensor::optional(stack[5])), y(stack[6]);
+  const Tensor skip(stack[0]), own(stack[1]), weight(stack[2]), y(stack[4]);
   const Picture outer = picture(skip, kInputs), inner = picture(own, kInputs);
   require(same(inner.size, outer.size) && type_of(skip) == type_of(own), kInputs);
   const Sizes result = {inner.size.images, 2 * inner.size.height, 2 * inner.size.width};
-  constexpr const char* message = "image, mask: expected [N, 3, H, W] and [N or 1, 1, H, W] in channels_last, or neither";
-  require(static_cast<bool>(image) == static_cast<bool>(mask), message);
-  std::int64_t masks = 1;
-  if (image) {
-    const Picture known = picture(image, message), holes = picture(mask, message);
-    require(known.rows.channels == 3 && holes.rows.channels == 1 && same(known.size, result), message);
-    require(holes.size.height == result.height && holes.size.width == result.width, message);
-    require(holes.size.images == 1 || holes.size.images == result.images, message);
-    masks = holes.size.images;
-  }
   require_picture(y, result, 3, type_of(own));
   const std::int64_t colours = type_of(weight) == Type::kBfloat16 ? 6 : 3;
   cpu::reconstruct({inner.size, outer.rows.channels, inner.rows.channels, input(skip), input(own),
                     panels(weight, outer.rows.channels + inner.rows.channels, colours, true, false),
-                    flag(stack[3]) ? cpu::Form::kAbs : cpu::Form::kTanh, input(image), input(mask), masks, output(y)},
+                    flag(stack[3]) ? cpu::Form::kAbs : cpu::Form::kTanh, output(y)},
                    threads());
 }
 
@@ -207,7 +197,7 @@ void in_large_pages(StableIValue* stack, std::uint64_t, std::uint64_t) {
 #endif
 }
 
-void damaged(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void damage(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor image(stack[0]), mask(stack[1]), y(stack[2]);
   constexpr const char* message = "image, mask, out: expected [N, 3, H, W], [N or 1, 1 or 3, H, W] and [N, 3 or 4, H, W]";
   const auto strided = [&](const Tensor& x) {
@@ -226,10 +216,10 @@ void damaged(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(pictures.channels == 3 && (masks.channels == 1 || masks.channels == 3) && (channels == 3 || channels == 4), message);
   require(fits(image, false) && fits(mask, true), message);
   if (mask.sizes()[0] == 1) masks.steps[0] = 0;
-  cpu::damaged({result.size, pictures, masks, channels, output(y)}, threads());
+  cpu::damage({result.size, pictures, masks, channels, output(y)}, threads());
 }
 
-void harmonic(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void harmonic_fill(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor x(stack[0]), known(stack[1]);
   constexpr const char* message =
       "x, known: expected a dense channels_last float32 [N, up to 4, H, W], with H and W multiples of 2^levels, and a dense uint8"
@@ -241,9 +231,9 @@ void harmonic(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(type_of(x) == Type::kFloat && all.rows.channels <= 4, message);
   require(own.size.images == 1 || own.size.images == all.size.images, message);
   const Sizes masks = {own.size.images, all.size.height, all.size.width};
-  cpu::harmonic({all.size, all.rows.channels, written(x), kinds_of(known, masks, message), own.size.images, levels, count(3),
-                 count(4), count(5), count(6)},
-                threads());
+  cpu::harmonic_fill({all.size, all.rows.channels, floats(x), kinds_of(known, masks, message), own.size.images, levels, count(3),
+                      count(4), count(5), count(6)},
+                     threads());
 }
 
 void exemplar(StableIValue* stack, std::uint64_t, std::uint64_t) {
@@ -254,19 +244,19 @@ void exemplar(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(from.size.images == 1 && from.rows.channels == 3 && to.rows == from.rows, message);
   require(type_of(given) == Type::kFloat && type_of(filled) == Type::kFloat, message);
   require(from.size.height * from.size.width <= INT32_MAX / 4, "picture: too large for one piece");
-  cpu::exemplar({from.size.height, from.size.width, written(given), kinds_of(hole, from.size, message),
-                 static_cast<std::uint32_t>(stack[2]), written(filled)},
+  cpu::exemplar({from.size.height, from.size.width, floats(given), kinds_of(hole, from.size, message),
+                 static_cast<std::uint32_t>(stack[2]), floats(filled)},
                 threads());
 }
 
-void classified(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void classify(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor mask(stack[0]), kinds(stack[1]);
   constexpr const char* message = "mask, kinds: expected a dense channels_last [N, C, H, W] and uint8 [N, 1, H, W]";
   const Picture all = picture(mask, message);
-  cpu::classified({all.rows.positions, all.rows.channels, input(mask), kinds_of(kinds, all.size, message)}, threads());
+  cpu::classify({all.rows.positions, all.rows.channels, input(mask), kinds_of(kinds, all.size, message)}, threads());
 }
 
-void regions(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void spread(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor kinds(stack[0]), next(stack[1]), order(stack[2]), sorted(stack[3]);
   constexpr const char* message =
       "kinds, next, order, sorted: expected dense uint8 [N, 1, H, W] of even height and width and [N, 1, H/2, W/2], int32 and"
@@ -275,10 +265,10 @@ void regions(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(all.size.height % 2 == 0 && all.size.width % 2 == 0, message);
   const Sizes result = {all.size.images, all.size.height / 2, all.size.width / 2};
   const std::int64_t count = result.images * result.height * result.width;
-  cpu::regions({all.size, kinds_of(kinds, all.size, message), kinds_of(next, result, message),
-                integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message),
-                integers<std::uint8_t>(sorted, count, aoti_torch_dtype_uint8(), message)},
-               threads());
+  cpu::spread({all.size, kinds_of(kinds, all.size, message), kinds_of(next, result, message),
+               integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message),
+               integers<std::uint8_t>(sorted, count, aoti_torch_dtype_uint8(), message)},
+              threads());
 }
 
 }  // namespace lbam::binding

@@ -15,16 +15,16 @@ namespace lbam::binding {
   X(statistics_backward) \
   X(pack)                \
   X(panel_elements)      \
-  X(encode)              \
-  X(advance)             \
-  X(decode)              \
+  X(encode_with_map)     \
+  X(mask_step)           \
+  X(decode_with_map)     \
   X(reconstruct)         \
   X(in_large_pages)      \
-  X(damaged)             \
-  X(harmonic)            \
+  X(damage)              \
+  X(harmonic_fill)       \
   X(exemplar)            \
-  X(classified)          \
-  X(regions)
+  X(classify)            \
+  X(spread)
 
 #define LBAM_OP(name) void name(StableIValue* stack, std::uint64_t inputs, std::uint64_t outputs);
 LBAM_OPS(LBAM_OP)

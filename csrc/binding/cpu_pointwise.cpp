@@ -56,7 +56,7 @@ void attend_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   cpu::attend_backward(
       {all.positions, all.channels, input(dy), input(du), input(features), input(m), gaussian(scalars), *values(alpha, 1, kAlpha),
        per_channel(scale, all.channels), per_channel(shift, all.channels), static_cast<float>(number(stack[8])),
-       output(dfeatures), output(dm), written(dscalars), written(dalpha), written(dscale), written(dshift)},
+       output(dfeatures), output(dm), floats(dscalars), floats(dalpha), floats(dscale), floats(dshift)},
       threads());
   Tensor* const results[] = {&dfeatures, &dm, &dscalars, &dalpha, &dscale, &dshift};
   for (int i = 0; i < 6; ++i) stack[i] = results[i]->release();
@@ -67,7 +67,7 @@ void statistics(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Rows all = rows(features, kFeatures);
   require(rows(m, kM) == all, kM);
   Tensor mean = vector(all.channels), variance = vector(all.channels);
-  cpu::statistics({all.positions, all.channels, input(features), input(m), gaussian(scalars), written(mean), written(variance)},
+  cpu::statistics({all.positions, all.channels, input(features), input(m), gaussian(scalars), floats(mean), floats(variance)},
                   threads());
   stack[0] = mean.release();
   stack[1] = variance.release();
@@ -80,7 +80,7 @@ void statistics_backward(StableIValue* stack, std::uint64_t, std::uint64_t) {
   Tensor dfeatures = empty(all, type_of(features)), dm = empty(all, type_of(m)), dscalars = vector(4);
   cpu::statistics_backward({all.positions, all.channels, values(dmean, all.channels, kStatistics),
                             values(dvariance, all.channels, kStatistics), values(mean, all.channels, kStatistics),
-                            input(features), input(m), gaussian(scalars), output(dfeatures), output(dm), written(dscalars)},
+                            input(features), input(m), gaussian(scalars), output(dfeatures), output(dm), floats(dscalars)},
                            threads());
   stack[0] = dfeatures.release();
   stack[1] = dm.release();

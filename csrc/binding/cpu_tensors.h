@@ -46,7 +46,7 @@ inline Tensor absent(Type type) {
   return empty(1, &size, &stride, type);
 }
 
-inline float* written(const Tensor& x) { return static_cast<float*>(x.data()); }
+inline float* floats(const Tensor& x) { return static_cast<float*>(x.data()); }
 
 inline Gaussian<float> gaussian(const Tensor& scalars) {
   const float* const v = values(scalars, 4, "scalars: expected float32 [4]");

@@ -24,16 +24,16 @@ constexpr Op kOps[] = {
      "statistics_backward(Tensor dmean, Tensor dvariance, Tensor mean, Tensor features, Tensor m, Tensor scalars)"
      " -> (Tensor, Tensor, Tensor)",
      statistics_backward, LBAM_CUDA_KEY},
-    {"first_layer",
-     "first_layer(Tensor image, Tensor mask, Tensor weight, Tensor mask_weight, Tensor scalars, Tensor alpha, Tensor? scale,"
+    {"encode",
+     "encode(Tensor image, Tensor mask, Tensor weight, Tensor mask_weight, Tensor scalars, Tensor alpha, Tensor? scale,"
      " Tensor? shift, float slope, bool update, bool keep) -> (Tensor, Tensor, Tensor, Tensor)",
-     first_layer, LBAM_CUDA_KEY},
-    {"last_layer",
-     "last_layer(Tensor? skip, Tensor own, Tensor? skip_weight, Tensor own_weight, bool absolute, Tensor? image, Tensor? mask)"
+     encode, LBAM_CUDA_KEY},
+    {"reconstruct",
+     "reconstruct(Tensor? skip, Tensor own, Tensor? skip_weight, Tensor own_weight, bool absolute)"
      " -> Tensor",
-     last_layer, LBAM_CUDA_KEY},
-    {"classified", "classified(Tensor mask) -> Tensor", classified, LBAM_CUDA_KEY},
-    {"regions", "regions(Tensor kinds) -> (Tensor, Tensor, Tensor)", regions, LBAM_CUDA_KEY},
+     reconstruct, LBAM_CUDA_KEY},
+    {"classify", "classify(Tensor mask) -> Tensor", classify, LBAM_CUDA_KEY},
+    {"spread", "spread(Tensor kinds) -> (Tensor, Tensor, Tensor)", spread, LBAM_CUDA_KEY},
 };
 
 [[maybe_unused]] const bool registered = define("lbam_native_cuda", kOps);

@@ -32,7 +32,7 @@ const void* filter(const Tensor& x, std::int64_t channels, std::int32_t dtype) {
 
 }  // namespace
 
-void first_layer(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void encode(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor image(stack[0]), mask(stack[1]), weight(stack[2]), mask_weight(stack[3]), scalars(stack[4]), alpha(stack[5]),
       scale(Tensor::optional(stack[6])), shift(Tensor::optional(stack[7]));
   const bool update = flag(stack[9]), keep = flag(stack[10]);
@@ -54,50 +54,38 @@ void first_layer(StableIValue* stack, std::uint64_t, std::uint64_t) {
              own = picture_of(masks, channels, height / 2, width / 2);
   Tensor y = place.empty(result, dtype), new_mask = update ? place.empty(own, dtype) : Tensor(),
          features = keep ? place.empty(result, dtype) : Tensor(), m = keep ? place.empty(own, dtype) : Tensor();
-  done(cuda::lbam_cuda_first_layer({type_of(image), parameters(scalars, alpha, scale, shift, channels, number(stack[8])),
-                                    image.data(), mask.data(), weight.data(), mask_weight.data(), y.data(), data(new_mask),
-                                    data(features), data(m), batch, masks, height, width, x.channels, u.channels, channels},
-                                   place.stream()));
+  done(cuda::lbam_cuda_encode({type_of(image), parameters(scalars, alpha, scale, shift, channels, number(stack[8])), image.data(),
+                               mask.data(), weight.data(), mask_weight.data(), y.data(), data(new_mask), data(features), data(m),
+                               batch, masks, height, width, x.channels, u.channels, channels},
+                              place.stream()));
   Tensor* const results[] = {&y, &new_mask, &features, &m};
   for (int i = 0; i < 4; ++i) stack[i] = (*results[i] ? std::move(*results[i]) : place.vector(0, dtype)).release();
 }
 
-void last_layer(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Tensor skip(Tensor::optional(stack[0])), own(stack[1]), skip_weight(Tensor::optional(stack[2])), own_weight(stack[3]),
-      image(Tensor::optional(stack[5])), mask(Tensor::optional(stack[6]));
-  const Place place(own, {&skip, &skip_weight, &own_weight, &image, &mask});
+void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor skip(Tensor::optional(stack[0])), own(stack[1]), skip_weight(Tensor::optional(stack[2])), own_weight(stack[3]);
+  const Place place(own, {&skip, &skip_weight, &own_weight});
   constexpr const char* inputs = "skip, own: expected pictures of one size and dtype in channels_last; a skip with its filter";
-  constexpr const char* known =
-      "image, mask: expected [N, 3, 2H, 2W] and [N or 1, 1, 2H, 2W] in channels_last, uint8 or in the dtype of own; or neither";
   const Rows inner = picture(own, inputs);
   const std::int64_t batch = inner.sizes[0], height = inner.sizes[2], width = inner.sizes[3];
   require(static_cast<bool>(skip) == static_cast<bool>(skip_weight), inputs);
-  std::int64_t skip_channels = 0, masks = 1;
+  std::int64_t skip_channels = 0;
   if (skip) {
     skip_channels = picture(skip, inputs).channels;
     require(picture(skip, inputs) == picture_of(batch, skip_channels, height, width), inputs);
     require_dtype(own.dtype(), {&skip});
   }
   const Rows result = picture_of(batch, 3, 2 * height, 2 * width);
-  const std::int32_t dtype = image ? image.dtype() : own.dtype();
-  require(static_cast<bool>(image) == static_cast<bool>(mask), known);
-  if (image) {
-    masks = picture(mask, known).sizes[0];
-    require(picture(image, known) == result && (masks == batch || masks == 1), known);
-    require(picture(mask, known) == picture_of(masks, 1, 2 * height, 2 * width), known);
-    require(mask.dtype() == dtype && (dtype == own.dtype() || dtype == aoti_torch_dtype_uint8()), known);
-  }
-  Tensor y = place.empty(result, dtype);
-  done(cuda::lbam_cuda_last_layer(
-      {type_of(own), flag(stack[4]) ? cuda::OutputForm::kAbsTanh : cuda::OutputForm::kTanh, dtype != own.dtype(), data(skip),
-       own.data(), skip ? filter(skip_weight, skip_channels, own.dtype()) : nullptr,
-       filter(own_weight, inner.channels, own.dtype()), data(image), data(mask), y.data(), batch, masks, height, width,
-       skip_channels, inner.channels},
+  Tensor y = place.empty(result, own.dtype());
+  done(cuda::lbam_cuda_reconstruct(
+      {type_of(own), flag(stack[4]) ? cuda::OutputForm::kAbsTanh : cuda::OutputForm::kTanh, data(skip), own.data(),
+       skip ? filter(skip_weight, skip_channels, own.dtype()) : nullptr, filter(own_weight, inner.channels, own.dtype()),
+       y.data(), batch, height, width, skip_channels, inner.channels},
       place.stream()));
   stack[0] = y.release();
 }
 
-void classified(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void classify(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor mask(stack[0]);
   const Place place(mask, {});
   const Rows all = picture(mask, "mask: expected a dense [N, C, H, W] in channels_last");
@@ -107,7 +95,7 @@ void classified(StableIValue* stack, std::uint64_t, std::uint64_t) {
   stack[0] = kinds.release();
 }
 
-void regions(StableIValue* stack, std::uint64_t, std::uint64_t) {
+void spread(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor kinds(stack[0]);
   const Place place(kinds, {});
   constexpr const char* message = "kinds: expected a dense uint8 [N, 1, H, W] of even height and width";

@@ -13,10 +13,10 @@ namespace lbam::binding {
   X(attend_backward)     \
   X(statistics)          \
   X(statistics_backward) \
-  X(first_layer)         \
-  X(last_layer)          \
-  X(classified)          \
-  X(regions)
+  X(encode)              \
+  X(reconstruct)         \
+  X(classify)            \
+  X(spread)
 
 #define LBAM_OP(name) void name(StableIValue* stack, std::uint64_t inputs, std::uint64_t outputs);
 LBAM_OPS(LBAM_OP)

@@ -20,7 +20,7 @@ void attend(const Attend& r, ParallelFor parallel) {
       if (r.u.data != nullptr) {
         float* u = place(r.u, begin, wide_y);
         mask_updates(m, n, r.alpha, u);
-        written(r.u, begin, n, u);
+        write(r.u, begin, n, u);
       }
       for (int64_t part = 0; part < r.parts; ++part) {
         const int64_t own = part * pieces.elements + begin;
@@ -28,7 +28,7 @@ void attend(const Attend& r, ParallelFor parallel) {
         float* y = place(r.y, own, wide_y);
         LBAM_VECTORISE
         for (int64_t j = 0; j < n; ++j) y[j] = leaky(x[j] * map[j] * scale[j] + shift[j], slope);
-        written(r.y, own, n, y);
+        write(r.y, own, n, y);
       }
     }
   });

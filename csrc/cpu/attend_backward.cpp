@@ -44,8 +44,8 @@ void attend_backward(const AttendBackward& r, ParallelFor parallel) {
           column(j, du[j] * d.by_m);
         }
       }
-      written(r.dfeatures, begin, n, dx);
-      written(r.dm, begin, n, dm);
+      write(r.dfeatures, begin, n, dx);
+      write(r.dm, begin, n, dm);
     }
   });
   for (int64_t i = 0; i < kScalars; ++i) r.dscalars[i] = total(sums.data + i * r.channels, r.channels);

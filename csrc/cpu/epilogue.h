@@ -8,7 +8,7 @@ namespace {
 
 constexpr int64_t kMostColumns = 256;  // for buffers that are small enough for the stack
 
-// `written` by the processor's own rounding, where it has one: that gives 0 for numbers below the ordinary ones.
+// `write` by the processor's own rounding, where it has one: that gives 0 for numbers below the ordinary ones.
 inline void stored(const Output& to, int64_t begin, int64_t count, const float* y) {
   if constexpr (kBfloat16Products) {
     if (to.type == Type::kFloat) return;
@@ -17,7 +17,7 @@ inline void stored(const Output& to, int64_t begin, int64_t count, const float* 
     for (; j + kLanes <= count; j += kLanes) store(target + j, load(y + j));
     for (; j < count; ++j) target[j] = narrowed(y[j]);
   } else {
-    written(to, begin, count, y);
+    write(to, begin, count, y);
   }
 }
 

@@ -20,7 +20,7 @@ struct StridedFilter {
   std::int64_t channels, channel_step, output_step, line_step, column_step;
 };
 
-// One filter in the layout that `encode` and `advance` read, or `transposed`, of one or two, in that of `decode` and
+// One filter in the layout that `encode_with_map` and `mask_step` read, or `transposed`, of one or two, in that of `decode_with_map` and
 // `reconstruct`: as taps, or as winograd.h has them.
 struct Pack {
   bool transposed, winograd;
@@ -31,7 +31,7 @@ struct Pack {
 };
 
 // An encoder layer under a map that is known: y = leaky(scale * convolution(x) * map + shift).
-struct Encode {
+struct EncodeWithMap {
   Sizes size;  // of x
   std::int64_t channels, outputs;
   Input x;
@@ -45,12 +45,12 @@ struct Encode {
 };
 
 // A mask convolution with g_A and g_M.
-struct Advance {
+struct MaskStep {
   Sizes size;  // of u
   std::int64_t channels, outputs;
   Input u;
   Panels weight;
-  bool winograd;  // both as in Encode
+  bool winograd;  // both as in EncodeWithMap
   Gaussian<float> gaussian;
   float alpha;
   // All positions by kind, and the kinds: 0 where m is 0, 1 where m is `constant`, 2 where it is to be computed; or all null.
@@ -60,8 +60,8 @@ struct Advance {
   Output map, update;     // each where it is wanted
 };
 
-// A decoder layer: transposed convolution of one or two inputs, times a map, and as in Encode.
-struct Decode {
+// A decoder layer: transposed convolution of one or two inputs, times a map, and as in EncodeWithMap.
+struct DecodeWithMap {
   Sizes size;  // of the inputs
   std::int64_t skip_channels, own_channels, outputs;
   Input skip, own;
@@ -69,7 +69,7 @@ struct Decode {
   // 4 phases of the result's lines and columns 9 products of [channels] x outputs.
   Panels weight;
   bool winograd;  // for even numbers of lines and columns of the inputs
-  Input map;      // as in Encode
+  Input map;      // as in EncodeWithMap
   std::int64_t maps;
   const float *scale, *shift;
   float slope;
@@ -87,8 +87,6 @@ struct Reconstruct {
   // from the first three.
   Panels weight;
   Form form;
-  Input image, mask;  // [images, ..., 3], [masks, ..., 1], or both absent
-  std::int64_t masks;
   Output y;
 };
 
@@ -99,7 +97,7 @@ struct Strided {
 };
 
 // What the image network reads: image * mask, 0 where the mask is 0, and the mask's first channel where y has a fourth.
-struct Damaged {
+struct Damage {
   Sizes size;
   Strided image, mask;    // 3 channels; 1 or 3, its first step 0 where one serves all images
   std::int64_t channels;  // of y: 3 or 4
@@ -108,7 +106,7 @@ struct Damaged {
 
 // The harmonic fill of pictures of up to four channels, in place: steps as in lbam_fast/reference/harmonic.py, which names their
 // numbers. Height and width are multiples of 2^levels.
-struct Harmonic {
+struct HarmonicFill {
   Sizes size;
   std::int64_t channels;
   float* x;                   // [images, height, width, channels]
@@ -118,14 +116,14 @@ struct Harmonic {
 };
 
 // The kinds of positions of a mask: 0 where all channels are 0, 1 where all are 1, else 2.
-struct Classified {
+struct Classify {
   std::int64_t positions, channels;
   Input mask;
   std::uint8_t* kinds;  // [positions]
 };
 
 // What kind of window each position of a mask convolution's result has; see lbam_fast/ops/regions.py.
-struct Regions {
+struct Spread {
   Sizes size;                 // of kinds
   const std::uint8_t* kinds;  // [images, height, width]
   std::uint8_t* next;         // [images, height / 2, width / 2]

@@ -95,15 +95,15 @@ namespace lbam::cpu {
   X(statistics, Statistics)                  \
   X(statistics_backward, StatisticsBackward) \
   X(pack, Pack)                              \
-  X(encode, Encode)                          \
-  X(advance, Advance)                        \
-  X(decode, Decode)                          \
+  X(encode_with_map, EncodeWithMap)          \
+  X(mask_step, MaskStep)                     \
+  X(decode_with_map, DecodeWithMap)          \
   X(reconstruct, Reconstruct)                \
-  X(damaged, Damaged)                        \
-  X(harmonic, Harmonic)                      \
+  X(damage, Damage)                          \
+  X(harmonic_fill, HarmonicFill)             \
   X(exemplar, Exemplar)                      \
-  X(classified, Classified)                  \
-  X(regions, Regions)
+  X(classify, Classify)                      \
+  X(spread, Spread)
 
 #define LBAM_DECLARE(name, Request) void name(const Request& request, ParallelFor parallel = {});
 LBAM_CPU_KERNELS(LBAM_DECLARE)

@@ -12,12 +12,12 @@ void maps(const Maps& r, ParallelFor parallel) {
       if (r.map.data != nullptr) {
         float* map = place(r.map, begin, buffer[1]);
         attention_maps(m, n, r.gaussian, map);
-        written(r.map, begin, n, map);
+        write(r.map, begin, n, map);
       }
       if (r.update.data != nullptr) {
         float* update = place(r.update, begin, buffer[1]);
         mask_updates(m, n, r.alpha, update);
-        written(r.update, begin, n, update);
+        write(r.update, begin, n, update);
       }
     }
   });

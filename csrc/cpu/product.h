@@ -37,27 +37,27 @@ struct Source {
 
 // Pieces are too short for a call of memcpy.
 template <typename T>
-inline void copied(const T* from, int64_t count, T* to) {
+inline void copy(const T* from, int64_t count, T* to) {
   constexpr int64_t kWhole = kLanes * sizeof(float) / sizeof(T), kPart = 8 / sizeof(T);
   int64_t j = 0;
   for (; j + kWhole <= count; j += kWhole) std::memcpy(to + j, from + j, kWhole * sizeof(T));
   for (; j + kPart <= count; j += kPart) std::memcpy(to + j, from + j, kPart * sizeof(T));
   for (; j < count; ++j) to[j] = from[j];
 }
-inline void copied(const std::uint16_t* from, int64_t count, float* to) {
+inline void copy(const std::uint16_t* from, int64_t count, float* to) {
   LBAM_VECTORISE
   for (int64_t j = 0; j < count; ++j) to[j] = widened(from[j]);
 }
 
 // Elements [begin, end) of a window's taps, line by line, with zeros outside the picture.
 template <typename Stored, typename Element>
-inline void copied_window(const Source<Stored>& source, const Place& at, int64_t begin, int64_t end, Element* to) {
+inline void copy_window(const Source<Stored>& source, const Place& at, int64_t begin, int64_t end, Element* to) {
   const int64_t length = source.taps * source.channels;
   if (begin == 0 && end == source.depth() && at.line >= 0 && at.line + source.taps <= source.height && at.column >= 0 &&
       at.column + source.taps <= source.width) {  // as nearly all are
     const int64_t start = ((at.image * source.height + at.line) * source.width + at.column) * source.channels;
     for (int64_t tap = 0; tap < source.taps; ++tap)
-      copied(source.data + start + tap * source.width * source.channels, length, to + tap * length);
+      copy(source.data + start + tap * source.width * source.channels, length, to + tap * length);
     return;
   }
   const int64_t low = most(0, -at.column) * source.channels;
@@ -71,7 +71,7 @@ inline void copied_window(const Source<Stored>& source, const Place& at, int64_t
     for (int64_t j = first; j < from; ++j) own[j] = 0;
     if (from < until) {
       const int64_t start = ((at.image * source.height + line) * source.width + at.column) * source.channels;
-      copied(source.data + start + from, until - from, own + from);
+      copy(source.data + start + from, until - from, own + from);
     }
     for (int64_t j = until; j < last; ++j) own[j] = 0;
   }
@@ -217,7 +217,7 @@ void multiply(const Product<Stored>& p, ParallelFor parallel, PlaceOf place, Fin
     for (int s = 0; s < p.sources_count; ++s) {
       const Source<Stored>& source = p.sources[s];
       accumulate(space, block, source.depth(), panels, between, s == 0,
-                 [&](const Place& at, int64_t begin, int64_t end, Element* to) { copied_window(source, at, begin, end, to); });
+                 [&](const Place& at, int64_t begin, int64_t end, Element* to) { copy_window(source, at, begin, end, to); });
       panels += source.depth() / kElements * block.width;
     }
     const int64_t column = block.first_panel * block.width;

@@ -17,14 +17,11 @@ void reconstruct(const Reconstruct& r, ParallelFor parallel) {
   const int64_t width = 2 * r.size.width, area = 2 * r.size.height * width;
   const bool absolute = r.form == Form::kAbs;
   const auto finish = [&](const Place& at, int64_t, int64_t, const float* c) {
-    float known[kColours], mask[1];
-    const int64_t inside = at.line * width + at.column, position = at.image * area + inside;
-    const float* from = c;
-    if (r.image.data != nullptr && *read(r.mask, r.masks == 1 ? inside : position, 1, mask) == 1)
-      from = read(r.image, position * kColours, kColours, known);
-    float* const to = place(r.y, position * kColours, known);
-    for (int64_t j = 0; j < kColours; ++j) to[j] = from[j];
-    written(r.y, position * kColours, kColours, to);
+    float buffer[kColours];
+    const int64_t first = (at.image * area + at.line * width + at.column) * kColours;
+    float* const to = place(r.y, first, buffer);
+    for (int64_t j = 0; j < kColours; ++j) to[j] = c[j];
+    write(r.y, first, kColours, to);
   };
   const bool halves = r.weight.type == Type::kBfloat16;
   const auto form = [=](float* c, int64_t count) {

@@ -71,12 +71,12 @@ inline const float* read(const Input& from, int64_t begin, int64_t n, float* buf
   return buffer;
 }
 
-// Where to write what `written` then stores.
+// Where to write what `write` then stores.
 inline float* place(const Output& to, int64_t begin, float* buffer) {
   return to.type == Type::kFloat ? static_cast<float*>(to.data) + begin : buffer;
 }
 
-inline void written(const Output& to, int64_t begin, int64_t n, const float* buffer) {
+inline void write(const Output& to, int64_t begin, int64_t n, const float* buffer) {
   if (to.type == Type::kFloat) return;
   std::uint16_t* target = static_cast<std::uint16_t*>(to.data) + begin;
   LBAM_VECTORISE

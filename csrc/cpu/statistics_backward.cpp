@@ -31,8 +31,8 @@ void statistics_backward(const StatisticsBackward& r, ParallelFor parallel) {
         const MapDerivatives<float> d = map_derivatives(m[j], g);
         results.store(j, d, by_mean[j] + (x[j] * d.map - mean[j]) * by_variance[j], 0);
       }
-      written(r.dfeatures, begin, n, dx);
-      written(r.dm, begin, n, dm);
+      write(r.dfeatures, begin, n, dx);
+      write(r.dm, begin, n, dm);
     }
   });
   for (int64_t i = 0; i < kScalars; ++i) r.dscalars[i] = total(sums.data + i * r.channels, r.channels);

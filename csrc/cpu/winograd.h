@@ -57,8 +57,8 @@ inline void put_all(int64_t n, Element* to, Value value) {
 
 // Channels [begin, end) of one product's input of one tile, which begins at (line, column).
 template <typename Stored, typename Element>
-inline void copied_tile(const Tiles<Stored>& t, const Plane<Stored>& plane, int64_t image, int64_t line, int64_t column,
-                        const Taken& down, const Taken& right, int64_t begin, int64_t end, Element* to) {
+inline void copy_tile(const Tiles<Stored>& t, const Plane<Stored>& plane, int64_t image, int64_t line, int64_t column,
+                      const Taken& down, const Taken& right, int64_t begin, int64_t end, Element* to) {
   static const Stored zeros[2 * kDepth] = {};
   const auto at = [&](int64_t i, int64_t j) {
     const int64_t y = line + i * t.step, x = column + j * t.step;
@@ -111,8 +111,8 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
                      const Plane<Stored>& plane = t.planes[s];
                      const int64_t first = most(begin - before, 0), last = least(end - before, plane.channels);
                      if (first < last)
-                       copied_tile(t, plane, at.image, line + plane.down, column + plane.right, kTaken[down], kTaken[right],
-                                   first, last, to + before + first - begin);
+                       copy_tile(t, plane, at.image, line + plane.down, column + plane.right, kTaken[down], kTaken[right], first,
+                                 last, to + before + first - begin);
                      before += plane.channels;
                    }
                  });

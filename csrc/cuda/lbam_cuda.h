@@ -79,7 +79,7 @@ struct StatisticsBackward {
 };
 
 // The first encoder layer: both 4x4 convolutions with stride 2 and padding 1, and their attention.
-struct FirstLayer {
+struct Encode {
   Type type;
   Parameters parameters;
   const void* image;                              // [batch, height, width, image_channels]: 3 or 4 channels
@@ -96,19 +96,16 @@ struct FirstLayer {
 
 enum class OutputForm : std::int32_t { kTanh, kAbsTanh };  // (tanh(x) + 1) / 2, |tanh(x)|
 
-// The last decoder layer: a transposed 4x4 convolution with stride 2 and padding 1 of two inputs, in [0, 1], pasted.
-struct LastLayer {
+// The last decoder layer: a transposed 4x4 convolution with stride 2 and padding 1 of two inputs, in [0, 1].
+struct Reconstruct {
   Type type;
   OutputForm form;
-  bool bytes;               // whether y, image and mask are uint8 in [0, 255], not `type`
   const void* skip;         // [batch, height, width, skip_channels]; null with skip_channels 0
   const void* own;          // [batch, height, width, own_channels]
   const void* skip_weight;  // [skip_channels, 3, 4, 4]
   const void* own_weight;   // [own_channels, 3, 4, 4]
-  const void* image;        // as y, or null: nothing is pasted
-  const void* mask;         // [mask_batch, 2 * height, 2 * width]: known where 1, of bytes where not 0; null without image
   void* y;                  // [batch, 2 * height, 2 * width, 3]
-  std::int64_t batch, mask_batch, height, width;  // mask_batch is batch or 1
+  std::int64_t batch, height, width;
   std::int64_t skip_channels, own_channels;
 };
 
@@ -149,8 +146,8 @@ cudaError_t lbam_cuda_statistics_backward(const StatisticsBackward& op, cudaStre
 std::int64_t lbam_cuda_statistics_workspace(std::int64_t positions, std::int64_t channels);
 cudaError_t lbam_cuda_statistics(const Statistics& op, cudaStream_t stream);
 
-cudaError_t lbam_cuda_first_layer(const FirstLayer& op, cudaStream_t stream);
-cudaError_t lbam_cuda_last_layer(const LastLayer& op, cudaStream_t stream);
+cudaError_t lbam_cuda_encode(const Encode& op, cudaStream_t stream);
+cudaError_t lbam_cuda_reconstruct(const Reconstruct& op, cudaStream_t stream);
 
 cudaError_t lbam_cuda_classify_mask(const ClassifyMask& op, cudaStream_t stream);
 cudaError_t lbam_cuda_classify_next(const ClassifyNext& op, cudaStream_t stream);

@@ -11,10 +11,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lbam_fast import native, ops
+from lbam_fast import ops
 from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.layouts import to_unit
 from lbam_fast.inference.masks import Hole
+from lbam_fast.ops import native
 
 Detail = Literal["auto", "exemplar", "off"]
 NARROW = 32
@@ -51,7 +52,7 @@ class Detailer:
         guide = np.where(hole.filled[..., None], output, to_unit(pixels))
         picture = torch.from_numpy(np.ascontiguousarray(guide, np.float32)).permute(2, 0, 1)[None]
         holes = torch.from_numpy(hole.filled.astype(np.uint8))[None, None]
-        textured: NDArray[np.float32] = ops.on_cpu.exemplar(picture, holes, seed=0)[0].permute(1, 2, 0).numpy()
+        textured: NDArray[np.float32] = ops.cpu.exemplar(picture, holes, seed=0)[0].permute(1, 2, 0).numpy()
         textured[hole.filled] += np.float32(SMOOTH) * (output - textured)[hole.filled]
         return textured
 

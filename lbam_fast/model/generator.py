@@ -5,13 +5,18 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lbam_fast import ops, reference
 from lbam_fast.config import GaussianStart, LBAMConfig, Output, Range
+from lbam_fast.model.engine import Engine
 from lbam_fast.model.fused import FusedGenerator, covers
+from lbam_fast.model.parameters import differentiable
+from lbam_fast.model.state import State
 from lbam_fast.reference import LEVELS, MULTIPLE, AttentionMaps
 
 
@@ -64,6 +69,8 @@ class Generator(nn.Module):
     def __init__(self, config: LBAMConfig) -> None:
         super().__init__()
         self.config = config
+        self._session = ops.Session()
+        self._walked: State | None = None
         widths = config.channels
         for i, (c_in, c_out) in enumerate(itertools.pairwise((config.input_channels, *widths)), start=1):
             mask_in = 3 if i == 1 else c_in
@@ -142,7 +149,14 @@ class Generator(nn.Module):
 
     def _state(self) -> dict[str, Tensor]:
         """Parameters and buffers by name, as they are now."""
-        return dict(_tensors(self, ""))
+        if ops.traced():
+            return State(self).tensors
+        if self._walked is None or not self._walked.holds(self):
+            self._walked = State(self)
+        return self._walked.tensors
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_walked": None}
 
     def attention_maps(self, mask: Tensor) -> AttentionMaps:
         """Both chains' maps of a mask [N, 1 or 3, H, W], 1 = known, soft values allowed; for ``model(image, maps=maps)``.
@@ -153,20 +167,25 @@ class Generator(nn.Module):
         _check_shape("mask", mask, (1, 3))
         mask = mask.to(self._dtype)
         if not torch.is_grad_enabled() and self._fused(mask):
-            return FusedGenerator(self._state(), self.config, self.training).attention_maps(mask)
+            return self._engine(self._state()).attention_maps(mask)
         return reference.attention_maps(self._state(), self.config, mask)
 
-    def _inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
-        """The network on its own input ``x`` under that mask."""
-        if self._fused(x):
-            mask = mask.to(self._dtype)
-            return FusedGenerator(self._state(), self.config, self.training, x, mask).inpaint(x, mask)
-        return self._generate(x, self.attention_maps(mask))
+    def _network(self, x: Tensor, mask: Tensor) -> Engine | FusedGenerator | _Reference:
+        """What runs the network on its own input ``x`` under that mask."""
+        state = self._state()
+        if not self._fused(x):
+            return _Reference(state, self.config, self.training)
+        if self.training or differentiable((*state.values(), x, mask)):
+            return FusedGenerator(state, self.config, self.training)
+        return self._engine(state)
 
     def _generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
         if not torch.is_grad_enabled() and not self.training and self._fused(x):
-            return FusedGenerator(self._state(), self.config, self.training).generate(x, maps)
+            return self._engine(self._state()).generate(x, maps)
         return reference.generate(self._state(), self.config, x, maps, self.training)
+
+    def _engine(self, state: dict[str, Tensor]) -> Engine:
+        return Engine(state, self.config, self._session)
 
     def _fused(self, x: Tensor) -> bool:
         """Whether the fused ops run this network on that input."""
@@ -179,15 +198,17 @@ class Generator(nn.Module):
         return True
 
 
-def _tensors(module: nn.Module, prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Its parameters and buffers and those of all modules in it. PyTorch's own walks take longer than a small layer."""
-    for own in (module._parameters, module._buffers):
-        for name, tensor in own.items():
-            if tensor is not None:
-                yield prefix + name, tensor
-    for name, child in module._modules.items():
-        if child is not None:
-            yield from _tensors(child, f"{prefix}{name}.")
+@dataclass(frozen=True)
+class _Reference:
+    """The network as it is specified, called as the others are."""
+
+    state: dict[str, Tensor]
+    config: LBAMConfig
+    training: bool
+
+    def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
+        maps = reference.attention_maps(self.state, self.config, mask)
+        return reference.generate(self.state, self.config, x, maps, self.training)
 
 
 class LBAM(Generator):
@@ -222,17 +243,17 @@ class LBAM(Generator):
         _check_shape("mask", known, (1, 3))
         _check_same("mask", known, image)
         image, known = image.to(self._dtype), known.to(self._dtype)
-        if self.config.base == "harmonic":
-            if trend is not None:
-                _check_same("trend", trend, image)
-            x, base = ops.correction_input(image, known, trend)
-            return reference.corrected(base, self._output(x, known, maps))
         if trend is not None:
-            raise ValueError("a trend for a network without a base: it has no use for one")
-        return self._output(ops.damaged_input(image, known, self.config.input_channels), known, maps)
-
-    def _output(self, x: Tensor, known: Tensor, maps: AttentionMaps | None) -> Tensor:
-        return self._inpaint(x, known) if maps is None else self._generate(x, maps)
+            if self.config.base == "none":
+                raise ValueError("a trend for a network without a base: it has no use for one")
+            _check_same("trend", trend, image)
+        base: Tensor | None
+        if self.config.base == "harmonic":
+            x, base = ops.correction_input(image, known, trend)
+        else:
+            x, base = ops.damaged_input(image, known, self.config.input_channels), None
+        y = self._network(x, known).inpaint(x, known) if maps is None else self._generate(x, maps)
+        return y if base is None else reference.corrected(base, y)
 
 
 class LBAMModel(Generator):
@@ -264,7 +285,8 @@ class LBAMModel(Generator):
         _check_floating("input_images", input_images)
         _check_shape("masks", masks, (3,))
         _check_same("masks", masks, input_images)
-        return self._inpaint(input_images.to(self._dtype), masks)
+        x, masks = input_images.to(self._dtype), masks.to(self._dtype)
+        return self._network(x, masks).inpaint(x, masks)
 
 
 def _check_shape(name: str, tensor: Tensor, channels: tuple[int, ...]) -> None:

@@ -1,13 +1,15 @@
-"""The fused ops of LBAM and the choice of what runs them.
+"""The fused ops of LBAM, and what keeps their state: each function here is an op of ``torch.ops.lbam`` under autocast by hand.
 
-Each function here is an op of ``torch.ops.lbam`` under autocast by hand: images, features and filters are cast to the autocast
-dtype, the scalars of g_A, g_M and BatchNorm stay as they are. Shapes: features and masks [N, C, H, W]; filters as in PyTorch.
+Images, features and filters are cast to autocast's dtype; the scalars of g_A, g_M and BatchNorm stay as they are. Shapes: images,
+features and masks [N, C, H, W], floating, of even H and W; filters as in PyTorch, [C_out, C_in, 4, 4], transposed ones [C_in,
+C_out, 4, 4]. Results are channels_last in the dtype of the inputs; absent ones are empty tensors. Equations: Xie et
+al., ICCV 2019. ``lbam_fast.ops.backends.eager`` specifies every op. All raise RuntimeError or ValueError for shapes and dtypes
+that do not go together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -15,75 +17,138 @@ from torch import Tensor
 
 from lbam_fast import reference
 from lbam_fast.ops import autograd as _registered  # noqa: F401
-from lbam_fast.ops import buffers, definitions, on_cpu, tape
-from lbam_fast.ops.backends import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
-from lbam_fast.ops.prepared import forget, prepared, traced
+from lbam_fast.ops import definitions
+from lbam_fast.ops.arguments import Affine, Gate, Regions
+from lbam_fast.ops.backends import cpu
+from lbam_fast.ops.dispatch import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
 from lbam_fast.ops.regions import Tracker
-from lbam_fast.ops.sparing import sparing
+from lbam_fast.ops.runtime.prepared import traced
+from lbam_fast.ops.runtime.session import Session, clear, spares
 
 __all__ = [
     "CPU",
     "REFERENCE",
+    "Affine",
     "BackendError",
+    "Gate",
+    "Regions",
+    "Session",
     "Tracker",
     "attend",
     "backend",
     "chosen",
     "clear",
     "correction_input",
+    "cpu",
     "damaged_input",
+    "decode_with_map",
+    "decode_with_statistics",
     "deconvolution",
-    "features_with_map",
+    "encode",
+    "encode_with_map",
+    "encode_with_statistics",
     "fell_back",
-    "forward_attention",
-    "forward_statistics",
-    "mask_attention",
-    "on_cpu",
-    "played",
-    "prepared",
+    "mask_step",
     "reconstruct",
-    "reverse_attention",
-    "reverse_statistics",
     "skips",
-    "sparing",
+    "spares",
     "traced",
     "working_dtype",
 ]
 
+_Pair = tuple[Tensor, Tensor]
+_Triple = tuple[Tensor, Tensor, Tensor]
+_Quadruple = tuple[Tensor, Tensor, Tensor, Tensor]
 
-def _autocast(*positions: int, filters: tuple[int, ...]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """The function with the tensors at those positions in autocast's dtype, where autocast is on, and without autocast inside.
+
+def encode(
+    x: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    mask_weight: Tensor,
+    gate: Gate,
+    affine: Affine,
+    update: bool,
+    keep: bool,
+    regions: Regions | None = None,
+) -> _Quadruple:
+    """An encoder layer: F = conv(x) and m = conv(u), ``y = leaky(scale * F * g_A(m) + shift)`` (g_A: Eqn. 9) and g_M(m) (Eqn. 8).
+
+    x [N, C, H, W], u [N, C_m, H, W]; mask_weight 4x4 or 3x3. Returns (y, g_M(m), F, m), each [N, C_out, H/2, W/2]; g_M(m) with
+    ``update``, F and m with ``keep``, which gradients need. regions: what of m is known; no result depends on it.
+    """
+    return _run(definitions.encode, (x, u), (weight, mask_weight), gate, affine, update, keep, regions)
+
+
+def encode_with_map(x: Tensor, weight: Tensor, attention: Tensor, affine: Affine) -> Tensor:
+    """The features' half of ``encode`` under a map that is known: x [N, C, H, W], attention [N or 1, C_out, H/2, W/2]."""
+    return _run(definitions.encode_with_map, (x,), (weight, attention), affine)
+
+
+def encode_with_statistics(x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor) -> _Quadruple:
+    """The convolutions of ``encode``, and of ``F * g_A(m)`` what BatchNorm needs: (F, m, mean, biased variance), [C_out] each."""
+    return _run(definitions.encode_with_statistics, (x, u), (weight, mask_weight), scalars)
+
+
+def mask_step(u: Tensor, weight: Tensor, gate: Gate, update: bool, keep: bool, regions: Regions | None = None) -> _Triple:
+    """A layer of a mask chain, m = conv(u): (g_A(m), g_M(m), m), each [N, C_out, H/2, W/2] (Eqns. 8 and 9).
+
+    g_M(m) with ``update``; with ``keep``, which gradients need, m in place of the map. The CPU's kernels give maps in float32.
+    """
+    return _run(definitions.mask_step, (u,), (weight,), gate, update, keep, regions)
+
+
+def decode_with_map(
+    skip: Tensor | None,
+    own: Tensor,
+    skip_weight: Tensor | None,
+    own_weight: Tensor,
+    attention: Tensor,
+    affine: Affine,
+) -> Tensor:
+    """A decoder layer: ``leaky(scale * (deconv(skip) + deconv(own)) * attention + shift)`` (Eqn. 12), never joining its inputs.
+
+    skip, own [N, C, H, W]; attention [N or 1, C_out, 2H, 2W]; returns [N, C_out, 2H, 2W].
+    """
+    return _run(definitions.decode_with_map, (skip, own), (skip_weight, own_weight, attention), affine)
+
+
+def decode_with_statistics(
+    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, m: Tensor, scalars: Tensor
+) -> _Triple:
+    """The transposed convolution of ``decode_with_map``, and what BatchNorm needs: (F, mean, biased variance)."""
+    return _run(definitions.decode_with_statistics, (skip, own), (skip_weight, own_weight, m), scalars)
+
+
+def reconstruct(skip: Tensor, own: Tensor, skip_weight: Tensor, own_weight: Tensor, form: str) -> Tensor:
+    """The last decoder layer, [N, 3, 2H, 2W] in [0, 1]. form: "tanh", ``(tanh(x) + 1) / 2``, or "abs", ``|tanh(x)|``."""
+    return _run(definitions.reconstruct, (skip, own), (skip_weight, own_weight), form)
+
+
+def attend(features: Tensor, m: Tensor, gate: Gate, affine: Affine, update: bool) -> _Pair:
+    """What follows the convolutions of ``encode``: (y, g_M(m)) of F and m [N, C, H, W]."""
+    return _run(definitions.attend, (features, m), (), gate, affine, update)
+
+
+def deconvolution(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor) -> Tensor:
+    """The transposed convolution of ``decode_with_map`` alone: [N, C_out, 2H, 2W]."""
+    return _run(definitions.deconvolution, (skip, own), (skip_weight, own_weight))
+
+
+def _run(op: Any, inputs: Sequence[Tensor | None], filters: Sequence[Tensor | None], *settings: object) -> Any:
+    """The op with ``inputs`` and ``filters`` in autocast's dtype, where autocast is on, and without autocast inside.
 
     Where no gradients are wanted, the compiled kernels round the filters themselves, once.
     """
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(function)
-        def call(*arguments: Any) -> Any:
-            device = next(x.device.type for x in arguments if isinstance(x, Tensor))
-            if not torch.is_autocast_enabled(device):
-                return function(*arguments)
-            dtype = torch.get_autocast_dtype(device)
-            as_they_are = not torch.is_grad_enabled() and chosen(torch.device(device), dtype) == CPU
-            wanted = positions if as_they_are else positions + filters
-            cast = (x.to(dtype) if i in wanted and isinstance(x, Tensor) else x for i, x in enumerate(arguments))
-            with torch.autocast(device, enabled=False):
-                return function(*cast)
-
-        return call
-
-    return decorate
-
-
-forward_attention = _autocast(0, 1, filters=(2, 3))(definitions.forward_attention)
-features_with_map = _autocast(0, filters=(1, 2))(definitions.features_with_map)
-mask_attention = _autocast(0, filters=(1,))(definitions.mask_attention)
-reverse_attention = _autocast(0, 1, filters=(2, 3, 4))(definitions.reverse_attention)
-reconstruct = _autocast(0, 1, filters=(2, 3))(definitions.reconstruct)
-attend = _autocast(0, 1, filters=())(definitions.attend)
-forward_statistics = _autocast(0, 1, filters=(2, 3))(definitions.forward_statistics)
-reverse_statistics = _autocast(0, 1, 4, filters=(2, 3))(definitions.reverse_statistics)
-deconvolution = _autocast(0, 1, filters=(2, 3))(definitions.deconvolution)
+    device = next(x.device for x in inputs if x is not None)
+    if not torch.is_autocast_enabled(device.type):
+        return op(*inputs, *filters, *settings)
+    dtype = torch.get_autocast_dtype(device.type)
+    inputs = [None if x is None else x.to(dtype) for x in inputs]
+    if torch.is_grad_enabled() or chosen(device, dtype) != CPU:
+        filters = [None if x is None else x.to(dtype) for x in filters]
+    with torch.autocast(device.type, enabled=False):
+        return op(*inputs, *filters, *settings)
 
 
 def working_dtype(x: Tensor) -> torch.dtype:
@@ -96,30 +161,11 @@ def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
     plain = torch.is_grad_enabled() or traced() or chosen(image.device, image.dtype) != CPU
     if plain or chosen(image.device, dtype := working_dtype(image)) != CPU:
         return reference.damaged_input(image, mask, channels)
-    return on_cpu.damaged_input(image, mask, channels, dtype)
+    return cpu.damaged_input(image, mask, channels, dtype)
 
 
 def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """``reference.correction_input``, with the compiled kernels' harmonic fill where they run and no gradient of it is wanted."""
     own = chosen(image.device, torch.float32) == CPU and image.dtype != torch.float64 and not traced()
     wanted = torch.is_grad_enabled() and image.requires_grad
-    return reference.correction_input(image, mask, trend, on_cpu.harmonic_fill if own and not wanted else None)
-
-
-def played(
-    kind: Hashable,
-    parameters: Sequence[Tensor],
-    maps: Sequence[Tensor],
-    inputs: Sequence[Tensor],
-    run: Callable[..., Tensor],
-) -> Tensor:
-    """``run(*inputs)``, which runs on the backend ``cpu``, or what a tape of it gives; ``tape.played``."""
-    return tape.played(kind, parameters, maps, inputs, on_cpu.kernels(), run)
-
-
-def clear() -> None:
-    """Free packed filters and the memory of past results; both come again when they are needed. Call it after writing to
-    parameters through ``.data`` or NumPy, which goes unseen otherwise."""
-    tape.forget()
-    forget()
-    buffers.clear()
+    return reference.correction_input(image, mask, trend, cpu.harmonic_fill if own and not wanted else None)

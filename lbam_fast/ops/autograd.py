@@ -13,19 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast.ops import eager
+from lbam_fast.ops.arguments import Affine, Gate
+from lbam_fast.ops.backends import eager
 from lbam_fast.ops.definitions import (
     attend,
     attend_backward,
     convolution,
+    decode_with_map,
+    decode_with_statistics,
     deconvolution,
-    features_with_map,
-    forward_attention,
-    forward_statistics,
-    mask_attention,
+    encode,
+    encode_with_map,
+    encode_with_statistics,
+    mask_step,
     reconstruct,
-    reverse_attention,
-    reverse_statistics,
     statistics_backward,
 )
 
@@ -42,7 +43,7 @@ def _attend_backward(ctx, dy, du):
     if dy is None and du is None:
         return (None,) * 8
     dy, du = torch.zeros_like(features) if dy is None else dy, du if update else None
-    gradients = attend_backward(dy, du, features, m, scalars, alpha, scale, shift, slope)
+    gradients = attend_backward(dy, du, features, m, Gate(scalars, alpha), Affine(scale, shift, slope))
     return *_affine_gradients(gradients, scale), None, None
 
 
@@ -61,22 +62,22 @@ def _through_statistics(dmean, dvariance, mean, features, m, scalars):
     return statistics_backward(dmean, dvariance, mean, features, m, scalars)
 
 
-def _keep_forward_attention(ctx, inputs, output) -> None:
+def _keep_encode(ctx, inputs, output) -> None:
     *tensors, slope, update, keep = inputs[:11]
     if not keep:
-        raise RuntimeError("forward_attention needs keep=True where gradients are wanted")
+        raise RuntimeError("encode needs keep=True where gradients are wanted")
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*tensors, *output[2:])
     ctx.slope, ctx.update = slope, update
 
 
-def _forward_attention_backward(ctx, dy, du, dfeatures, dm):
+def _encode_backward(ctx, dy, du, dfeatures, dm):
     x, u, weight, mask_weight, scalars, alpha, scale, shift, features, m = ctx.saved_tensors
     if dy is None and du is None and dfeatures is None and dm is None:
         return (None,) * 14
     dy, du = torch.zeros_like(features) if dy is None else dy, du if ctx.update else None
     own_dfeatures, own_dm, *rest = _affine_gradients(
-        attend_backward(dy, du, features, m, scalars, alpha, scale, shift, ctx.slope), scale
+        attend_backward(dy, du, features, m, Gate(scalars, alpha), Affine(scale, shift, ctx.slope)), scale
     )
     dx, dweight = _convolution_backward(_sum(own_dfeatures, dfeatures), x, weight, ctx.needs_input_grad[0])
     du_in, dmask_weight = _convolution_backward(_sum(own_dm, dm), u, mask_weight, ctx.needs_input_grad[1])
@@ -114,26 +115,26 @@ def _deconvolution_backward(gradient, x, weight, need_x):
     return convolution(gradient, weight) if need_x else None, dweight
 
 
-forward_attention.register_autograd(_forward_attention_backward, setup_context=_keep_forward_attention)
+encode.register_autograd(_encode_backward, setup_context=_keep_encode)
 
 
-def _keep_mask_attention(ctx, inputs, output) -> None:
+def _keep_mask_step(ctx, inputs, output) -> None:
     u, weight, _, alpha, update, keep = inputs[:6]
     if not keep:
-        raise RuntimeError("mask_attention needs keep=True where gradients are wanted")
+        raise RuntimeError("mask_step needs keep=True where gradients are wanted")
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(u, weight, alpha, output[2])
     ctx.update = update
 
 
-def _mask_attention_backward(ctx, dmap, du, dm):
+def _mask_step_backward(ctx, dmap, du, dm):
     u, weight, alpha, m = ctx.saved_tensors
     dalpha = None
     if du is not None and ctx.update:
         # attend's backward with features that are 0 is g_M's alone.
         nothing = m.new_zeros(()).expand_as(m)
         zero = alpha.new_zeros(4)
-        _, own, _, dalpha, _, _ = attend_backward(nothing, du, nothing, m, zero, alpha, None, None, 1.0)
+        _, own, _, dalpha, _, _ = attend_backward(nothing, du, nothing, m, Gate(zero, alpha), Affine())
         dm = _sum(own, dm)
     if dm is None:
         return (None,) * 9
@@ -141,16 +142,16 @@ def _mask_attention_backward(ctx, dmap, du, dm):
     return du_in, dweight, None, dalpha, *(None,) * 5
 
 
-mask_attention.register_autograd(_mask_attention_backward, setup_context=_keep_mask_attention)
+mask_step.register_autograd(_mask_step_backward, setup_context=_keep_mask_step)
 
 
-def _keep_forward_statistics(ctx, inputs, output) -> None:
+def _keep_encode_with_statistics(ctx, inputs, output) -> None:
     features, m, mean, _ = output
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs, features, m, mean)
 
 
-def _forward_statistics_backward(ctx, dfeatures, dm, dmean, dvariance):
+def _encode_with_statistics_backward(ctx, dfeatures, dm, dmean, dvariance):
     x, u, weight, mask_weight, scalars, features, m, mean = ctx.saved_tensors
     own, own_m, dscalars = _through_statistics(dmean, dvariance, mean, features, m, scalars)
     dx, dweight = _convolution_backward(_sum(own, dfeatures), x, weight, ctx.needs_input_grad[0])
@@ -158,23 +159,23 @@ def _forward_statistics_backward(ctx, dfeatures, dm, dmean, dvariance):
     return dx, du, dweight, dmask_weight, dscalars
 
 
-forward_statistics.register_autograd(_forward_statistics_backward, setup_context=_keep_forward_statistics)
+encode_with_statistics.register_autograd(_encode_with_statistics_backward, setup_context=_keep_encode_with_statistics)
 
 
-def _keep_reverse_statistics(ctx, inputs, output) -> None:
+def _keep_decode_with_statistics(ctx, inputs, output) -> None:
     features, mean, _ = output
     ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs, features, mean)
 
 
-def _reverse_statistics_backward(ctx, dfeatures, dmean, dvariance):
+def _decode_with_statistics_backward(ctx, dfeatures, dmean, dvariance):
     skip, own, skip_weight, own_weight, m, scalars, features, mean = ctx.saved_tensors
     own_dfeatures, dm, dscalars = _through_statistics(dmean, dvariance, mean, features, m, scalars)
     inputs = skip, own, skip_weight, own_weight
     return *_two_inputs_backward(_sum(own_dfeatures, dfeatures), inputs, ctx.needs_input_grad), dm, dscalars
 
 
-reverse_statistics.register_autograd(_reverse_statistics_backward, setup_context=_keep_reverse_statistics)
+decode_with_statistics.register_autograd(_decode_with_statistics_backward, setup_context=_keep_decode_with_statistics)
 
 
 def _two_inputs_backward(gradient, inputs, needed):
@@ -201,7 +202,7 @@ convolution.register_autograd(_bare_convolution_backward, setup_context=_keep_al
 deconvolution.register_autograd(_bare_deconvolution_backward, setup_context=_keep_all)
 
 
-def _recomputed(function: Callable[..., Tensor]) -> Any:
+def _recomputed(op: Any, function: Callable[..., Tensor]) -> Any:
     """A backward pass that computes the op again from its inputs, in plain PyTorch."""
 
     def backward(ctx, gradient):
@@ -214,7 +215,7 @@ def _recomputed(function: Callable[..., Tensor]) -> Any:
             for i, value in enumerate(arguments):
                 if isinstance(value, Tensor):
                     arguments[i] = value.detach().requires_grad_(i in wanted)
-            output = function(*arguments)
+            output = function(*op.signature.bundle(arguments))
         found = dict(zip(wanted, torch.autograd.grad(output, [arguments[i] for i in wanted], gradient), strict=True))
         return tuple(found.get(i) for i in range(len(arguments)))
 
@@ -222,8 +223,8 @@ def _recomputed(function: Callable[..., Tensor]) -> Any:
 
 
 for _op, _function in (
-    (features_with_map, eager.features_with_map),
-    (reverse_attention, eager.reverse_attention),
+    (encode_with_map, eager.encode_with_map),
+    (decode_with_map, eager.decode_with_map),
     (reconstruct, eager.reconstruct),
 ):
-    _op.register_autograd(_recomputed(_function), setup_context=_keep_inputs)
+    _op.register_autograd(_recomputed(_op, _function), setup_context=_keep_inputs)

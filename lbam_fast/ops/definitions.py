@@ -1,7 +1,7 @@
 """The fused ops as torch ops, ``torch.ops.lbam.*``: schema, shapes and strides of the results. Their gradients: ``autograd``.
 
 Results are channels_last in the dtype of their inputs; absent ones are empty tensors. What an op computes is said in
-``lbam_fast.ops.eager``, whose functions have the same arguments; which code computes it, ``backends`` chooses. Ops neither
+``lbam_fast.ops.backends.eager``; which code computes it, ``dispatch`` chooses. Ops neither
 synchronise nor depend on values, so that CUDA graphs can capture them.
 """
 
@@ -15,37 +15,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast.ops import eager
-from lbam_fast.ops.backends import implementation, map_dtype
-
-_POINTWISE = "Tensor features, Tensor m, Tensor scalars, Tensor alpha, Tensor? scale, Tensor? shift, float slope"
-_REGIONS = "Tensor? order=None, Tensor? kinds=None, Tensor? constant=None"
-_TWO_INPUTS = "Tensor? skip, Tensor own, Tensor? skip_weight, Tensor own_weight"
-
+from lbam_fast.ops.arguments import Affine, Gate, Regions, Signature, nhwc
+from lbam_fast.ops.dispatch import implementation, map_dtype
 
 _library = torch.library.Library("lbam", "DEF")
 
 
 class _Op:
-    """An op of ``torch.ops.lbam``, run by the chosen backend's function of the same name.
+    """An op of ``torch.ops.lbam``, run by the chosen backend's function of the same name; called with bundled arguments.
 
     Defined by hand: the first call of a ``torch.library.custom_op`` imports PyTorch's compiler, which takes seconds.
     """
 
-    def __init__(self, name: str, schema: str, device_of: int) -> None:
-        self._name = name
-        _library.define(name + schema, tags=(torch.Tag.pt2_compliant_tag,))
+    def __init__(self, name: str, signature: Signature, results: str, device_of: int = 0) -> None:
+        self._name, self.signature = name, signature
+        _library.define(f"{name}({signature.schema}) -> {results}", tags=(torch.Tag.pt2_compliant_tag,))
 
-        def run(*arguments: Any) -> Any:
-            lead = arguments[device_of]
-            results = getattr(implementation(lead.device, lead.dtype), name)(*arguments)
-            return _nhwc(results) if isinstance(results, Tensor) else tuple(map(_nhwc, results))
+        def run(*flat: Any) -> Any:
+            lead = flat[device_of]
+            results = getattr(implementation(lead.device, lead.dtype), name)(*signature.bundle(flat))
+            return _ordered(results) if isinstance(results, Tensor) else tuple(map(_ordered, results))
 
         _library.impl(name, run, "CompositeExplicitAutograd")
         self.overload = getattr(torch.ops.lbam, name).default
 
     def __call__(self, *arguments: Any) -> Any:
-        return self.overload(*arguments)
+        return self.overload(*self.signature.flatten(arguments))
 
     def register_fake(self, function: Callable[..., Any]) -> None:
         torch.library.register_fake(f"lbam::{self._name}", function, lib=_library)
@@ -54,53 +49,39 @@ class _Op:
         torch.library.register_autograd(f"lbam::{self._name}", backward, setup_context=setup_context, lib=_library)
 
 
-def _define(name: str, schema: str, device_of: int = 0) -> _Op:
-    return _Op(name, schema, device_of)
+def _ordered(x: Tensor) -> Tensor:
+    return nhwc(x) if x.dim() == 4 else x
 
 
-def _nhwc(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+_TWO_INPUTS = "Tensor? skip, Tensor own, Tensor? skip_weight, Tensor own_weight"
+_TWO, _THREE, _FOUR, _SIX = (f"({', '.join(['Tensor'] * count)})" for count in (2, 3, 4, 6))
 
-
-attend = _define("attend", f"({_POINTWISE}, bool update) -> (Tensor, Tensor)")
-attend_backward = _define(
-    "attend_backward", f"(Tensor dy, Tensor? du, {_POINTWISE}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
-statistics_backward = _define(
+attend = _Op("attend", Signature("Tensor features, Tensor m", Gate, Affine, "bool update"), _TWO)
+attend_backward = _Op("attend_backward", Signature("Tensor dy, Tensor? du, Tensor features, Tensor m", Gate, Affine), _SIX)
+statistics_backward = _Op(
     "statistics_backward",
-    "(Tensor dmean, Tensor dvariance, Tensor mean, Tensor features, Tensor m, Tensor scalars) -> (Tensor, Tensor, Tensor)",
+    Signature("Tensor dmean, Tensor dvariance, Tensor mean, Tensor features, Tensor m, Tensor scalars"),
+    _THREE,
     device_of=3,
 )
-forward_attention = _define(
-    "forward_attention",
-    "(Tensor x, Tensor u, Tensor weight, Tensor mask_weight, Tensor scalars, Tensor alpha, Tensor? scale, Tensor? shift, "
-    f"float slope, bool update, bool keep, {_REGIONS}) -> (Tensor, Tensor, Tensor, Tensor)",
+encode = _Op(
+    "encode",
+    Signature("Tensor x, Tensor u, Tensor weight, Tensor mask_weight", Gate, Affine, "bool update, bool keep", Regions),
+    _FOUR,
 )
-forward_statistics = _define(
-    "forward_statistics",
-    "(Tensor x, Tensor u, Tensor weight, Tensor mask_weight, Tensor scalars) -> (Tensor, Tensor, Tensor, Tensor)",
+encode_with_statistics = _Op(
+    "encode_with_statistics", Signature("Tensor x, Tensor u, Tensor weight, Tensor mask_weight, Tensor scalars"), _FOUR
 )
-features_with_map = _define(
-    "features_with_map",
-    "(Tensor x, Tensor weight, Tensor attention, Tensor? scale, Tensor? shift, float slope) -> Tensor",
-)
-mask_attention = _define(
-    "mask_attention",
-    f"(Tensor u, Tensor weight, Tensor scalars, Tensor alpha, bool update, bool keep, {_REGIONS}) -> (Tensor, Tensor, Tensor)",
-)
-reverse_attention = _define(
-    "reverse_attention",
-    f"({_TWO_INPUTS}, Tensor attention, Tensor? scale, Tensor? shift, float slope) -> Tensor",
-    device_of=1,
-)
-reverse_statistics = _define(
-    "reverse_statistics", f"({_TWO_INPUTS}, Tensor m, Tensor scalars) -> (Tensor, Tensor, Tensor)", device_of=1
-)
-convolution = _define("convolution", "(Tensor x, Tensor weight) -> Tensor")
-deconvolution = _define("deconvolution", f"({_TWO_INPUTS}) -> Tensor", device_of=1)
-reconstruct = _define(
+encode_with_map = _Op("encode_with_map", Signature("Tensor x, Tensor weight, Tensor attention", Affine), "Tensor")
+mask_step = _Op("mask_step", Signature("Tensor u, Tensor weight", Gate, "bool update, bool keep", Regions), _THREE)
+decode_with_map = _Op("decode_with_map", Signature(f"{_TWO_INPUTS}, Tensor attention", Affine), "Tensor", device_of=1)
+decode_with_statistics = _Op("decode_with_statistics", Signature(f"{_TWO_INPUTS}, Tensor m, Tensor scalars"), _THREE, device_of=1)
+convolution = _Op("convolution", Signature("Tensor x, Tensor weight"), "Tensor")
+deconvolution = _Op("deconvolution", Signature(_TWO_INPUTS), "Tensor", device_of=1)
+reconstruct = _Op(
     "reconstruct",
-    "(Tensor skip, Tensor own, Tensor skip_weight, Tensor own_weight, str form, Tensor? image, Tensor? mask) -> Tensor",
+    Signature("Tensor skip, Tensor own, Tensor skip_weight, Tensor own_weight, str form"),
+    "Tensor",
 )
 
 
@@ -141,7 +122,7 @@ def _(dmean, dvariance, mean, features, m, scalars):
     return _like(features), _like(m), torch.empty_like(scalars)
 
 
-@forward_attention.register_fake
+@encode.register_fake
 def _(x, u, weight, mask_weight, scalars, alpha, scale, shift, slope, update, keep, order=None, kinds=None, constant=None):
     mask = _halved(u, mask_weight)
     features = _halved(x, weight)
@@ -149,30 +130,30 @@ def _(x, u, weight, mask_weight, scalars, alpha, scale, shift, slope, update, ke
     return _like(features), mask if update else u.new_empty(0), *((features, _like(mask)) if keep else absent)
 
 
-@forward_statistics.register_fake
+@encode_with_statistics.register_fake
 def _(x, u, weight, mask_weight, scalars):
     features = _halved(x, weight)
     return features, _halved(u, mask_weight), *(_per_channel(features, scalars) for _ in range(2))
 
 
-@features_with_map.register_fake
+@encode_with_map.register_fake
 def _(x, weight, attention, scale, shift, slope):
     return _halved(x, weight)
 
 
-@mask_attention.register_fake
+@mask_step.register_fake
 def _(u, weight, scalars, alpha, update, keep, order=None, kinds=None, constant=None):
     absent, result = u.new_empty(0), _halved(u, weight)
     attention = absent if keep else result.to(map_dtype(u.device, u.dtype))
     return attention, (_like(result) if update else u.new_empty(0)), (_like(result) if keep else u.new_empty(0))
 
 
-@reverse_attention.register_fake
+@decode_with_map.register_fake
 def _(skip, own, skip_weight, own_weight, attention, scale, shift, slope):
     return _doubled(own, own_weight)
 
 
-@reverse_statistics.register_fake
+@decode_with_statistics.register_fake
 def _(skip, own, skip_weight, own_weight, m, scalars):
     features = _doubled(own, own_weight)
     return features, *(_per_channel(features, scalars) for _ in range(2))
@@ -189,5 +170,5 @@ def _(skip, own, skip_weight, own_weight):
 
 
 @reconstruct.register_fake
-def _(skip, own, skip_weight, own_weight, form, image, mask):
-    return _doubled(own, own_weight).to(eager.result_dtype(own, image if mask is not None else None))
+def _(skip, own, skip_weight, own_weight, form):
+    return _doubled(own, own_weight)

@@ -125,7 +125,7 @@ class StatisticsBackward(ctypes.Structure):
     )
 
 
-class FirstLayer(ctypes.Structure):
+class Encode(ctypes.Structure):
     _fields_ = (
         _TYPE,
         _PARAMETERS,
@@ -134,7 +134,7 @@ class FirstLayer(ctypes.Structure):
     )
 
 
-class LastLayer(ctypes.Structure):
+class Reconstruct(ctypes.Structure):
     _fields_ = (
         _TYPE,
         ("form", ctypes.c_int32),
@@ -270,7 +270,7 @@ class Emulated:
         )
         return nchw(dfeatures), nchw(dm), dscalars[:4]
 
-    def forward_attention(self, x, u, weight, mask_weight, scalars, alpha, scale, shift, slope, update, keep):
+    def encode(self, x, u, weight, mask_weight, scalars, alpha, scale, shift, slope, update, keep):
         image, mask, weight, mask_weight = map(self.nhwc, (x, u, weight, mask_weight))
         batch, height, width, image_channels = image.shape
         channels = len(weight)
@@ -279,7 +279,7 @@ class Emulated:
         new = self.empty(len(mask), *shape, dtype=x.dtype) if update else None
         features, m = (self.like(y), self.empty(len(mask), *shape, dtype=x.dtype)) if keep else (None, None)
         self._call(
-            FirstLayer(
+            Encode(
                 type=TYPES[x.dtype],
                 parameters=Parameters(at(scalars), at(alpha), at(scale), at(shift), slope),
                 **{"image": at(image), "mask": at(mask), "weight": at(weight), "mask_weight": at(mask_weight)},
@@ -287,7 +287,7 @@ class Emulated:
                 **{"batch": batch, "mask_batch": len(mask), "height": height, "width": width},
                 **{"image_channels": image_channels, "mask_channels": mask.shape[3], "channels": channels},
             ),
-            "first_layer",
+            "encode",
         )
         return tuple(x.new_empty(0) if result is None else nchw(result) for result in (y, new, features, m))
 
@@ -298,14 +298,14 @@ class Emulated:
         batch, height, width, own_channels = own.shape
         y = self.empty(batch, 2 * height, 2 * width, 3, dtype=own.dtype if image is None else image.dtype)
         self._call(
-            LastLayer(
+            Reconstruct(
                 **{"type": TYPES[own.dtype], "form": FORMS[form], "bytes": y.dtype == torch.uint8},
                 **{"skip": at(skip), "own": at(own), "skip_weight": at(skip_weight), "own_weight": at(own_weight)},
                 **{"image": at(image), "mask": at(mask), "y": at(y)},
                 **{"batch": batch, "mask_batch": batch if mask is None else len(mask), "height": height, "width": width},
                 **{"skip_channels": 0 if skip is None else skip.shape[3], "own_channels": own_channels},
             ),
-            "last_layer",
+            "reconstruct",
         )
         return nchw(y)
 

@@ -12,7 +12,7 @@ from test_cuda_on_cpu import (
     SANITIZED,
     double,
     first_inputs,
-    first_layer,
+    encode,
     last_inputs,
     normal,
     pytestmark,  # noqa: F401 - applies itself
@@ -72,8 +72,8 @@ def test_a_mask_that_images_share(kernels):
 @pytest.mark.parametrize("case", FIRST.values(), ids=FIRST.keys())
 def test_first_layer(case):
     tensors, rest = first_inputs(case)
-    found = on_cuda.forward_attention(*tensors, *rest)
-    assert not excess(found, first_layer(rest, *tensors), first_layer(rest, *double(tensors)))
+    found = on_cuda.encode(*tensors, *rest)
+    assert not excess(found, encode(rest, *tensors), encode(rest, *double(tensors)))
 
 
 @pytest.mark.parametrize("case", [case for case in LAST.values() if case["channels"][0]])
@@ -98,10 +98,10 @@ def test_last_layer_in_bytes():
 def test_regions(kind, kernels):
     mask = torch.from_numpy(recipe.rng(3, kind).uniform(0, 1, (3, 1, 32, 48))).float()
     mask = {"binary": (F.avg_pool2d(mask, 5, 1, 2) > 0.5).float(), "hole": torch.zeros_like(mask), "soft": mask}[kind]
-    kinds = expected = regions.classified(mask)
-    assert torch.equal(kernels.classified(mask), kinds)
+    kinds = expected = regions.classify(mask)
+    assert torch.equal(kernels.classify(mask), kinds)
     while kinds.shape[2] % 2 == kinds.shape[3] % 2 == 0:
-        found, wanted = kernels.regions(kinds), regions.spread_and_sorted(expected)
+        found, wanted = kernels.spread(kinds), regions.spread(expected)
         assert all(map(torch.equal, found, wanted))
         kinds, expected = found[0], wanted[0]
 
@@ -170,25 +170,25 @@ def test_layers_refuse_what_does_not_fit(kernels):
     tensors = [channels_last(x) if x is not None and x.dim() == 4 else x for x in tensors]
     last, _, _ = last_inputs(LAST["a tile and more"])
     last = [channels_last(x) for x in last[:2]] + [*last[2:]]
-    kernels.first_layer(*tensors, *rest)
-    kernels.last_layer(*last, False, None, None)
+    kernels.encode(*tensors, *rest)
+    kernels.reconstruct(*last, False, None, None)
     picture = channels_last(normal(1, 3, 36, 68))
     wrong = {
-        "image, mask: expected .N, 3 or 4": [(kernels.first_layer, (tensors[0][:, :2], *tensors[1:], *rest))],
+        "image, mask: expected .N, 3 or 4": [(kernels.encode, (tensors[0][:, :2], *tensors[1:], *rest))],
         "H and W even": [
-            (kernels.first_layer, (channels_last(tensors[0][:, :, :5]), channels_last(tensors[1][:, :, :5]), *tensors[2:], *rest))
+            (kernels.encode, (channels_last(tensors[0][:, :, :5]), channels_last(tensors[1][:, :, :5]), *tensors[2:], *rest))
         ],
-        "weight, mask_weight: expected": [(kernels.first_layer, (*tensors[:2], tensors[3], tensors[2], *tensors[4:], *rest))],
+        "weight, mask_weight: expected": [(kernels.encode, (*tensors[:2], tensors[3], tensors[2], *tensors[4:], *rest))],
         "skip, own: expected": [
-            (kernels.last_layer, (last[0][:, :, 1:], *last[1:], False, None, None)),
-            (kernels.last_layer, (None, *last[1:], False, None, None)),
+            (kernels.reconstruct, (last[0][:, :, 1:], *last[1:], False, None, None)),
+            (kernels.reconstruct, (None, *last[1:], False, None, None)),
         ],
-        "skip_weight, own_weight: expected": [(kernels.last_layer, (*last[:2], last[3], last[2], False, None, None))],
+        "skip_weight, own_weight: expected": [(kernels.reconstruct, (*last[:2], last[3], last[2], False, None, None))],
         "image, mask: expected .N, 3, 2H": [
-            (kernels.last_layer, (*last, False, x, y))
+            (kernels.reconstruct, (*last, False, x, y))
             for x, y in ((picture, None), (picture, picture), (picture.byte(), picture[:, :1]))
         ],
-        "kinds: expected": [(kernels.regions, (picture,)), (kernels.regions, (torch.zeros(1, 1, 3, 4, dtype=torch.uint8),))],
+        "kinds: expected": [(kernels.spread, (picture,)), (kernels.spread, (torch.zeros(1, 1, 3, 4, dtype=torch.uint8),))],
     }
     for message, calls in wrong.items():
         for function, arguments in calls:

@@ -14,7 +14,7 @@ from emulated import Emulated
 from golden import recipe
 from test_kernels_pointwise import FUNCTIONS, excess, inputs
 
-from lbam_fast.ops import eager
+from lbam_fast.ops.backends import eager
 
 pytestmark = pytest.mark.skipif(emulated.COMPILER is None or sys.platform != "linux", reason="the emulator needs g++ on Linux")
 SANITIZED = bool(os.environ.get("LBAM_CUDA_ON_CPU"))
@@ -124,16 +124,16 @@ def first_inputs(case):
     return tensors, (case.get("slope", 0.2), outputs, outputs)
 
 
-def first_layer(rest, image, mask, *tensors):
+def encode(rest, image, mask, *tensors):
     """In plain PyTorch, which knows no mask for many images."""
-    results = eager.forward_attention(image, mask.expand(len(image), -1, -1, -1), *tensors, *rest)
+    results = eager.encode(image, mask.expand(len(image), -1, -1, -1), *tensors, *rest)
     return tuple(x[: len(mask)] if i in (1, 3) and x.dim() == 4 else x for i, x in enumerate(results))
 
 
 @pytest.mark.parametrize("case", FIRST.values(), ids=FIRST.keys())
 def test_first_layer(case):
     tensors, rest = first_inputs(case)
-    check(lambda run: run.forward_attention(*tensors, *rest), first_layer(rest, *tensors), first_layer(rest, *double(tensors)))
+    check(lambda run: run.encode(*tensors, *rest), encode(rest, *tensors), encode(rest, *double(tensors)))
 
 
 LAST = {
@@ -230,7 +230,7 @@ def test_classes_tell_what_a_mask_chain_holds():
 def test_unknown_arguments_are_refused():
     for op, name in [
         (emulated.Attend(type=9, parts=1, positions=1, channels=1), "attend"),
-        (emulated.FirstLayer(), "first_layer"),
+        (emulated.Encode(), "encode"),
     ]:
         with pytest.raises(RuntimeError, match="status 1"):
             emulated.call(op, name)

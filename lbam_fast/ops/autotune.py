@@ -22,6 +22,9 @@ from torch import Tensor
 
 from lbam_fast.errors import LBAMError
 from lbam_fast.files import replace_file
+from lbam_fast.ops import native
+from lbam_fast.ops.arguments import flatten, map_tensors, tensors_of
+from lbam_fast.ops.backends import eager
 
 FORMAT = 2
 VARIABLE = "LBAM_ROUTES"
@@ -32,8 +35,9 @@ FACTOR = 2.0
 SLACK = 2e-5
 """Of the largest value of a result, allowed in any case: correct orders of summation differ."""
 ROUNDS = 7
+LIBRARY = "library"
 
-Route = Callable[..., Any]
+Way = Callable[..., Any]
 Clock = Callable[[Callable[[], object]], float]
 
 
@@ -55,7 +59,7 @@ class Routes:
         self._too_large: set[str] = set()
 
     def choose(
-        self, key: str, routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock, unmeasured: str
+        self, key: str, routes: Mapping[str, Way], arguments: Sequence[Any], plain: Way, clock: Clock, unmeasured: str
     ) -> str:
         """The name of the route for that key: the one remembered, else the fastest of those that are right.
 
@@ -108,9 +112,54 @@ class _NotFiniteError(LBAMError, ArithmeticError):
     """No route can be judged by results that are no numbers."""
 
 
+def measured(name: str, ways: Mapping[str, Way]) -> Way:
+    """The op of ``eager``'s name by the best of those ways; elsewhere than on a GPU by the first.
+
+    By the library's where that cannot be measured, for want of memory or while a CUDA graph is captured; without one, the first.
+    """
+    plain = getattr(eager, name)
+    first = next(iter(ways))
+    unmeasured = LIBRARY if LIBRARY in ways else first
+
+    def call(*arguments: Any) -> Any:
+        return ways[choice(arguments)](*arguments)
+
+    def choice(arguments: tuple[Any, ...]) -> str:
+        named = fixed()
+        if named is not None:
+            return _checked(named)
+        device = next(tensors_of(arguments)).device
+        if device.type != "cuda":
+            return first
+        called = key(name, arguments, *_precision(arguments))
+        if torch.cuda.is_current_stream_capturing():
+            return remembered().choices.get(called, unmeasured)
+        return remembered().choose(called, ways, arguments, plain, device_clock, unmeasured)
+
+    def _checked(named: str) -> str:
+        if named not in NAMES:
+            raise RouteError(f"{VARIABLE} names the route {named!r}, expected {', '.join(NAMES)}")
+        return named if named in ways else first
+
+    return call
+
+
+def allows_tf32() -> bool:
+    """Whether cuDNN's convolutions may use TF32, by the most special setting that says so, of either of PyTorch's APIs."""
+    settings = (torch.backends.cudnn.conv, torch.backends.cudnn, torch.backends)  # type: ignore[attr-defined]
+    named = (setting.fp32_precision for setting in settings)
+    return next((precision for precision in named if precision != "none"), "") == "tf32"
+
+
+def _precision(arguments: tuple[Any, ...]) -> tuple[str, ...]:
+    """What decides about the speed of float32 beside shapes."""
+    in_float32 = any(x.dtype == torch.float32 and x.dim() == 4 for x in tensors_of(arguments))
+    return (f"tf32={allows_tf32()}",) if in_float32 else ()
+
+
 def key(op: str, arguments: Sequence[Any], *more: object) -> str:
     """Shapes, dtypes and settings of a call, in words."""
-    return " ".join([op, *map(_word, arguments), *map(str, more)])
+    return " ".join([op, *map(_word, flatten(arguments)), *map(str, more)])
 
 
 def fixed() -> str | None:
@@ -136,9 +185,9 @@ def device_clock(work: Callable[[], object]) -> float:
     return float(start.elapsed_time(end)) / 1e3
 
 
-def _fastest(routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route, clock: Clock) -> tuple[str, dict[str, str]]:
+def _fastest(routes: Mapping[str, Way], arguments: Sequence[Any], plain: Way, clock: Clock) -> tuple[str, dict[str, str]]:
     """The fastest of the routes that are right, and why others are not."""
-    exact = _tensors(plain(*(x.double() if _floating(x) else x for x in arguments)))
+    exact = _tensors(plain(*map_tensors(lambda x: x.double() if x.is_floating_point() else x, arguments)))
     rounded = _tensors(plain(*arguments))
     if not all(bool(x.isfinite().all()) for x in (*exact, *rounded)):
         raise _NotFiniteError
@@ -161,7 +210,7 @@ def _fastest(routes: Mapping[str, Route], arguments: Sequence[Any], plain: Route
     return min(seconds, key=lambda name: sorted(seconds[name])[ROUNDS // 2]), refused
 
 
-def _refusal(route: Route, arguments: Sequence[Any], exact: Sequence[Tensor], allowed: Sequence[float]) -> str:
+def _refusal(route: Way, arguments: Sequence[Any], exact: Sequence[Tensor], allowed: Sequence[float]) -> str:
     try:
         results = _tensors(route(*arguments))
     except torch.OutOfMemoryError:  # no fault of the route
@@ -192,10 +241,6 @@ def _slack(exact: Tensor) -> float:
     return SLACK * float(exact.abs().max()) if exact.numel() else 0.0
 
 
-def _floating(x: Any) -> bool:
-    return isinstance(x, Tensor) and x.is_floating_point()
-
-
 def _word(x: Any) -> str:
     if isinstance(x, Tensor):
         return f"{'x'.join(map(str, x.shape)) or 'scalar'}:{str(x.dtype).removeprefix('torch.')}"
@@ -206,7 +251,6 @@ def _versions() -> dict[str, str]:
     import triton
 
     import lbam_fast
-    from lbam_fast import native
 
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "CPU"
     kernels = "none" if native.unavailable("cuda") else "built"

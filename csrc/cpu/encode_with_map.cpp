@@ -3,7 +3,7 @@
 
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 
-void encode(const Encode& r, ParallelFor parallel) {
+void encode_with_map(const EncodeWithMap& r, ParallelFor parallel) {
   const int64_t lines = r.size.height / 2, columns = r.size.width / 2, area = lines * columns;
   const auto finish_row = [&](int64_t position, int64_t column, int64_t count, const float* c, float* buffers) {
     const int64_t on_map = r.maps == 1 ? position % area : position;

@@ -2,7 +2,7 @@
 
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 
-void classified(const Classified& r, ParallelFor parallel) {
+void classify(const Classify& r, ParallelFor parallel) {
   for_ranges(parallel, r.positions, ceiling(kTask, r.channels), [&](int64_t first, int64_t last) {
     float buffer[kPiece];
     for (int64_t position = first; position < last; position += kPiece) {

@@ -163,7 +163,7 @@ struct Memory {
 
 }  // namespace
 
-void harmonic(const Harmonic& r, ParallelFor parallel) {
+void harmonic_fill(const HarmonicFill& r, ParallelFor parallel) {
   constexpr int64_t kMostLevels = 31;
   const int64_t levels = least(r.levels, kMostLevels), pixels = r.size.height * r.size.width;
   int64_t cells = 0;

@@ -7,7 +7,7 @@ namespace {
 
 // All phases of the result, each every second line and column, in tiles.
 template <typename Stored>
-Tiles<Stored> tiles_of(const Decode& r) {
+Tiles<Stored> tiles_of(const DecodeWithMap& r) {
   const Plane<Stored> skip = {static_cast<const Stored*>(r.skip.data), r.skip_channels, -1, -1};
   const Plane<Stored> own = {static_cast<const Stored*>(r.own.data), r.own_channels, -1, -1};
   const bool alone = r.skip.data == nullptr;
@@ -21,7 +21,7 @@ Tiles<Stored> tiles_of(const Decode& r) {
 
 }  // namespace
 
-void decode(const Decode& r, ParallelFor parallel) {
+void decode_with_map(const DecodeWithMap& r, ParallelFor parallel) {
   const int64_t width = 2 * r.size.width, area = 2 * r.size.height * width;
   const auto finish = [&](const Place& at, int64_t column, int64_t count, const float* c) {
     float buffers[2 * kMostColumns];

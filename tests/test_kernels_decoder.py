@@ -9,8 +9,8 @@ from interpreted import as_on_a_gpu  # noqa: F401 - applies itself
 from networks import one_thread  # noqa: F401
 from torch import Tensor
 
-from lbam_fast.kernels import deconvolution
-from lbam_fast.ops import eager
+from lbam_fast.kernels import decoder
+from lbam_fast.ops.backends import eager
 
 DTYPES = (torch.float32, torch.float16)
 SLACK = {torch.float32: 2e-5, torch.float16: 0.0}
@@ -116,9 +116,9 @@ def test_deconvolution(case: str, dtype: torch.dtype) -> None:
 def statistics_errors(arguments: Arguments, dtype: torch.dtype) -> list[float]:
     """As ``excess``, of all three results."""
     rounded = cast(arguments, dtype)
-    exact, plain = (eager.reverse_statistics(*cast(rounded, each)) for each in (torch.float64, dtype))
+    exact, plain = (eager.decode_with_statistics(*cast(rounded, each)) for each in (torch.float64, dtype))
     errors = []
-    for got, right, lossy in zip(deconvolution.reverse_statistics(*rounded), exact, plain, strict=True):
+    for got, right, lossy in zip(deconvolution.decode_with_statistics(*rounded), exact, plain, strict=True):
         assert got.shape == right.shape and got.dtype == lossy.dtype
         allowed = 2 * (lossy.double() - right).abs().max() + 2e-5 * right.abs().max()
         errors.append(float((got.double() - right).abs().max() / allowed))
@@ -127,7 +127,7 @@ def statistics_errors(arguments: Arguments, dtype: torch.dtype) -> list[float]:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [(3, 0, 4, 8, 3, 5), (1, 32, 16, 40, 10, 13), (1, 8, 8, 4, 1, 1)])
-def test_reverse_statistics(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
+def test_decode_with_statistics(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
     *inputs, attention, _, _, _ = reverse_case(*sizes, map_batch=sizes[0])
     scalars = torch.tensor([1.5, 1.1, 1.2, 0.7], dtype=torch.float64)
     assert max(statistics_errors((*inputs, attention, scalars), dtype)) <= 1
@@ -138,7 +138,7 @@ def test_blocks_counted_wrongly_are_noticed(monkeypatch: pytest.MonkeyPatch) -> 
         deconvolution, "blocks_of", lambda values, block, device: torch.full((-(-values // block),), float(block))
     )
     with pytest.raises(AssertionError):
-        test_reverse_statistics((1, 32, 16, 40, 10, 13), torch.float32)
+        test_decode_with_statistics((1, 32, 16, 40, 10, 13), torch.float32)
 
 
 REVERSE = {
@@ -157,14 +157,14 @@ REVERSE = {
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", REVERSE)
-def test_reverse_attention(case: str, dtype: torch.dtype) -> None:
-    check("reverse_attention", REVERSE[case], dtype)
+def test_decode_with_map(case: str, dtype: torch.dtype) -> None:
+    check("decode_with_map", REVERSE[case], dtype)
 
 
 @pytest.mark.parametrize("block", deconvolution.BLOCKS["fp16"], ids=lambda block: f"{block.positions}x{block.channels_out}")
 def test_every_block_gives_the_same_result(block: deconvolution.Block, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(deconvolution.BLOCKS, "fp32", (block,))
-    check("reverse_attention", reverse_case(1, 0, 72, block.channels_out + 8, 10, 13, affine=True), torch.float32)
+    check("decode_with_map", reverse_case(1, 0, 72, block.channels_out + 8, 10, 13, affine=True), torch.float32)
 
 
 RECONSTRUCT = {
@@ -216,7 +216,7 @@ def strewn(x: object) -> object:
 @pytest.mark.parametrize("layout", [strewn, lambda x: x.contiguous() if isinstance(x, Tensor) else x], ids=["strewn", "nchw"])
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("reverse_attention", REVERSE["two_inputs"]), ("reconstruct", RECONSTRUCT["pasted"])],
+    [("decode_with_map", REVERSE["two_inputs"]), ("reconstruct", RECONSTRUCT["pasted"])],
     ids=["reverse", "last"],
 )
 def test_any_layout(name: str, arguments: Arguments, layout: Callable[[object], object]) -> None:
@@ -228,8 +228,8 @@ def test_any_layout(name: str, arguments: Arguments, layout: Callable[[object], 
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("reverse_attention", REVERSE["one_position_two_inputs"]),
-        ("reverse_attention", REVERSE["several_blocks"]),
+        ("decode_with_map", REVERSE["one_position_two_inputs"]),
+        ("decode_with_map", REVERSE["several_blocks"]),
         ("reconstruct", RECONSTRUCT["several_blocks"]),
     ],
     ids=["one_position", "several_blocks", "last"],
@@ -254,8 +254,8 @@ def test_the_comparison_catches_a_fault(dtype: torch.dtype) -> None:
     skip, own, skip_weight, own_weight, *rest = REVERSE["two_inputs"]
     faulty = own_weight.clone()
     faulty[3, 5, 1, 2] += 0.1
-    got = deconvolution.reverse_attention(*cast((skip, own, skip_weight, faulty, *rest), dtype))
-    assert excess(got, "reverse_attention", REVERSE["two_inputs"], dtype) > 1
+    got = deconvolution.decode_with_map(*cast((skip, own, skip_weight, faulty, *rest), dtype))
+    assert excess(got, "decode_with_map", REVERSE["two_inputs"], dtype) > 1
 
 
 def test_blocks() -> None:
@@ -286,7 +286,7 @@ def test_what_does_not_fit_is_refused(changed: dict[str, Tensor], message: str) 
     names = ("skip", "own", "skip_weight", "own_weight", "attention", "scale", "shift", "slope")
     given = dict(zip(names, cast(REVERSE["two_inputs"], torch.float32), strict=True))
     with pytest.raises(ValueError, match=message):
-        deconvolution.reverse_attention(**{**given, **changed})
+        deconvolution.decode_with_map(**{**given, **changed})
 
 
 def test_a_picture_has_three_channels_and_a_mask_of_its_size() -> None:

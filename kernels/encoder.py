@@ -3,7 +3,7 @@
 Rows of the product are output positions, its columns output channels, its inner axis the taps (kernel row, kernel column,
 channel). Within a kernel row the taps of one position are contiguous in a channels_last picture as in a channels_last filter: a
 tap needs no division, only the bounds between which its line lies inside the picture. Tensors are [N, C, H, W], and turned to
-channels_last if they are not. Results are channels_last and those of ``lbam_fast.ops.eager``, except that attention and update
+channels_last if they are not. Results are channels_last and those of ``ops.backends.eager``, except that attention and update
 see the convolution before it is rounded to the type of the result.
 """
 
@@ -16,6 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .arguments import Affine, Gate, Regions
 from .formulas import activation, attention_map, mask_update
 from .shipped import DTYPES, Shipped
 from .sums import blocks_of, mean_and_variance, store_block_sums
@@ -99,7 +100,72 @@ def _both(
 
 
 @triton.jit
-def _convolution(
+def _finish_mask(masked, scalars, alpha, m, attention, updated, at, inside):
+    """Stores what is wanted of the mask's half, and gives its map."""
+    known = attention_map(masked, tl.load(scalars), tl.load(scalars + 1), tl.load(scalars + 2), tl.load(scalars + 3))
+    if m is not None:
+        tl.store(m + at, masked.to(m.dtype.element_ty), mask=inside)
+    if attention is not None:
+        tl.store(attention + at, known.to(attention.dtype.element_ty), mask=inside)
+    if updated is not None:
+        tl.store(updated + at, mask_update(masked, tl.load(alpha)).to(updated.dtype.element_ty), mask=inside)
+    return known
+
+
+@triton.jit
+def _finish_features(product, scale, shift, slope, y, output, outputs, at, inside):
+    """Stores the layer's result."""
+    if scale is not None:
+        by = tl.load(scale + output, mask=output < outputs, other=0.0).to(tl.float32)
+        product = product * by + tl.load(shift + output, mask=output < outputs, other=0.0).to(tl.float32)
+    tl.store(y + at, activation(product, slope).to(y.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _products(
+    x,
+    weight,
+    u,
+    mask_weight,
+    kinds,
+    constant,
+    tile,
+    block,
+    positions,
+    CHANNELS: tl.constexpr,
+    MASK_CHANNELS: tl.constexpr,
+    THIN: tl.constexpr,
+    MASK_KERNEL: tl.constexpr,
+    PRECISION: tl.constexpr,
+    BLOCK_M: tl.constexpr,
+    BLOCK_N: tl.constexpr,
+    BLOCK_K: tl.constexpr,
+):
+    """Both halves' products; that of the mask is known in a block whose positions are all of one kind, 0 or the constant."""
+    product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+    masked = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+    if kinds is None:
+        product, masked = _both(
+            product, masked, x, weight, u, mask_weight, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
+        )
+    else:
+        first_kind = tl.load(kinds + block * BLOCK_M)
+        last_kind = tl.load(kinds + tl.minimum((block + 1) * BLOCK_M, positions) - 1)
+        if (first_kind == last_kind) & (first_kind != MIXED):
+            product, masked = _both(
+                product, masked, x, weight, None, None, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
+            )
+            _, _, _, output, _, _, outputs = tile
+            masked += tl.where(first_kind == KNOWN, tl.load(constant + output, mask=output < outputs, other=0.0), 0.0)
+        else:
+            product, masked = _both(
+                product, masked, x, weight, u, mask_weight, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
+            )
+    return product, masked
+
+
+@triton.jit
+def _encode(
     x,
     weight,
     u,
@@ -137,52 +203,29 @@ def _convolution(
 
     x         the features' half: y and, with ``features``, the bare convolution; its map is the mask's half, ``given`` or none
     u         the mask's half: any of m, attention (g_A(m)) and updated (g_M(m))
-    scale     with shift, the folded BatchNorm
     sums      [2, blocks of positions, outputs]: the product of features and map by ``store_block_sums``
-    order     with kinds and constant, the positions by kind, as ``lbam_fast.ops.regions`` has them: a block of one kind, 0 or the
-              constant, takes no product of the mask's half
+    order     with kinds and constant, ``arguments.Regions``
     CHANNELS  of x, and MASK_CHANNELS of u; 0 without it. Both are alike unless THIN
     """
     tiles = tl.cdiv(outputs, BLOCK_N)
     block = tl.program_id(0) // tiles
-    position = block * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
     output = (tl.program_id(0) % tiles) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
+    position = block * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
     if order is not None:
-        first_kind = tl.load(kinds + block * BLOCK_M)
-        last_kind = tl.load(kinds + tl.minimum((block + 1) * BLOCK_M, positions) - 1)
         position = tl.load(order + position, mask=position < positions, other=positions)
     columns = width // 2
     area = (height // 2) * columns
     image = position // area
     row = tl.where(position < positions, position % area // columns, -2)
-    column = position % columns
-    product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
-    masked = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
-    tile = (image, row, column, output, height, width, outputs)
-    if order is None:
-        product, masked = _both(
-            product, masked, x, weight, u, mask_weight, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
-        )
-    elif (first_kind == last_kind) & (first_kind != MIXED):
-        product, masked = _both(
-            product, masked, x, weight, None, None, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
-        )
-        masked += tl.where(first_kind == KNOWN, tl.load(constant + output, mask=output < outputs, other=0.0), 0.0)
-    else:
-        product, masked = _both(
-            product, masked, x, weight, u, mask_weight, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
-        )
-
+    tile = (image, row, position % columns, output, height, width, outputs)
+    product, masked = _products(
+        *(x, weight, u, mask_weight, kinds, constant, tile, block, positions),
+        *(CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K),
+    )
     inside = (position < positions) & (output < outputs)
     at = position.to(tl.int64) * outputs + output
     if u is not None:
-        known = attention_map(masked, tl.load(scalars), tl.load(scalars + 1), tl.load(scalars + 2), tl.load(scalars + 3))
-        if m is not None:
-            tl.store(m + at, masked.to(m.dtype.element_ty), mask=inside)
-        if attention is not None:
-            tl.store(attention + at, known.to(attention.dtype.element_ty), mask=inside)
-        if updated is not None:
-            tl.store(updated + at, mask_update(masked, tl.load(alpha)).to(updated.dtype.element_ty), mask=inside)
+        known = _finish_mask(masked, scalars, alpha, m, attention, updated, at, inside)
     elif given is not None:
         place = (position % given_positions).to(tl.int64) * outputs + output
         known = tl.load(given + place, mask=inside, other=0.0).to(tl.float32)
@@ -195,11 +238,11 @@ def _convolution(
             count = tl.minimum(positions - block * BLOCK_M, BLOCK_M)
             channel = tl.program_id(0) % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
             store_block_sums(sums, product, inside, count, block, tl.cdiv(positions, BLOCK_M), channel, outputs)
-        if scale is not None:
-            by = tl.load(scale + output, mask=output < outputs, other=0.0).to(tl.float32)
-            product = product * by + tl.load(shift + output, mask=output < outputs, other=0.0).to(tl.float32)
         if y is not None:
-            tl.store(y + at, activation(product, slope).to(y.dtype.element_ty), mask=inside)
+            _finish_features(product, scale, shift, slope, y, output, outputs, at, inside)
+
+
+NOTHING_AFTER = Affine()
 
 
 class Tile(NamedTuple):
@@ -224,50 +267,28 @@ def choose_tile(precision: str, channels: int, mask_channels: int, positions: in
     return Tile(block_m, min(block_n, fits), 16 if precision == "tf32" else 32, num_warps, 3)
 
 
-def forward_attention(
+def encode(
     x: Tensor,
     u: Tensor,
     weight: Tensor,
     mask_weight: Tensor,
-    scalars: Tensor,
-    alpha: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
+    gate: Gate,
+    affine: Affine,
     update: bool,
     keep: bool,
-    order: Tensor | None = None,
-    kinds: Tensor | None = None,
-    constant: Tensor | None = None,
+    regions: Regions | None = None,
     *,
     tf32: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Both convolutions of an encoder layer in one pass: (y, g_M(m), F, m), the last two with ``keep``; absent ones are empty."""
     x, u, weight, mask_weight = _pair(x, u, weight, mask_weight)
     y, updated, features, m = (_result(x, weight, wanted) for wanted in (True, update, keep, keep))
-    _launch(
-        x,
-        weight,
-        u,
-        mask_weight,
-        slope,
-        tf32,
-        scalars=scalars,
-        alpha=alpha,
-        scale=scale,
-        shift=shift,
-        y=y,
-        updated=updated,
-        features=features,
-        m=m,
-        order=order,
-        kinds=kinds,
-        constant=constant,
-    )
+    results = {"y": y, "updated": updated, "features": features, "m": m}
+    _launch(x, weight, u, mask_weight, tf32, affine, **gate._asdict(), **results, **_by_name(regions))
     return y, updated, features, m
 
 
-def forward_statistics(
+def encode_with_statistics(
     x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor, *, tf32: bool = False
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Both convolutions and, in the same pass, the mean and biased variance [C] of ``F * g_A(m)``: (F, m, mean, variance)."""
@@ -276,7 +297,7 @@ def forward_statistics(
     positions = features.numel() // features.shape[1]
     block = _plan(x, u, weight, tf32)[1].block_m
     sums = scalars.new_empty((2, triton.cdiv(positions, block), features.shape[1]))
-    _launch(x, weight, u, mask_weight, 1.0, tf32, scalars=scalars, features=features, m=m, sums=sums)
+    _launch(x, weight, u, mask_weight, tf32, scalars=scalars, features=features, m=m, sums=sums)
     return features, m, *mean_and_variance(sums, blocks_of(positions, block, sums.device))
 
 
@@ -295,25 +316,14 @@ def _pair(x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor) -> tuple[Te
     return x, u, weight, mask_weight
 
 
-def mask_attention(
-    u: Tensor,
-    weight: Tensor,
-    scalars: Tensor,
-    alpha: Tensor,
-    update: bool,
-    keep: bool,
-    order: Tensor | None = None,
-    kinds: Tensor | None = None,
-    constant: Tensor | None = None,
-    *,
-    tf32: bool = False,
+def mask_step(
+    u: Tensor, weight: Tensor, gate: Gate, update: bool, keep: bool, regions: Regions | None = None, *, tf32: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """A mask convolution: (g_A(m), g_M(m), m); with ``keep`` m in place of the map; absent ones are empty."""
     u, weight = _operands(u, weight, (3, 4))
     attention, updated, m = (_result(u, weight, wanted) for wanted in (not keep, update, keep))
     results = {"attention": attention, "updated": updated, "m": m}
-    skipping = {"order": order, "kinds": kinds, "constant": constant}
-    _launch(None, None, u, weight, 1.0, tf32, scalars=scalars, alpha=alpha, **results, **skipping)
+    _launch(None, None, u, weight, tf32, **gate._asdict(), **results, **_by_name(regions))
     return attention, updated, m
 
 
@@ -321,20 +331,18 @@ def convolution(x: Tensor, weight: Tensor, *, tf32: bool = False) -> Tensor:
     """The bare convolution."""
     x, weight = _operands(x, weight, (4,))
     features = _result(x, weight, True)
-    _launch(x, weight, None, None, 1.0, tf32, y=features)
+    _launch(x, weight, None, None, tf32, y=features)
     return features
 
 
-def features_with_map(
-    x: Tensor, weight: Tensor, attention: Tensor, scale: Tensor | None, shift: Tensor | None, slope: float, *, tf32: bool = False
-) -> Tensor:
+def encode_with_map(x: Tensor, weight: Tensor, attention: Tensor, affine: Affine, *, tf32: bool = False) -> Tensor:
     """``leaky(scale * convolution * attention + shift)``; a map of batch 1 serves every picture."""
     x, weight = _operands(x, weight, (4,))
     y = _result(x, weight, True)
     if attention.shape[0] not in (1, y.shape[0]) or attention.shape[1:] != y.shape[1:]:
         raise ValueError(f"a map of shape {tuple(attention.shape)} does not fit a result of shape {tuple(y.shape)}")
     given = attention.contiguous(memory_format=torch.channels_last)
-    _launch(x, weight, None, None, slope, tf32, given=given, scale=scale, shift=shift, y=y)
+    _launch(x, weight, None, None, tf32, affine, given=given, y=y)
     return y
 
 
@@ -361,8 +369,8 @@ def _launch(
     weight: Tensor | None,
     u: Tensor | None,
     mask_weight: Tensor | None,
-    slope: float,
     tf32: bool,
+    affine: Affine = NOTHING_AFTER,
     **others: Tensor | None,
 ) -> None:
     """Run the kernel; ``others`` are its remaining tensors by name, of which empty ones count as absent."""
@@ -371,24 +379,36 @@ def _launch(
     outputs, positions = filters.shape[0], _positions(each)
     if positions == 0:
         return
-    tensors = {"x": x, "weight": weight, "u": u, "mask_weight": mask_weight, **others}
+    tensors = {
+        "x": x,
+        "weight": weight,
+        "u": u,
+        "mask_weight": mask_weight,
+        "scale": affine.scale,
+        "shift": affine.shift,
+        **others,
+    }
     present = {name: tensor for name, tensor in tensors.items() if tensor is not None and tensor.numel() > 0}
     precision, tile = _plan(x, u, filters, tf32)
     channels, mask_channels = (0 if half is None else half.shape[1] for half in (x, u))
     mask_kernel = 4 if mask_weight is None else mask_weight.shape[2]
     with torch.cuda.device_of(each):
-        _convolution[(triton.cdiv(positions, tile.block_m) * triton.cdiv(outputs, tile.block_n),)](
+        _encode[(triton.cdiv(positions, tile.block_m) * triton.cdiv(outputs, tile.block_n),)](
             **{name: present.get(name) for name in _TENSORS},
             positions=positions,
             given_positions=present["given"].shape[0] * (positions // batch) if "given" in present else positions,
             height=height,
             width=width,
             outputs=outputs,
-            slope=float(slope),
+            slope=float(affine.slope),
             **_constants(tile, precision, channels, mask_channels, mask_kernel),
             num_warps=tile.num_warps,
             num_stages=tile.num_stages,
         )
+
+
+def _by_name(regions: Regions | None) -> dict[str, Tensor]:
+    return {} if regions is None else regions._asdict()
 
 
 def _positions(x: Tensor) -> int:
@@ -450,8 +470,8 @@ def _shipped(form: str, precision: str, channels: int, mask_channels: int, posit
     tile = choose_tile(precision, channels, mask_channels, positions, outputs)
     pointers = {name: _TYPES.get(name, f"*{DTYPES[precision]}") for name in present}
     return Shipped(
-        name=f"convolution-{form}-{precision}-{channels}-{mask_channels}-{tile.block_m}",
-        kernel=_convolution,
+        name=f"encoder-{form}-{precision}-{channels}-{mask_channels}-{tile.block_m}",
+        kernel=_encode,
         signature={**pointers, **dict.fromkeys(_SIZES, "i32"), "slope": "fp32"},
         constants={
             **{name: None for name in _TENSORS if name not in present},

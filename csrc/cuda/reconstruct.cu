@@ -32,7 +32,7 @@ struct Tile {
 };
 
 template <typename T, int kWidth>
-LBAM_DEVICE void stage_patch(Operands& to, const Input& input, std::int64_t start, const Tile& tile, const LastLayer& op) {
+LBAM_DEVICE void stage_patch(Operands& to, const Input& input, std::int64_t start, const Tile& tile, const Reconstruct& op) {
   constexpr int kPacks = kChunk / kWidth;
   for (int i = thread_of_block(); i < kPixels * kPacks; i += kLayerThreads) {
     const int pixel = i / kPacks, first = i % kPacks * kWidth;
@@ -82,7 +82,7 @@ LBAM_DEVICE void add_channel(Results& results, const Operands& from, int c, int 
 }
 
 template <typename T>
-LBAM_DEVICE void add_input(Results& results, Operands& operands, const Input& input, const Tile& tile, const LastLayer& op) {
+LBAM_DEVICE void add_input(Results& results, Operands& operands, const Input& input, const Tile& tile, const Reconstruct& op) {
   for (std::int64_t start = 0; start < input.channels; start += kChunk) {
     __syncthreads();  // the chunk before has been read
     if (input.packed) {
@@ -104,16 +104,9 @@ LBAM_DEVICE float formed(float x, OutputForm form) {
   return (form == OutputForm::kTanh ? (x < 0 ? bell : 1) : 1 - bell) / (1 + bell);
 }
 
-LBAM_DEVICE bool is_known(std::uint8_t mask) { return mask != 0; }
-
 template <typename T>
-LBAM_DEVICE bool is_known(T mask) {
-  return widened(mask) == 1;
-}
-
-template <typename T, typename Out>
-__global__ void __launch_bounds__(kLayerThreads)
-    last_layer_kernel(const LastLayer op, const Input skip, const Input own, std::int64_t tiles_down, std::int64_t tiles_across) {
+__global__ void __launch_bounds__(kLayerThreads) reconstruct_kernel(const Reconstruct op, const Input skip, const Input own,
+                                                                    std::int64_t tiles_down, std::int64_t tiles_across) {
   __shared__ Operands operands;
   const std::int64_t line_of_tiles = blockIdx.x / tiles_across;
   const Tile tile = {line_of_tiles / tiles_down, line_of_tiles % tiles_down * kRows, blockIdx.x % tiles_across * kColumns};
@@ -127,21 +120,17 @@ __global__ void __launch_bounds__(kLayerThreads)
   }
 
   const std::int64_t column = tile.left + threadIdx.x;
-  const std::int64_t mask_number = op.mask_batch == 1 ? 0 : tile.number;
 #pragma unroll
   for (int line = 0; line < 2 * kRun; ++line) {
     const std::int64_t row = 2 * (tile.top + static_cast<int>(threadIdx.y) * kRun) + line;
     if (row >= 2 * op.height || column >= op.width) return;
     const std::int64_t pixel = (tile.number * 2 * op.height + row) * 2 * op.width + 2 * column;
-    const std::int64_t mask_pixel = (mask_number * 2 * op.height + row) * 2 * op.width + 2 * column;
 #pragma unroll
     for (int right = 0; right < 2; ++right) {
-      const bool known = op.image != nullptr && is_known(static_cast<const Out*>(op.mask)[mask_pixel + right]);
       const std::int64_t offset = (pixel + right) * kColours;
 #pragma unroll
       for (int colour = 0; colour < kColours; ++colour) {
-        const Out value = narrowed<Out>(results[line / 2][line % 2][right][colour]);
-        static_cast<Out*>(op.y)[offset + colour] = known ? static_cast<const Out*>(op.image)[offset + colour] : value;
+        static_cast<T*>(op.y)[offset + colour] = narrowed<T>(results[line / 2][line % 2][right][colour]);
       }
     }
   }
@@ -149,7 +138,7 @@ __global__ void __launch_bounds__(kLayerThreads)
 
 }  // namespace
 
-cudaError_t lbam_cuda_last_layer(const LastLayer& op, cudaStream_t stream) {
+cudaError_t lbam_cuda_reconstruct(const Reconstruct& op, cudaStream_t stream) {
   const std::int64_t down = divided_up(op.height, kRows), across = divided_up(op.width, kColumns);
   if (op.batch * down * across == 0) return cudaSuccess;
   const dim3 grid(static_cast<unsigned>(op.batch * down * across)), block(kColumns, kWarps);
@@ -158,9 +147,8 @@ cudaError_t lbam_cuda_last_layer(const LastLayer& op, cudaStream_t stream) {
     const auto input = [](const void* x, const void* weight, std::int64_t channels) {
       return Input{x, weight, channels, channels % kPack<T> == 0 && aligned({x})};
     };
-    const auto kernel = op.bytes ? last_layer_kernel<T, std::uint8_t> : last_layer_kernel<T, T>;
     const Input skip = input(op.skip, op.skip_weight, op.skip_channels), own = input(op.own, op.own_weight, op.own_channels);
-    return launch(kernel, grid, block, stream, op, skip, own, down, across);
+    return launch(reconstruct_kernel<T>, grid, block, stream, op, skip, own, down, across);
   });
 }
 

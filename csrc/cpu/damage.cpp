@@ -13,7 +13,7 @@ const float* line_of(const Strided& x, int64_t image, int64_t channel, int64_t l
 
 }  // namespace
 
-void damaged(const Damaged& r, ParallelFor parallel) {
+void damage(const Damage& r, ParallelFor parallel) {
   const int64_t width = r.size.width, elements = width * r.channels;
   for_ranges(parallel, r.size.images * r.size.height, ceiling(kTask, elements), [&](int64_t first, int64_t last) {
     const Scratch<float> buffers(2 * width + elements);
@@ -31,7 +31,7 @@ void damaged(const Damaged& r, ParallelFor parallel) {
         LBAM_VECTORISE
         for (int64_t i = 0; i < width; ++i) to[i * r.channels + c] = (known[i] > 0 ? from[i] : 0) * known[i];
       }
-      written(r.y, row * elements, elements, to);
+      write(r.y, row * elements, elements, to);
     }
   });
 }

@@ -6,16 +6,16 @@ namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
 // A row of m: whatever is wanted of it, from element `begin` of the results. The buffer holds `count` elements.
-void stored_row(const Advance& r, const float* m, int64_t count, int64_t begin, float* buffer) {
+void store_row(const MaskStep& r, const float* m, int64_t count, int64_t begin, float* buffer) {
   if (r.map.data != nullptr) {
     float* map = place(r.map, begin, buffer);
     attention_maps(m, count, r.gaussian, map);
-    written(r.map, begin, count, map);
+    write(r.map, begin, count, map);
   }
   if (r.update.data != nullptr) {
     float* update = place(r.update, begin, buffer);
     mask_updates(m, count, r.alpha, update);
-    written(r.update, begin, count, update);
+    write(r.update, begin, count, update);
   }
 }
 
@@ -29,7 +29,7 @@ void repeat_row(const Output& to, int64_t from, int64_t position, int64_t count)
 }
 
 // Writes what needs no product, and returns how many positions that are, the first in `order`.
-int64_t write_known(const Advance& r, int64_t all, ParallelFor parallel) {
+int64_t write_known(const MaskStep& r, int64_t all, ParallelFor parallel) {
   int64_t known = 0, end = all;
   while (known < end) {
     const int64_t middle = (known + end) / 2;
@@ -46,7 +46,7 @@ int64_t write_known(const Advance& r, int64_t all, ParallelFor parallel) {
     const int kind = r.kinds[first];
     for (last = first; last < known && r.kinds[last] == kind;) ++last;
     const int64_t from = r.order[first];
-    stored_row(r, kind == 0 ? zero : r.constant, r.outputs, from * r.outputs, buffer.data);
+    store_row(r, kind == 0 ? zero : r.constant, r.outputs, from * r.outputs, buffer.data);
     for_ranges(parallel, last - first, ceiling(kTask, r.outputs), [&](int64_t begin, int64_t end) {
       for (int64_t i = first + begin; i < first + end; ++i)
         for (const Output& to : {r.map, r.update}) repeat_row(to, from, r.order[i], r.outputs);
@@ -67,7 +67,7 @@ int64_t tiles_with(const std::int32_t* positions, int64_t count, int64_t columns
 
 }  // namespace
 
-void advance(const Advance& r, ParallelFor parallel) {
+void mask_step(const MaskStep& r, ParallelFor parallel) {
   const int64_t lines = r.size.height / 2, columns = r.size.width / 2, area = lines * columns, all = r.size.images * area;
   const int64_t known = r.order == nullptr ? 0 : write_known(r, all, parallel);
   with_types(r.u.type, r.weight.type, [&](auto stored, auto element) {
@@ -84,15 +84,15 @@ void advance(const Advance& r, ParallelFor parallel) {
         float buffer[kMostColumns];
         const int64_t position = at.image * area + at.line * columns + at.column;
         for (int64_t begin = 0; begin < count; begin += kMostColumns)
-          stored_row(r, c + begin, least(count - begin, kMostColumns), position * r.outputs + column + begin, buffer);
+          store_row(r, c + begin, least(count - begin, kMostColumns), position * r.outputs + column + begin, buffer);
       });
     }
     const auto position = [&](int64_t row) { return r.order == nullptr ? row : int64_t{r.order[known + row]}; };
     const auto finish = [&](const Results& results) {
       const Scratch<float> buffer(results.columns);
       for (int64_t i = 0; i < results.rows; ++i)
-        stored_row(r, results.c + i * results.stride, results.columns,
-                   position(results.first_row + i) * r.outputs + results.first_column, buffer.data);
+        store_row(r, results.c + i * results.stride, results.columns,
+                  position(results.first_row + i) * r.outputs + results.first_column, buffer.data);
     };
     const auto place = [&](int64_t row) {
       const int64_t p = position(row);

@@ -3,7 +3,7 @@
 Output row ``2 q + p`` (phase p = 0 or 1) sees the input rows ``q + d``, d = p - 1 and p, each with kernel row ``1 + p - 2 d``;
 columns likewise. So each of the four phases (p of the rows, p of the columns) is a 2x2 convolution of stride 1. Two inputs, each
 with its own rows of the filter, add to one accumulator. Tensors are [N, C, H, W], turned to channels_last where they are not;
-results are channels_last and those of ``lbam_fast.ops.eager``, except that nothing is rounded between convolution and result.
+results are channels_last and those of ``ops.backends.eager``, except that nothing is rounded between convolution and result.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from .arguments import Affine
 from .formulas import activation, attention_map
 from .shipped import DTYPES, Shipped
 from .sums import blocks_of, mean_and_variance, store_block_sums
@@ -46,6 +47,8 @@ THIN_BLOCKS["bf16"] = THIN_BLOCKS["fp16"]
 BARE, STATISTICS = "bare", "statistics"
 """Forms of a result: as it is; as it is, with its mean and variance."""
 
+NOTHING_AFTER = Affine()
+
 ENOUGH_PROGRAMS = 64
 """With fewer, about half of a large GPU, smaller blocks are worth their extra loads."""
 
@@ -58,15 +61,13 @@ def block_for(precision: str, positions: int, channels_out: int) -> Block:
     return BLOCKS[precision][-1]
 
 
-def reverse_attention(
+def decode_with_map(
     skip: Tensor | None,
     own: Tensor,
     skip_weight: Tensor | None,
     own_weight: Tensor,
     attention: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
+    affine: Affine,
     *,
     tf32: bool = False,
 ) -> Tensor:
@@ -75,9 +76,7 @@ def reverse_attention(
     y = _output(inputs.own, inputs.own_weight)
     if attention.shape[0] not in (1, y.shape[0]) or attention.shape[1:] != y.shape[1:]:
         raise ValueError(f"a map of shape {tuple(attention.shape)} does not fit a result of shape {tuple(y.shape)}")
-    if scale is None or shift is None:
-        scale = shift = None
-    _launch(inputs, y, slope, tf32, attention=attention, scale=scale, shift=shift)
+    _launch(inputs, y, tf32, affine, attention=attention)
     return y
 
 
@@ -86,14 +85,14 @@ def deconvolution(
 ) -> Tensor:
     """The bare transposed convolution of one or two inputs."""
     if own_weight.shape[1] == 3:
-        return reconstruct(skip, own, skip_weight, own_weight, BARE, None, None, tf32=tf32)
+        return reconstruct(skip, own, skip_weight, own_weight, BARE, tf32=tf32)
     inputs = _inputs(skip, own, skip_weight, own_weight)
     y = _output(inputs.own, inputs.own_weight)
-    _launch(inputs, y, 1.0, tf32)
+    _launch(inputs, y, tf32)
     return y
 
 
-def reverse_statistics(
+def decode_with_statistics(
     skip: Tensor | None,
     own: Tensor,
     skip_weight: Tensor | None,
@@ -113,7 +112,7 @@ def reverse_statistics(
     block = _spared(block_for(precision, positions, channels_out), precision, STATISTICS).positions
     counts = blocks_of(positions, block, y.device).repeat(4)
     sums = scalars.new_empty((2, len(counts), channels_out))
-    _launch(inputs, y, 1.0, tf32, m=m, scalars=scalars, sums=sums)
+    _launch(inputs, y, tf32, m=m, scalars=scalars, sums=sums)
     return y, *mean_and_variance(sums, counts)
 
 
@@ -123,26 +122,15 @@ def reconstruct(
     skip_weight: Tensor | None,
     own_weight: Tensor,
     form: str,
-    image: Tensor | None,
-    mask: Tensor | None,
     *,
     tf32: bool = False,
 ) -> Tensor:
-    """The last transposed convolution in [0, 1], in the form BARE as it is; with an image and its mask, pasted: ``image`` where
-    ``mask`` is 1. A mask of batch 1 serves every image."""
+    """The last transposed convolution in [0, 1]; in the form BARE as it is."""
     own, own_weight, skip, skip_weight = _inputs(skip, own, skip_weight, own_weight)
     y = _output(own, own_weight)
     batch, channels_own, height, width = own.shape
     if y.shape[1] != 3:
         raise ValueError(f"a picture has 3 channels, not {y.shape[1]}")
-    if image is None or mask is None:
-        image = mask = None
-    else:
-        if image.shape != y.shape or mask.shape not in ((1, 1, *y.shape[2:]), (batch, 1, *y.shape[2:])):
-            raise ValueError(
-                f"image {tuple(image.shape)} and mask {tuple(mask.shape)} do not fit a result of shape {tuple(y.shape)}"
-            )
-        image, mask = (each.contiguous(memory_format=torch.channels_last) for each in (image, mask))
     positions = batch * height * width
     precision = _precision(own, tf32)
     block = THIN_BLOCKS[precision]
@@ -153,14 +141,11 @@ def reconstruct(
             skip,
             own_weight,
             skip_weight,
-            image,
-            mask,
             0 if skip is None else skip.shape[1],
             channels_own,
             positions,
             height,
             width,
-            int(mask is not None and mask.shape[0] == batch),
             **_constants(precision, block),
             FORM=form,
             num_warps=block.num_warps,
@@ -206,7 +191,7 @@ def _output(own: Tensor, weight: Tensor) -> Tensor:
     return torch.empty(shape, dtype=own.dtype, device=own.device, memory_format=torch.channels_last)
 
 
-def _launch(inputs: _Inputs, y: Tensor, slope: float, tf32: bool, **others: Tensor | None) -> None:
+def _launch(inputs: _Inputs, y: Tensor, tf32: bool, affine: Affine = NOTHING_AFTER, **others: Tensor | None) -> None:
     """Run the kernel of all layers but the last; ``others`` are its remaining tensors by name."""
     batch, channels_own, height, width = inputs.own.shape
     positions, channels_out = _positions(inputs.own), y.shape[1]
@@ -220,12 +205,14 @@ def _launch(inputs: _Inputs, y: Tensor, slope: float, tf32: bool, **others: Tens
         for name in ("attention", "m")
     }
     with torch.cuda.device_of(y):
-        _reverse_attention[(_programs(block, positions, channels_out),)](
+        _decode_with_map[(_programs(block, positions, channels_out),)](
             y=y,
             **inputs._asdict(),
             **by_position,
-            **{name: others.get(name) for name in ("scalars", "sums", "scale", "shift")},
-            slope=float(slope),
+            **{name: others.get(name) for name in ("scalars", "sums")},
+            scale=affine.scale,
+            shift=affine.shift,
+            slope=float(affine.slope),
             channels_skip=0 if inputs.skip is None else inputs.skip.shape[1],
             channels_own=channels_own,
             channels_out=channels_out,
@@ -337,7 +324,7 @@ def _add_phase(
 
 
 @triton.jit(do_not_specialize=["positions", "height", "width", "map_per_image"])
-def _reverse_attention(
+def _decode_with_map(
     y,
     own,
     skip,
@@ -426,27 +413,24 @@ def _add_thin(accumulator, x, weight, tile, lanes, channels, PRECISION: tl.const
     return accumulator
 
 
-@triton.jit(do_not_specialize=["positions", "height", "width", "mask_per_image"])
+@triton.jit(do_not_specialize=["positions", "height", "width"])
 def _reconstruct(
     y,
     own,
     skip,
     own_weight,
     skip_weight,
-    image,
-    mask,
     channels_skip,
     channels_own,
     positions,
     height,
     width,
-    mask_per_image,
     FORM: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_POSITIONS: tl.constexpr,
     BLOCK_IN: tl.constexpr,
 ):
-    """The 2x2 output pixels of a block of positions, pasted unless ``image`` is None.
+    """The 2x2 output pixels of a block of positions.
 
     The 16 columns of the product are 4 phases of 3 colours and an idle lane. That takes 9 taps of 16 columns, where phase by
     phase it would be 16 of them, and each input is read by one program, not by four.
@@ -470,9 +454,6 @@ def _reconstruct(
     height, width = 2 * height, 2 * width
     inside = (position < positions)[:, None] & (colour < 3)[None, :]
     place = _place(number, row, column, height, width) * 3 + colour[None, :]
-    if image is not None:
-        known = tl.load(mask + _place(number * mask_per_image, row, column, height, width), mask=inside, other=0.0) == 1
-        result = tl.where(known, tl.load(image + place, mask=inside & known, other=0.0).to(y.dtype.element_ty), result)
     tl.store(y + place, result, mask=inside)
 
 
@@ -480,7 +461,7 @@ _OPTIONAL = ("attention", "m", "scalars", "sums", "scale", "shift")
 _CHANNELS = ("channels_skip", "channels_own", "channels_out")
 _TYPES = {
     **{"scalars": "*fp32", "sums": "*fp32", "scale": "*fp32", "shift": "*fp32", "slope": "fp32"},
-    **dict.fromkeys((*_CHANNELS, "positions", "height", "width", "map_per_image", "mask_per_image"), "i32"),
+    **dict.fromkeys((*_CHANNELS, "positions", "height", "width", "map_per_image"), "i32"),
 }
 
 
@@ -491,7 +472,7 @@ def _entry(
     present = [argument for argument in kernel.arg_names if argument.islower() and argument not in absent]
     signature = {argument: _TYPES.get(argument, f"*{DTYPES[precision]}") for argument in present}
     return Shipped(
-        name=f"deconvolution-{name}-{precision}-{block.positions}x{block.channels_out}",
+        name=f"decoder-{name}-{precision}-{block.positions}x{block.channels_out}",
         kernel=kernel,
         signature=signature,
         constants={**dict.fromkeys(absent), **_constants(precision, block), **constants},
@@ -504,8 +485,8 @@ def _entry(
 
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
-    "reverse": ("attention",),
-    "reverse-affine": ("attention", "scale", "shift"),
+    "decode": ("attention",),
+    "decode-affine": ("attention", "scale", "shift"),
     STATISTICS: ("m", "scalars", "sums"),
     BARE: (),
 }
@@ -518,12 +499,9 @@ def _shipped() -> Iterator[Shipped]:
         absent = tuple(name for name in ("skip", "skip_weight", *_OPTIONAL) if name not in present)
         for block in dict.fromkeys(_spared(block, precision, form) for block in BLOCKS[precision]):
             constants = {"BLOCK_OUT": block.channels_out}
-            yield _entry(_reverse_attention, form + "-two" * two, precision, block, absent, constants)
-    for (precision, block), form, pasted in product(THIN_BLOCKS.items(), ("tanh", "abs", BARE), (False, True)):
-        if form == BARE and pasted:
-            continue
-        name = form + "-pasted" * pasted
-        yield _entry(_reconstruct, name, precision, block, () if pasted else ("image", "mask"), {"FORM": form})
+            yield _entry(_decode_with_map, form + "-two" * two, precision, block, absent, constants)
+    for (precision, block), form in product(THIN_BLOCKS.items(), ("tanh", "abs", BARE)):
+        yield _entry(_reconstruct, form, precision, block, (), {"FORM": form})
 
 
 SHIPPED: tuple[Shipped, ...] = tuple(_shipped())

@@ -96,7 +96,7 @@ LBAM_DEVICE void store_channels(void* to, std::int64_t offset, const float (&fro
 
 template <typename T, int kImage, int kMask>
 __global__ void __launch_bounds__(kThreads, 2)
-    first_layer_kernel(const FirstLayer op, std::int64_t tiles_down, std::int64_t tiles_across, bool packed) {
+    encode_kernel(const Encode op, std::int64_t tiles_down, std::int64_t tiles_across, bool packed) {
   __shared__ Operands<kImage> image;
   __shared__ Operands<kMask> mask;
   const int thread = thread_of_block();
@@ -148,20 +148,20 @@ __global__ void __launch_bounds__(kThreads, 2)
 }
 
 template <int kImage, int kMask>
-cudaError_t run(const FirstLayer& op, cudaStream_t stream) {
+cudaError_t run(const Encode& op, cudaStream_t stream) {
   const std::int64_t down = divided_up(op.height / 2, kRows), across = divided_up(op.width / 2, kColumns);
   const auto groups = static_cast<unsigned>(divided_up(op.channels, kGroup));
   if (op.batch * down * across * groups == 0) return cudaSuccess;
   const dim3 grid(blocks_for(op.batch * down * across, 1, kFirstBlocks / groups), groups);
   const bool packed = op.channels % kOwn == 0 && aligned({op.y, op.u, op.features, op.m});
   return with_type(op.type, [&](auto element) {
-    return launch(first_layer_kernel<decltype(element), kImage, kMask>, grid, kThreads, stream, op, down, across, packed);
+    return launch(encode_kernel<decltype(element), kImage, kMask>, grid, kThreads, stream, op, down, across, packed);
   });
 }
 
 }  // namespace
 
-cudaError_t lbam_cuda_first_layer(const FirstLayer& op, cudaStream_t stream) {
+cudaError_t lbam_cuda_encode(const Encode& op, cudaStream_t stream) {
   if (op.image_channels == 3 && op.mask_channels == 1) return run<3, 1>(op, stream);
   if (op.image_channels == 3 && op.mask_channels == 3) return run<3, 3>(op, stream);
   if (op.image_channels == 4 && op.mask_channels == 1) return run<4, 1>(op, stream);

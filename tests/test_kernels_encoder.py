@@ -11,8 +11,8 @@ from interpreted import as_on_a_gpu  # noqa: F401 - applies itself
 from networks import masks, one_thread  # noqa: F401
 from torch import Tensor
 
-from lbam_fast.kernels import convolution
-from lbam_fast.ops import eager
+from lbam_fast.kernels import encoder
+from lbam_fast.ops.backends import eager
 
 DTYPES = (torch.float32, torch.float16)
 SLACK = 2e-5
@@ -40,13 +40,13 @@ class Layer:
         others = ((name, getattr(self, name)) for name in ("scalars", "alpha", "scale", "shift"))
         return replace(self, **narrow, **{name: None if each is None else each.to(wide) for name, each in others})
 
-    def forward_attention(self, ops, update: bool = True, keep: bool = False, **options) -> tuple[Tensor, ...]:
+    def encode(self, ops, update: bool = True, keep: bool = False, **options) -> tuple[Tensor, ...]:
         norm = (self.scale, self.shift, self.slope)
         filters = (self.weight, self.mask_weight)
-        return ops.forward_attention(self.x, self.u, *filters, self.scalars, self.alpha, *norm, update, keep, **options)
+        return ops.encode(self.x, self.u, *filters, self.scalars, self.alpha, *norm, update, keep, **options)
 
-    def mask_attention(self, ops, update: bool = True, keep: bool = False, **options) -> tuple[Tensor, ...]:
-        return ops.mask_attention(self.u, self.mask_weight, self.scalars, self.alpha, update, keep, **options)
+    def mask_step(self, ops, update: bool = True, keep: bool = False, **options) -> tuple[Tensor, ...]:
+        return ops.mask_step(self.u, self.mask_weight, self.scalars, self.alpha, update, keep, **options)
 
 
 def layer(
@@ -90,12 +90,12 @@ def check(results: Sequence[Tensor], eagers: Sequence[Tensor], references: Seque
 
 def check_forward(case: Layer, dtype: torch.dtype, update: bool = True, keep: bool = False) -> None:
     low = case.to(dtype)
-    check(*(each.forward_attention(ops, update, keep) for each, ops in ((low, convolution), (low, eager), (case, eager))))
+    check(*(each.encode(ops, update, keep) for each, ops in ((low, convolution), (low, eager), (case, eager))))
 
 
 def check_mask(case: Layer, dtype: torch.dtype, update: bool = True, keep: bool = False) -> None:
     low = case.to(dtype)
-    check(*(each.mask_attention(ops, update, keep) for each, ops in ((low, convolution), (low, eager), (case, eager))))
+    check(*(each.mask_step(ops, update, keep) for each, ops in ((low, convolution), (low, eager), (case, eager))))
 
 
 @pytest.fixture(autouse=True)
@@ -159,7 +159,7 @@ def test_mask_filters_of_3x3(x_channels, u_channels, dtype):
 
 
 def statistics(case: Layer, ops) -> tuple[Tensor, ...]:
-    return ops.forward_statistics(case.x, case.u, case.weight, case.mask_weight, case.scalars)
+    return ops.encode_with_statistics(case.x, case.u, case.weight, case.mask_weight, case.scalars)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -212,8 +212,8 @@ def eager_with_map(case: Layer, attention: Tensor) -> Tensor:
 def test_features_with_a_map(channels, shared, affine, dtype):
     case = layer(channels, 8, batch=3, kind="soft", affine=affine)
     low = case.to(dtype)
-    attention = replace(low, u=low.u[:1] if shared else low.u).mask_attention(eager, update=False)[0]
-    result = convolution.features_with_map(low.x, low.weight, attention, low.scale, low.shift, low.slope)
+    attention = replace(low, u=low.u[:1] if shared else low.u).mask_step(eager, update=False)[0]
+    result = convolution.encode_with_map(low.x, low.weight, attention, low.scale, low.shift, low.slope)
     check([result], [eager_with_map(low, attention)], [eager_with_map(case, attention.double())])
 
 
@@ -229,19 +229,19 @@ def strided(x: Tensor) -> Tensor:
 def test_any_layout_gives_the_same_bits(channels, u_channels, layout):
     low = layer(channels, 8, batch=3, u_channels=u_channels, affine=True).to(torch.float32)
     moved = replace(low, x=layout(low.x), u=layout(low.u), weight=layout(low.weight), mask_weight=layout(low.mask_weight))
-    results, again = (each.forward_attention(convolution, keep=True) for each in (low, moved))
+    results, again = (each.encode(convolution, keep=True) for each in (low, moved))
     assert all(torch.equal(one, other) for one, other in zip(results, again, strict=True))
 
 
 def test_an_empty_batch():
     low = layer(8, 8).to(torch.float32)
-    for result in replace(low, x=low.x[:0], u=low.u[:0]).forward_attention(convolution, keep=True):
+    for result in replace(low, x=low.x[:0], u=low.u[:0]).encode(convolution, keep=True):
         assert result.shape == (0, 8, 4, 6)
 
 
 def test_tf32_is_an_option():
     low = layer(8, 8).to(torch.float32)
-    for result, plain in zip(low.forward_attention(convolution, tf32=True), low.forward_attention(eager), strict=True):
+    for result, plain in zip(low.encode(convolution, tf32=True), low.encode(eager), strict=True):
         torch.testing.assert_close(result, plain, rtol=1e-2, atol=1e-2)
 
 
@@ -252,7 +252,7 @@ def test_garbage_beyond_the_picture_is_not_read():
     wide[1:3] = case.x
     around = replace(case.to(torch.float32), x=wide[1:3])
     assert around.x.is_contiguous(memory_format=torch.channels_last)
-    check(around.forward_attention(convolution), case.to(torch.float32).forward_attention(eager), case.forward_attention(eager))
+    check(around.encode(convolution), case.to(torch.float32).encode(eager), case.encode(eager))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -270,15 +270,15 @@ def test_a_wrong_operand_is_noticed(operand, dtype):
     case = layer(8, 16)
     wrong = replace(case, **{operand: getattr(case, operand).flip(-1)}).to(dtype)
     with pytest.raises(AssertionError):
-        check(wrong.forward_attention(convolution), case.to(dtype).forward_attention(eager), case.forward_attention(eager))
+        check(wrong.encode(convolution), case.to(dtype).encode(eager), case.encode(eager))
 
 
 def test_an_element_left_out_is_noticed(monkeypatch):
     low = layer(8, 16, batch=3).to(torch.float32)
-    complete = low.forward_attention(eager)
+    complete = low.encode(eager)
     monkeypatch.setattr(convolution.triton, "cdiv", lambda a, b: max(a // b - 1, 1))
     with pytest.raises(AssertionError):
-        check(low.forward_attention(convolution), complete, complete)
+        check(low.encode(convolution), complete, complete)
 
 
 @pytest.mark.parametrize(
@@ -298,20 +298,20 @@ def test_operands_that_do_not_fit(change, message):
     low = layer(8, 16, batch=2).to(torch.float32)
     wrong = replace(low, **{name: torch.zeros(shape) for name, shape in change.items()})
     with pytest.raises(ValueError, match=message):
-        wrong.forward_attention(convolution)
+        wrong.encode(convolution)
 
 
 def test_types_that_do_not_fit():
     case = layer(8, 16)
     with pytest.raises(ValueError, match="float32, float16 or bfloat16"):
-        case.forward_attention(convolution)
+        case.encode(convolution)
     with pytest.raises(ValueError, match="float32, float16 or bfloat16"):
-        replace(case.to(torch.float32), weight=case.weight.half()).forward_attention(convolution)
+        replace(case.to(torch.float32), weight=case.weight.half()).encode(convolution)
     low = case.to(torch.float32)
     with pytest.raises(ValueError, match="one type"):
-        replace(low, u=low.u.half(), mask_weight=low.mask_weight.half()).forward_attention(convolution)
+        replace(low, u=low.u.half(), mask_weight=low.mask_weight.half()).encode(convolution)
     with pytest.raises(ValueError, match="does not fit"):
-        convolution.features_with_map(low.x, low.weight, low.x, None, None, 0.2)
+        convolution.encode_with_map(low.x, low.weight, low.x, None, None, 0.2)
 
 
 def test_shipped_configurations_are_whole():

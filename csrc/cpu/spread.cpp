@@ -3,7 +3,7 @@
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 
 // Kinds as sets: 0 has the bit 1, 1 the bit 2, 2 both. What lies outside the picture is 0.
-void regions(const Regions& r, ParallelFor) {
+void spread(const Spread& r, ParallelFor) {
   const int64_t width = r.size.width, lines = r.size.height / 2, columns = width / 2, all = r.size.images * lines * columns;
   const Scratch<std::uint8_t> sets(width + 3);
   int64_t counts[3] = {0, 0, 0};

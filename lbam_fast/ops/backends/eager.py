@@ -1,8 +1,6 @@
 """The fused ops in plain PyTorch: what every other backend must equal, on any device and in any floating dtype.
 
-Half precision is computed in float32, float64 in float64. Tensors are [N, C, H, W]; ``scalars`` is ``(a, mu, gamma_l, gamma_r)``
-[4] and ``alpha`` a scalar tensor, both at least float32; ``scale`` and ``shift`` [C] are a folded BatchNorm, or None. Absent
-results are empty tensors.
+Half precision is computed in float32, float64 in float64. Tensors are [N, C, H, W]. Absent results are empty tensors.
 """
 
 from __future__ import annotations
@@ -11,46 +9,33 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lbam_fast.ops.arguments import Affine, Gate, Regions
 from lbam_fast.reference import attention_map, mask_update, output_form
 
 Pair = tuple[Tensor, Tensor]
 Triple = tuple[Tensor, Tensor, Tensor]
+Quadruple = tuple[Tensor, Tensor, Tensor, Tensor]
 Sextuple = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
+ZERO, KNOWN, MIXED = 0, 1, 2
+"""Kinds of positions: ``m`` is 0 there; it is the layer's constant there; it has to be computed there."""
 
-def attend(
-    features: Tensor,
-    m: Tensor,
-    scalars: Tensor,
-    alpha: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
-    update: bool,
-) -> Pair:
+
+def attend(features: Tensor, m: Tensor, gate: Gate, affine: Affine, update: bool) -> Pair:
     """``y = leaky(scale * features * g_A(m) + shift)`` and, with ``update``, ``g_M(m)``."""
     wide, wide_m = widened(features), widened(m)
-    y = _activate(_affine(wide * attention_map(wide_m, *scalars), scale, shift), slope).to(features.dtype)
-    return y, mask_update(wide_m, alpha).to(m.dtype) if update else m.new_empty(0)
+    y = _finish(wide * attention_map(wide_m, *gate.scalars), affine).to(features.dtype)
+    return y, mask_update(wide_m, gate.alpha).to(m.dtype) if update else m.new_empty(0)
 
 
-def attend_backward(
-    dy: Tensor,
-    du: Tensor | None,
-    features: Tensor,
-    m: Tensor,
-    scalars: Tensor,
-    alpha: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
-) -> Sextuple:
+def attend_backward(dy: Tensor, du: Tensor | None, features: Tensor, m: Tensor, gate: Gate, affine: Affine) -> Sextuple:
     """Gradients of features, m, scalars [4], alpha [], scale and shift [C], the last two empty without a scale."""
+    (scalars, alpha), scale, slope = gate, affine.scale, affine.slope
     wide, wide_m, dy = widened(features), widened(m), widened(dy)
     attention, slope_of_map, by_scalar = _map_derivatives(wide_m, scalars)
     product = wide * attention
     if slope != 1:
-        dy = torch.where(_affine(product, scale, shift) > 0, dy, slope * dy)
+        dy = torch.where(_scale(product, affine) > 0, dy, slope * dy)
     dscale, dshift = (dy * product, dy) if scale is not None else (None, None)
     dproduct = dy if scale is None else dy * scale.view(-1, 1, 1)
     dmap = dproduct * wide
@@ -81,9 +66,7 @@ def statistics(features: Tensor, m: Tensor, scalars: Tensor) -> Pair:
     return mean, variance
 
 
-def statistics_backward(
-    dmean: Tensor, dvariance: Tensor, mean: Tensor, features: Tensor, m: Tensor, scalars: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+def statistics_backward(dmean: Tensor, dvariance: Tensor, mean: Tensor, features: Tensor, m: Tensor, scalars: Tensor) -> Triple:
     """Gradients of features, m and scalars [4]."""
     count = features.numel() // features.shape[1]
     wide, wide_m = widened(features), widened(m)
@@ -95,117 +78,73 @@ def statistics_backward(
     return (dproduct * attention).to(features.dtype), (dmap * slope_of_map).to(m.dtype), dscalars
 
 
-def forward_attention(
+def encode(
     x: Tensor,
     u: Tensor,
     weight: Tensor,
     mask_weight: Tensor,
-    scalars: Tensor,
-    alpha: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
+    gate: Gate,
+    affine: Affine,
     update: bool,
     keep: bool,
-    order: Tensor | None = None,
-    kinds: Tensor | None = None,
-    constant: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both convolutions of an encoder layer and ``attend``: (y, g_M(m), F, m), the last two with ``keep``.
-
-    order, kinds, constant: ``regions.Regions``, for backends that skip convolutions; nothing depends on them but speed.
-    """
+    regions: Regions | None = None,
+) -> Quadruple:
+    """Both convolutions of an encoder layer and ``attend``: (y, g_M(m), F, m), the last two with ``keep``."""
     features, m = convolution(x, weight), convolution(u, mask_weight)
-    y, new = attend(features, m, scalars, alpha, scale, shift, slope, update)
+    y, new = attend(features, m, gate, affine, update)
     return (y, new, features, m) if keep else (y, new, x.new_empty(0), x.new_empty(0))
 
 
-def features_with_map(
-    x: Tensor, weight: Tensor, attention: Tensor, scale: Tensor | None, shift: Tensor | None, slope: float
-) -> Tensor:
-    """The feature half of ``forward_attention`` with a map that is known: ``leaky(scale * convolution * attention + shift)``."""
-    product = _affine(widened(convolution(x, weight)) * widened(attention), scale, shift)
-    return _activate(product, slope).to(x.dtype)
+def encode_with_map(x: Tensor, weight: Tensor, attention: Tensor, affine: Affine) -> Tensor:
+    """The feature half of ``encode`` with a map that is known: ``leaky(scale * convolution * attention + shift)``."""
+    return _finish(widened(convolution(x, weight)) * widened(attention), affine).to(x.dtype)
 
 
-def forward_statistics(
-    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def encode_with_statistics(x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor) -> Quadruple:
     """Both convolutions of an encoder layer and ``statistics``: (F, m, mean, variance)."""
     features, m = convolution(x, weight), convolution(u, mask_weight)
     return features, m, *statistics(features, m, scalars)
 
 
-def mask_attention(
-    u: Tensor,
-    weight: Tensor,
-    scalars: Tensor,
-    alpha: Tensor,
-    update: bool,
-    keep: bool,
-    order: Tensor | None = None,
-    kinds: Tensor | None = None,
-    constant: Tensor | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """A mask convolution: (g_A(m), g_M(m), m); with ``keep`` m in place of the map. The rest as in ``forward_attention``."""
+def mask_step(u: Tensor, weight: Tensor, gate: Gate, update: bool, keep: bool, regions: Regions | None = None) -> Triple:
+    """A mask convolution: (g_A(m), g_M(m), m); with ``keep`` m in place of the map."""
     m = convolution(u, weight)
     wide = widened(m)
-    new = mask_update(wide, alpha).to(m.dtype) if update else m.new_empty(0)
+    new = mask_update(wide, gate.alpha).to(m.dtype) if update else m.new_empty(0)
     if keep:
         return m.new_empty(0), new, m
-    return attention_map(wide, *scalars).to(m.dtype), new, m.new_empty(0)
+    return attention_map(wide, *gate.scalars).to(m.dtype), new, m.new_empty(0)
 
 
-def reverse_attention(
+def decode_with_map(
     skip: Tensor | None,
     own: Tensor,
     skip_weight: Tensor | None,
     own_weight: Tensor,
     attention: Tensor,
-    scale: Tensor | None,
-    shift: Tensor | None,
-    slope: float,
+    affine: Affine,
 ) -> Tensor:
     """``leaky(scale * deconvolution * attention + shift)`` of two inputs that are never joined."""
     features = deconvolution(skip, own, skip_weight, own_weight)
-    product = _affine(widened(features) * widened(attention), scale, shift)
-    return _activate(product, slope).to(own.dtype)
+    return _finish(widened(features) * widened(attention), affine).to(own.dtype)
 
 
-def reverse_statistics(
+def decode_with_statistics(
     skip: Tensor | None,
     own: Tensor,
     skip_weight: Tensor | None,
     own_weight: Tensor,
     m: Tensor,
     scalars: Tensor,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> Triple:
     """A transposed convolution of one or two inputs and ``statistics``: (F, mean, variance)."""
     features = deconvolution(skip, own, skip_weight, own_weight)
     return features, *statistics(features, m, scalars)
 
 
-def reconstruct(
-    skip: Tensor, own: Tensor, skip_weight: Tensor, own_weight: Tensor, form: str, image: Tensor | None, mask: Tensor | None
-) -> Tensor:
-    """The last transposed convolution in [0, 1]; with an image and its mask, pasted: ``image`` where ``mask`` is 1.
-
-    With an image of uint8 the result is uint8 too, in [0, 255].
-    """
-    y = output_form(widened(deconvolution(skip, own, skip_weight, own_weight)), form)
-    return y.to(own.dtype) if image is None or mask is None else pasted(y, image, mask).to(result_dtype(own, image))
-
-
-def pasted(y: Tensor, image: Tensor, mask: Tensor) -> Tensor:
-    """``image`` where ``mask`` is 1, elsewhere ``y``, of [0, 1], in the image's dtype if that is uint8, else in its own."""
-    if image.dtype == torch.uint8:
-        y = (255 * widened(y)).round().to(torch.uint8)
-    return torch.where(mask == 1, image.to(y.dtype), y)
-
-
-def result_dtype(own: Tensor, image: Tensor | None) -> torch.dtype:
-    """That of ``reconstruct``'s result."""
-    return torch.uint8 if image is not None and image.dtype == torch.uint8 else own.dtype
+def reconstruct(skip: Tensor, own: Tensor, skip_weight: Tensor, own_weight: Tensor, form: str) -> Tensor:
+    """The last transposed convolution in [0, 1]. form: "tanh", ``(tanh(x) + 1) / 2``, or "abs", ``|tanh(x)|``."""
+    return output_form(widened(deconvolution(skip, own, skip_weight, own_weight)), form).to(own.dtype)
 
 
 def convolution(x: Tensor, weight: Tensor) -> Tensor:
@@ -221,17 +160,38 @@ def deconvolution(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, 
     return result + F.conv_transpose2d(skip, skip_weight, stride=2, padding=1)
 
 
+def classify(u: Tensor) -> Tensor:
+    """The kinds [N, 1, H, W], uint8, of a mask chain's input [N, C, H, W]: ZERO, KNOWN or MIXED."""
+    zero, one = u == 0, u == 1
+    if u.shape[1] > 1:
+        zero, one = zero.all(dim=1, keepdim=True), one.all(dim=1, keepdim=True)
+    return torch.where(zero, ZERO, torch.where(one, KNOWN, MIXED)).to(torch.uint8)
+
+
+def spread(kinds: Tensor) -> Triple:
+    """The kinds of a mask convolution's results [N, 1, H, W] -> [N, 1, H/2, W/2]; their positions sorted by kind, int32 [N * H/2
+    * W/2]; and the kinds in that order."""
+    not_zero = F.max_pool2d(F.pad((kinds != ZERO).float(), (1, 1, 1, 1), value=0), 4, 2)
+    not_known = F.max_pool2d(F.pad((kinds != KNOWN).float(), (1, 1, 1, 1), value=1), 4, 2)
+    following = torch.where(not_zero == 0, ZERO, torch.where(not_known == 0, KNOWN, MIXED)).to(torch.uint8)
+    in_order, order = following.flatten().sort(stable=True)
+    return following, order.int(), in_order
+
+
 def widened(x: Tensor) -> Tensor:
     """Half precision in float32, others as they are."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def _affine(x: Tensor, scale: Tensor | None, shift: Tensor | None) -> Tensor:
-    return x if scale is None or shift is None else x * scale.view(-1, 1, 1) + shift.view(-1, 1, 1)
+def _finish(product: Tensor, affine: Affine) -> Tensor:
+    scaled = _scale(product, affine)
+    return scaled if affine.slope == 1 else F.leaky_relu(scaled, affine.slope)
 
 
-def _activate(x: Tensor, slope: float) -> Tensor:
-    return x if slope == 1 else F.leaky_relu(x, slope)
+def _scale(product: Tensor, affine: Affine) -> Tensor:
+    if affine.scale is None or affine.shift is None:
+        return product
+    return product * affine.scale.view(-1, 1, 1) + affine.shift.view(-1, 1, 1)
 
 
 def _map_derivatives(m: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:

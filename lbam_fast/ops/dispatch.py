@@ -13,19 +13,19 @@ from types import ModuleType
 
 import torch
 
-from lbam_fast import native
 from lbam_fast.errors import LBAMError
-from lbam_fast.ops.prepared import traced
+from lbam_fast.ops import native
+from lbam_fast.ops.runtime.prepared import traced
 
 VARIABLE = "LBAM_BACKEND"
 AUTO, REFERENCE, EAGER, CPU, TRITON, CUDA, GPU = NAMES = ("auto", "reference", "eager", "cpu", "triton", "cuda", "gpu")
 _MODULES = {
-    REFERENCE: "lbam_fast.ops.eager",
-    EAGER: "lbam_fast.ops.eager",
-    CPU: "lbam_fast.ops.on_cpu",
-    TRITON: "lbam_fast.ops.on_triton",
-    CUDA: "lbam_fast.ops.on_cuda",
-    GPU: "lbam_fast.ops.on_gpu",
+    REFERENCE: "lbam_fast.ops.backends.eager",
+    EAGER: "lbam_fast.ops.backends.eager",
+    CPU: "lbam_fast.ops.backends.cpu",
+    TRITON: "lbam_fast.ops.backends.triton",
+    CUDA: "lbam_fast.ops.backends.cuda",
+    GPU: "lbam_fast.ops.backends.gpu",
 }
 _DTYPES = {
     CPU: (torch.float32, torch.bfloat16),
@@ -89,7 +89,7 @@ chosen._dynamo_marked_constant = True  # type: ignore[attr-defined]
 
 
 def implementation(device: torch.device, dtype: torch.dtype) -> ModuleType:
-    """The module whose functions run the ops, all of ``lbam_fast.ops.eager``'s names."""
+    """The module whose functions run the ops, all of ``backends.eager``'s names."""
     return import_module(_MODULES[chosen(device, dtype)])
 
 
@@ -102,7 +102,7 @@ def skips(u: torch.Tensor) -> bool:
 
 
 def map_dtype(device: torch.device, dtype: torch.dtype) -> torch.dtype:
-    """The dtype of the maps that ``mask_attention`` gives for masks of that dtype: the CPU's kernels do not round them.
+    """The dtype of the maps that ``mask_step`` gives for masks of that dtype: the CPU's kernels do not round them.
 
     Rounded to bfloat16 they cost 1 dB of the output, and the kernels multiply by them while they wait for the product anyway.
     """

@@ -14,7 +14,7 @@ from typing import Any
 
 from lbam_fast.errors import LBAMError
 
-FOLDER = Path(__file__).parent / "_native"
+FOLDER = Path(__file__).parent.parent / "_native"
 NAMESPACES = {"cpu": "lbam_native", "cuda": "lbam_native_cuda"}
 """Of the ops, by device."""
 INSTRUCTION_SETS = ("plain", "avx2", "avx512", "avx512bf16")
@@ -55,7 +55,7 @@ def _tried_on_gpu(ops: Any) -> None:
     import torch
 
     kinds = torch.ones(1, 1, 2, 2, dtype=torch.uint8, device="cuda")
-    order = ops.regions(kinds)[1]
+    order = ops.spread(kinds)[1]
     if order.tolist() != [0]:
         raise NativeError("a kernel gave a wrong result on this device")
 

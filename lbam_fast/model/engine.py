@@ -1,0 +1,153 @@
+"""The generator without gradients: prepared parameters, memory used twice, recorded calls.
+
+``lbam_fast.reference`` specifies what it computes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lbam_fast import ops
+from lbam_fast.config import LBAMConfig
+from lbam_fast.model.parameters import FORWARD, REVERSE, Chain, Parameters
+from lbam_fast.ops import Session
+from lbam_fast.reference import LEVELS, AttentionMaps
+
+_Skip = Tensor | Callable[[], Tensor]
+"""An encoder layer's output for the decoder, or what makes it again."""
+
+
+class Engine:
+    """Runs a network in ``eval()`` on a state dict in the modules' names; what it prepares, the session keeps.
+
+    On the compiled kernels for the CPU layers are called at once and results may take the memory of maps that nobody else has;
+    elsewhere by the ops, which choose and cast.
+    """
+
+    def __init__(self, state: Mapping[str, Tensor], config: LBAMConfig, session: Session) -> None:
+        self._state, self._config, self._session = state, config, session
+        last = state["dc7.weight"]
+        on_cpu = last.device.type == "cpu"
+        # A GPU makes them while it waits for work anyway.
+        self._parameters = Parameters(state, config, session.prepared if on_cpu else None)
+        self._compiled = not ops.traced() and ops.chosen(last.device, ops.working_dtype(last)) == ops.CPU
+        self._layers: Any = ops.cpu if self._compiled else ops
+        self._by_maps = config.batch_norm and on_cpu
+        """Whether both chains come first, as skips need maps that are kept."""
+
+    def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
+        """x [N, C, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]."""
+        run = self._inpaint_by_maps if self._by_maps or mask.shape[0] != x.shape[0] else self._inpaint
+        if not self._compiled:
+            return run(x, mask, 1 - mask)
+        inputs = [_ready(each) for each in (x, mask, 1 - mask)]
+        with torch.autocast("cpu", enabled=False):
+            return self._session.run("inpaint", list(self._state.values()), (), inputs, run)
+
+    def generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
+        """The image network under maps that are known."""
+        run = partial(self._generate, maps=maps)
+        if not self._compiled:
+            return run(x)
+        known = (*maps.forward, *maps.reverse)
+        with torch.autocast("cpu", enabled=False):
+            return self._session.run("generate", list(self._state.values()), known, [_ready(x)], run)
+
+    def attention_maps(self, mask: Tensor) -> AttentionMaps:
+        """Both chains' maps of a mask [N, 1 or 3, H, W]."""
+        if not self._compiled:
+            return self._maps(mask, 1 - mask)
+        with torch.autocast("cpu", enabled=False), self._session.active(Session.is_large(_ready(mask))):
+            return replace(self._maps(_ready(mask), _ready(1 - mask)), mask=mask)
+
+    def _inpaint(self, x: Tensor, mask: Tensor, holes: Tensor) -> Tensor:
+        first, u, tracker = x, mask, self._parameters.tracker(mask, FORWARD)
+        skips: list[_Skip] = []
+        for level in range(1, LEVELS + 1):
+            x, u, skip = self._encode(level, x, u, tracker, update=level < LEVELS)
+            skips.append(skip)
+            del skip
+            if ops.spares() and level == 1:
+                skips = [lambda: self._encode(1, first, mask, self._parameters.tracker(mask, FORWARD, 1), update=False)[0]]
+        del u
+        return self._decode(x, skips, self._from_coarsest(holes), self._compiled)
+
+    def _inpaint_by_maps(self, x: Tensor, mask: Tensor, holes: Tensor) -> Tensor:
+        return self._generate(x, self._maps(mask, holes))
+
+    def _generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
+        skips: list[_Skip] = []
+        for level, attention in enumerate(maps.forward, start=1):
+            weight = self._state[f"ec{level}.conv.conv.weight"]
+            y = skip = self._layers.encode_with_map(x, weight, attention, self._parameters.norm(f"ec{level}.bn"))
+            if self._config.batch_norm and level < LEVELS:
+                skip = self._layers.encode_with_map(x, weight, attention, self._parameters.skip_norm(level))
+            skips.append(skip)
+            x = y
+        return self._decode(x, skips, reversed(maps.reverse))
+
+    def _maps(self, mask: Tensor, holes: Tensor) -> AttentionMaps:
+        return AttentionMaps(mask, tuple(self._chain(mask, FORWARD)), tuple(self._chain(holes, REVERSE)))
+
+    def _encode(
+        self, level: int, x: Tensor, u: Tensor, tracker: ops.Tracker | None, update: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The layer's output, the updated mask if it is wanted, and the skip for the decoder."""
+        own, batch_norm = self._parameters, self._config.batch_norm
+        weight, mask_weight = self._state[f"ec{level}.conv.conv.weight"], own.mask_filter(FORWARD.filter(level), u)
+        gate, regions = own.gate(FORWARD.prefix(level)), _next(tracker)
+        norm = own.norm(f"ec{level}.bn")
+        y, new, features, m = self._layers.encode(x, u, weight, mask_weight, gate, norm, update, batch_norm, regions)
+        if not batch_norm or not update:  # the last layer's output is nobody's skip
+            return y, new, y
+        return y, new, ops.attend(features, m, gate, own.skip_norm(level), False)[0]
+
+    def _chain(self, u: Tensor, chain: Chain, depth: int | None = None, finest: bool = True) -> list[Tensor]:
+        """Of every layer the map; of the first only if the ``finest`` is wanted."""
+        found, tracker, depth = [], self._parameters.tracker(u, chain, depth), depth or chain.depth
+        for level in range(1, depth + 1):
+            weight, gate = self._parameters.mask_filter(chain.filter(level), u), self._parameters.gate(chain.prefix(level))
+            if level == 1 and not finest:
+                _, u, _ = self._layers.mask_step(u, weight, gate, True, False, _next(tracker), mapped=False)
+                continue
+            attention, u, _ = self._layers.mask_step(u, weight, gate, level < depth, False, _next(tracker))
+            found.append(attention)
+            del attention
+        return found
+
+    def _from_coarsest(self, u: Tensor) -> Iterator[Tensor]:
+        """The reverse chain's maps, the coarsest first, each given away; the finest is made last where memory is spared."""
+        found = self._chain(u, REVERSE, finest=not ops.spares())
+        while found:
+            yield found.pop()
+        if ops.spares():
+            yield self._chain(u, REVERSE, depth=1)[0]
+
+    def _decode(self, x: Tensor, skips: list[_Skip], reverse: Iterator[Tensor], over_maps: bool = False) -> Tensor:
+        """``reverse``: the reverse chain's maps, the coarsest first. The skips are used up."""
+        layer = partial(self._layers.decode_with_map, over_map=True) if over_maps else self._layers.decode_with_map
+        own, skip = self._parameters, None
+        skips.pop()  # x itself
+        for i in range(1, LEVELS):
+            norm = own.norm(f"dc{i}.bn", own.half(LEVELS - i, of_skip=False))
+            x = layer(skip, x, *own.filter_halves(f"dc{i}.conv.weight", skip), next(reverse), norm)
+            skip, last = None, skips.pop()
+            skip = last if isinstance(last, Tensor) else last()
+        output: Tensor = self._layers.reconstruct(skip, x, *own.filter_halves("dc7.weight", skip), self._config.output)
+        return output
+
+
+def _next(tracker: ops.Tracker | None) -> ops.Regions | None:
+    """What the next level may skip."""
+    return None if tracker is None else tracker.step()
+
+
+def _ready(x: Tensor) -> Tensor:
+    """As the CPU's kernels take it."""
+    return x.to(ops.working_dtype(x)).contiguous(memory_format=torch.channels_last)

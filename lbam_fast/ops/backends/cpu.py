@@ -1,0 +1,221 @@
+"""The fused ops on the compiled kernels for the CPU: float32 and bfloat16; other dtypes in plain PyTorch.
+
+Where gradients are wanted, convolutions are PyTorch's and what follows them is one pass. Else a layer is one kernel, and filters
+of any dtype are packed once.
+"""
+
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from lbam_fast.ops.arguments import Affine, Gate, Regions, nhwc
+from lbam_fast.ops.backends import eager
+from lbam_fast.ops.backends.composed import Composed
+from lbam_fast.ops.backends.cpu_filters import by_winograd, compiled, pack_anew, packed
+from lbam_fast.ops.runtime import session
+from lbam_fast.reference import harmonic
+
+DEEP = 128
+"""Channels of a decoder layer's result from which it goes by Winograd in bfloat16 too: later roundings show in the output."""
+
+
+def convolution(x: Tensor, weight: Tensor) -> Tensor:
+    size = weight.shape[0], x.shape[2] // 2, x.shape[3] // 2
+    thin, fast = x.shape[1] == 1, x.dtype == torch.float32 and by_winograd(x, size[1:], anew=True)
+    if not _covers(x) or weight.shape[-1] != 4 or not (thin or fast):
+        return eager.convolution(nhwc(x), weight.to(x.dtype))
+    y = _empty(x, *size)
+    filters = pack_anew(x.dtype, None, weight, transposed=False, winograd=not thin)
+    compiled().encode_with_map(nhwc(x), filters, None, None, None, 1.0, not thin, y)
+    return y
+
+
+def deconvolution(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor) -> Tensor:
+    thin = own.shape[1] == 3 and skip is None
+    fast = by_winograd(own, own.shape[2:], anew=True) and (skip is None or skip.shape[1] % 2 == 0)
+    if own.dtype != torch.float32 or not (thin or fast):
+        cast = None if skip_weight is None else skip_weight.to(own.dtype)
+        return eager.deconvolution(None if skip is None else nhwc(skip), nhwc(own), cast, own_weight.to(own.dtype))
+    y = _empty(own, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
+    filters = pack_anew(own.dtype, skip_weight, own_weight, transposed=True, winograd=fast)
+    compiled().decode_with_map(None if skip is None else nhwc(skip), nhwc(own), filters, None, None, None, 1.0, fast, y)
+    return y
+
+
+def attend(features: Tensor, m: Tensor, gate: Gate, affine: Affine, update: bool) -> eager.Pair:
+    if not _covers(features):
+        return eager.attend(features, m, gate, affine, update)
+    return compiled().attend(nhwc(features), nhwc(m), *gate, *affine, update)
+
+
+def attend_backward(dy: Tensor, du: Tensor | None, features: Tensor, m: Tensor, gate: Gate, affine: Affine) -> eager.Sextuple:
+    if not _covers(features):
+        return eager.attend_backward(dy, du, features, m, gate, affine)
+    return compiled().attend_backward(nhwc(dy), None if du is None else nhwc(du), nhwc(features), nhwc(m), *gate, *affine)
+
+
+def statistics_backward(
+    dmean: Tensor, dvariance: Tensor, mean: Tensor, features: Tensor, m: Tensor, scalars: Tensor
+) -> eager.Triple:
+    if not _covers(features):
+        return eager.statistics_backward(dmean, dvariance, mean, features, m, scalars)
+    return compiled().statistics_backward(dmean, dvariance, mean, nhwc(features), nhwc(m), scalars)
+
+
+def encode(
+    x: Tensor,
+    u: Tensor,
+    weight: Tensor,
+    mask_weight: Tensor,
+    gate: Gate,
+    affine: Affine,
+    update: bool,
+    keep: bool,
+    regions: Regions | None = None,
+) -> eager.Quadruple:
+    if keep or not _covers(x) or mask_weight.shape[-1] != 4:
+        return _COMPOSED.encode(x, u, weight, mask_weight, gate, affine, update, keep)
+    attention, new, absent = mask_step(u, mask_weight, gate, update, False, regions)
+    return encode_with_map(x, weight, attention, affine, over_map=True), new, absent, x.new_empty(0)
+
+
+def encode_with_map(x: Tensor, weight: Tensor, attention: Tensor, affine: Affine, over_map: bool = False) -> Tensor:
+    """``over_map``: the result may take the map's memory."""
+    if not _covers(x):
+        return eager.encode_with_map(x, weight, attention, affine)
+    size = weight.shape[0], x.shape[2] // 2, x.shape[3] // 2
+    winograd = by_winograd(x, size[1:])
+    filters = packed(x.dtype, None, weight, transposed=False, winograd=winograd)
+    attention = nhwc(attention)
+    y = _result(x, attention, over_map, *size)
+    compiled().encode_with_map(nhwc(x), filters, attention, *affine, winograd, y)
+    return y
+
+
+def mask_step(
+    u: Tensor,
+    weight: Tensor,
+    gate: Gate,
+    update: bool,
+    keep: bool,
+    regions: Regions | None = None,
+    mapped: bool = True,
+) -> eager.Triple:
+    """``mapped``: whether the map is wanted."""
+    if not _covers(u):
+        return eager.mask_step(u, weight, gate, update, keep)
+    if keep or weight.shape[-1] != 4:
+        return _COMPOSED.mask_step(u, weight, gate, update, keep)
+    size = weight.shape[0], u.shape[2] // 2, u.shape[3] // 2
+    attention = _empty(u, *size, torch.float32) if mapped else None
+    new = _empty(u, *size) if update else None
+    winograd = by_winograd(u, size[1:])
+    filters = packed(u.dtype, None, weight, transposed=False, winograd=winograd)
+    known = regions or (None, None, None)
+    compiled().mask_step(nhwc(u), filters, weight.shape[0], *gate, *known, winograd, attention, new)
+    absent = (u.new_empty(0) for _ in range(3))
+    return next(absent) if attention is None else attention, next(absent) if new is None else new, next(absent)
+
+
+def decode_with_map(
+    skip: Tensor | None,
+    own: Tensor,
+    skip_weight: Tensor | None,
+    own_weight: Tensor,
+    attention: Tensor,
+    affine: Affine,
+    over_map: bool = False,
+) -> Tensor:
+    """``over_map``: the result may take the map's memory."""
+    if not _covers(own):
+        return eager.decode_with_map(skip, own, skip_weight, own_weight, attention, affine)
+    winograd = by_winograd(own, own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
+    winograd = winograd and (own.dtype == torch.float32 or own_weight.shape[1] >= DEEP)
+    filters = packed(own.dtype, skip_weight, own_weight, transposed=True, winograd=winograd)
+    attention = nhwc(attention)
+    y = _result(own, attention, over_map, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
+    inputs = None if skip is None else nhwc(skip), nhwc(own)
+    compiled().decode_with_map(*inputs, filters, attention, *affine, winograd, y)
+    return y
+
+
+def reconstruct(skip: Tensor, own: Tensor, skip_weight: Tensor, own_weight: Tensor, form: str) -> Tensor:
+    if not _covers(own):
+        return eager.reconstruct(skip, own, skip_weight, own_weight, form)
+    y = _empty(own, 3, 2 * own.shape[2], 2 * own.shape[3])
+    filters = packed(own.dtype, skip_weight, own_weight, transposed=True, winograd=False, in_halves=True)
+    compiled().reconstruct(nhwc(skip), nhwc(own), filters, form == "abs", y)
+    return y
+
+
+def damaged_input(image: Tensor, mask: Tensor, channels: int, dtype: torch.dtype) -> Tensor:
+    """``reference.damaged_input`` of float32 or bfloat16, in either, channels_last; without gradients."""
+    y = session.current().empty((len(image), channels, *image.shape[2:]), dtype, compiled().in_large_pages)
+    compiled().damage(image, mask, y)
+    return y
+
+
+def harmonic_fill(image: Tensor, known: Tensor) -> Tensor:
+    """``reference.harmonic_fill`` of float32, channels_last; without gradients."""
+    x = image.detach().clone(memory_format=torch.channels_last)
+    steps = harmonic.LEVELS, harmonic.FIRST_SWEEPS, harmonic.CYCLES, harmonic.SWEEPS, harmonic.COARSEST_SWEEPS
+    compiled().harmonic_fill(x, nhwc(known.to(torch.uint8)), *steps)
+    return x
+
+
+def exemplar(picture: Tensor, hole: Tensor, seed: int) -> Tensor:
+    """``reference.exemplar``: picture [1, 3, H, W] float32 in [0, 1], hole [1, 1, H, W] uint8."""
+    picture = nhwc(picture)
+    filled = torch.empty_like(picture)
+    compiled().exemplar(picture, nhwc(hole), seed, filled)
+    return filled
+
+
+def classify(u: Tensor) -> Tensor:
+    kinds = torch.empty(len(u), 1, *u.shape[2:], dtype=torch.uint8, device=u.device)
+    compiled().classify(nhwc(u if _covers(u) else u.float()), kinds)
+    return kinds
+
+
+def spread(kinds: Tensor) -> eager.Triple:
+    following = kinds.new_empty(len(kinds), 1, kinds.shape[2] // 2, kinds.shape[3] // 2)
+    in_order = kinds.new_empty(following.numel())
+    order = kinds.new_empty(following.numel(), dtype=torch.int32)
+    compiled().spread(kinds, following, order, in_order)
+    return following, order, in_order
+
+
+def _statistics(features: Tensor, m: Tensor, scalars: Tensor) -> eager.Pair:
+    if not _covers(features):
+        return eager.statistics(features, m, scalars)
+    return compiled().statistics(nhwc(features), nhwc(m), scalars)
+
+
+def _maps(m: Tensor, gate: Gate, attention: bool, update: bool) -> eager.Pair:
+    m = nhwc(m)
+    found, _ = compiled().maps(m, gate.scalars if attention else None, None, False)
+    _, new = compiled().maps(m, None, gate.alpha if update else None, m.dtype == torch.bfloat16)
+    return found, new
+
+
+_COMPOSED = Composed(attend, _statistics, _maps, convolution, deconvolution)
+encode_with_statistics = _COMPOSED.encode_with_statistics
+decode_with_statistics = _COMPOSED.decode_with_statistics
+
+
+def _empty(like: Tensor, channels: int, height: int, width: int, dtype: torch.dtype | None = None) -> Tensor:
+    shape = like.shape[0], channels, height, width
+    return session.current().empty(shape, dtype or like.dtype, compiled().in_large_pages)
+
+
+def _result(like: Tensor, attention: Tensor, over_map: bool, channels: int, height: int, width: int) -> Tensor:
+    if over_map and attention.shape == (len(like), channels, height, width) and attention.dtype == like.dtype:
+        return attention
+    return _empty(like, channels, height, width)
+
+
+def _covers(x: Tensor) -> bool:
+    return x.dtype in (torch.float32, torch.bfloat16)

@@ -1,0 +1,98 @@
+"""Filters in the layout that the compiled kernels for the CPU read, and when Winograd's products are the faster ones."""
+
+# mypy: disable-error-code="no-any-return"
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cache, partial
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lbam_fast.ops import native
+from lbam_fast.ops.runtime import replay, session
+
+WINOGRAD_FROM = 64
+"""Positions of a layer, of each phase where there are four, from which Winograd's products are the faster ones."""
+
+WINOGRAD_ANEW_FROM = 1024
+"""The same where the filters are packed for this one product: in training, and for large pictures."""
+
+
+def compiled() -> Any:
+    """The compiled ops, or what records their calls."""
+    return replay.recording() or kernels()
+
+
+@cache
+def kernels() -> Any:
+    """The ops of the compiled kernels. Raises NativeError."""
+    return native.ops()
+
+
+@cache
+def _multiplies_bfloat16() -> bool:
+    return compiled().bfloat16_products()
+
+
+def by_winograd(x: Tensor, size: Sequence[int], anew: bool = False) -> bool:
+    """Whether windows in so many lines and columns go by Winograd: less arithmetic, more than twice the weights to read.
+
+    ``anew``: with filters that are packed for them alone.
+    """
+    lines, columns = size
+    least = WINOGRAD_ANEW_FROM if anew or session.spares() else WINOGRAD_FROM
+    return lines % 2 == columns % 2 == 0 and len(x) * lines * columns >= least and x.shape[1] >= 16 and x.shape[1] % 2 == 0
+
+
+def packed(
+    dtype: torch.dtype, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool, in_halves: bool = False
+) -> Tensor:
+    """Filters as the kernels read them for products of ``dtype``: of layers ``transposed`` one or two, else one.
+
+    ``in_halves``: those of a transposed layer whose results nothing follows that would hide the rounding of its filters: what
+    that takes from the outputs comes after them.
+    """
+    in_halves = in_halves and _element(dtype) == torch.bfloat16
+    if session.spares() and not in_halves:  # which are few and small
+        return pack_anew(dtype, first, weight, transposed, winograd)
+
+    def make(*given: Tensor) -> Tensor:
+        if in_halves:
+            given = tuple(torch.cat([x.bfloat16().float(), x.float() - x.bfloat16().float()], dim=1) for x in given)
+        return _panels(dtype, given[:-1], given[-1], transposed, winograd, partial(torch.empty, device="cpu"))
+
+    how = " by Winograd" * winograd + " in halves" * in_halves
+    kind = f"{'decoder' if transposed else 'encoder'}'s filters for {dtype}{how}"
+    return session.current().prepared(kind, make, *(weight for weight in (first, weight) if weight is not None))
+
+
+def pack_anew(dtype: torch.dtype, first: Tensor | None, weight: Tensor, transposed: bool, winograd: bool) -> Tensor:
+    """``packed`` for one use."""
+
+    def memory(count: int, dtype: torch.dtype) -> Tensor:
+        return session.current().flat(count, dtype, compiled().in_large_pages)
+
+    return _panels(dtype, () if first is None else (first,), weight, transposed, winograd, memory)
+
+
+def _panels(
+    dtype: torch.dtype,
+    first: tuple[Tensor, ...],
+    weight: Tensor,
+    transposed: bool,
+    winograd: bool,
+    memory: Callable[..., Tensor],
+) -> Tensor:
+    channels = sum(x.shape[0 if transposed else 1] for x in (*first, weight))
+    outputs = weight.shape[1 if transposed else 0]
+    out = memory(compiled().panel_elements(channels, outputs, transposed, winograd), dtype=_element(dtype))
+    compiled().pack(first[0].float() if first else None, weight.float(), transposed, winograd, out)
+    return out
+
+
+def _element(dtype: torch.dtype) -> torch.dtype:
+    """Of the products of pictures of that dtype."""
+    return torch.bfloat16 if dtype == torch.bfloat16 and _multiplies_bfloat16() else torch.float32

@@ -1,0 +1,1 @@
+"""What is kept from call to call."""

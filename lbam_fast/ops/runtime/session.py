@@ -1,0 +1,134 @@
+"""What is kept for a network from call to call, and goes with it: prepared parameters, memory of results, recorded calls."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from lbam_fast.ops import native
+from lbam_fast.ops.runtime.memory import Fresh, Memory
+from lbam_fast.ops.runtime.prepared import Prepared, have_versions
+from lbam_fast.ops.runtime.replay import Run, Tape, Tapes
+
+SMALL = 1 << 17
+"""Pixels of a call on a CPU up to which its kernels are recorded and played again: beyond, Python's share is below 1 %."""
+LARGE = {torch.float32: 1 << 20, torch.bfloat16: 1 << 22}
+"""Pixels of a call on a CPU, by its dtype, from which memory is spared at the cost of a little time: docs/architecture.md."""
+
+
+class _Running(NamedTuple):
+    session: Session
+    spares: bool
+
+
+_running: ContextVar[_Running | None] = ContextVar("lbam_session", default=None)
+_all: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+class Session:
+    """Of one network, whose calls it runs on the compiled kernels for the CPU. Safe under threads; copies of it begin anew."""
+
+    def __init__(self) -> None:
+        self._prepared, self._memory, self._tapes = Prepared(), Memory(), Tapes()
+        _all.add(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Session:
+        return Session()
+
+    def __reduce__(self) -> tuple[type[Session], tuple[()]]:
+        return Session, ()
+
+    @contextmanager
+    def active(self, spare: bool = False) -> Iterator[None]:
+        """What backends keep inside the block, they keep here. spare: memory is spared at the cost of a little time."""
+        token = _running.set(_Running(self, spare))
+        try:
+            yield
+        finally:
+            _running.reset(token)
+
+    def run(
+        self,
+        name: Hashable,
+        weights: Sequence[Tensor],
+        maps: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        function: Run,
+    ) -> Tensor:
+        """``function(*inputs)``: of small pictures, from its third call on, as its kernels' calls were recorded in the second.
+
+        name     what the function depends on beside tensors
+        weights  what it depends on as it is now
+        maps     what its kernels read where it is; a tape keeps it
+        inputs   [N, C, H, W], contiguous in any memory format; of which shapes and dtypes alone matter
+        """
+        if _pixels(inputs[0]) > SMALL or not have_versions(weights):
+            with self.active(self.is_large(inputs[0])):
+                return function(*inputs)
+        key = (name, *((x.shape, x.dtype) for x in inputs), *((x.data_ptr(), x.shape, x.dtype) for x in maps))
+        tape = self._tapes.find(key, weights)
+        if tape is not None:
+            with tape.loaded(inputs) as calls:
+                for op, arguments in calls:
+                    op(*arguments)
+                if calls:
+                    return tape.result()
+        with self.active():
+            if tape is not None or not self._tapes.wants(key):
+                return function(*inputs)
+            tape = Tape(function, inputs, native.ops())
+        self._tapes.keep(key, tape)
+        return tape.result()
+
+    @staticmethod
+    def is_large(x: Tensor) -> bool:
+        """Whether a call for that input [N, C, H, W] spares memory."""
+        return x.dtype in LARGE and _pixels(x) >= LARGE[x.dtype]
+
+    def prepared(self, kind: str, make: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
+        """``make(*parameters)``, or what it gave for these very tensors. ``kind`` names it. Without gradients."""
+        return self._prepared.get(kind, make, *parameters)
+
+    def empty(self, shape: tuple[int, int, int, int], dtype: torch.dtype, fresh: Fresh) -> Tensor:
+        """A result [N, C, H, W] in channels_last on the CPU, uninitialised."""
+        return self._memory.empty(shape, dtype, fresh, spares())
+
+    def flat(self, count: int, dtype: torch.dtype, fresh: Fresh) -> Tensor:
+        """[count] elements on the CPU, uninitialised."""
+        return self._memory.flat(count, dtype, fresh, spares())
+
+    def clear(self) -> None:
+        """Free everything that nothing uses; it comes again when it is needed."""
+        for kept in (self._prepared, self._memory, self._tapes):
+            kept.clear()
+
+
+def _pixels(x: Tensor) -> int:
+    return x.shape[0] * x.shape[2] * x.shape[3]
+
+
+_shared = Session()
+
+
+def current() -> Session:
+    """The session that runs, or the process's own, for ops that are called without one."""
+    running = _running.get()
+    return _shared if running is None else running.session
+
+
+def spares() -> bool:
+    """Whether memory is spared: filters packed for every use, idle memory given back."""
+    running = _running.get()
+    return running is not None and running.spares
+
+
+def clear() -> None:
+    """``Session.clear`` of every session: call it after writing to parameters through ``.data`` or NumPy, which goes unseen."""
+    for session in list(_all):
+        session.clear()
