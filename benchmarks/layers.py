@@ -15,7 +15,7 @@ from workload import Case, Inputs, inputs
 
 from lbam_fast import ops, reference
 from lbam_fast.config import LBAMConfig
-from lbam_fast.ops import backends
+from lbam_fast.ops import dispatch
 
 SLOPE = reference.LEAKY_SLOPE
 Layer = Callable[..., tuple[Tensor, ...]]
@@ -33,14 +33,14 @@ def layer_methods(case: Case) -> list[Method]:
     for dtype in CUDA_DTYPES if on_gpu else CPU_DTYPES:
         build = partial(_ready, layer=_reference, dtype=dtype, channels_last=True)
         methods.append(Method(f"reference channels_last {dtype}", dtype, build, **OURS))
-        kernels = backends.TRITON if on_gpu else backends.CPU
+        kernels = dispatch.TRITON if on_gpu else dispatch.CPU
         build = partial(_ready, layer=_fused, dtype=dtype, channels_last=True)
         methods.append(Method(f"lbam_fast {kernels} {dtype}", dtype, build, **OURS, absent=partial(_unavailable, kernels)))
     return methods
 
 
 def _unavailable(kernels: str, case: Case) -> str:
-    return backends.unavailable(kernels)
+    return dispatch.unavailable(kernels)
 
 
 @torch.no_grad()
@@ -116,11 +116,11 @@ def _reference(layer: Any, case: Case) -> Layer:
         return encode
     if case.layer in REVERSE:
 
-        def advance(u: Tensor) -> tuple[Tensor, ...]:
+        def step(u: Tensor) -> tuple[Tensor, ...]:
             m = reference.mask_convolution(u, layer.reverseMaskConv.weight)
             return _map(m, layer.activationFuncG_A), reference.mask_update(m, config.alpha)
 
-        return advance
+        return step
     if case.layer == "dc7":
         return lambda y: (_output(reference.deconvolution(y, layer.weight), config),)
 
@@ -133,22 +133,20 @@ def _reference(layer: Any, case: Case) -> Layer:
 
 def _fused(layer: Any, case: Case) -> Layer:
     """The same by the fused ops, on arguments ``_apart``. A decoder layer gives its own half alone."""
-    alpha = torch.full((), case.config.alpha, device=case.device)
+    alpha, after = torch.full((), case.config.alpha, device=case.device), ops.Affine(slope=SLOPE)
     if case.layer in ENCODER:
         block = layer.conv
         weights, scalars = (block.conv.weight, block.maskConv.weight), _stacked(block.activationFuncG_A)
-        return lambda x, u: ops.encode(x, u, *weights, scalars, alpha, None, None, SLOPE, True, False)[:2]
+        return lambda x, u: ops.encode(x, u, *weights, ops.Gate(scalars, alpha), after, True, False)[:2]
     if case.layer in REVERSE:
         scalars = _stacked(layer.activationFuncG_A)
-        return lambda u: ops.mask_step(u, layer.reverseMaskConv.weight, scalars, alpha, True, False)[:2]
+        return lambda u: ops.mask_step(u, layer.reverseMaskConv.weight, ops.Gate(scalars, alpha), True, False)[:2]
     if case.layer == "dc7":
-        return lambda *halves: (ops.reconstruct(*halves, *layer.weight.chunk(2), case.config.output, None, None),)
+        return lambda *halves: (ops.reconstruct(*halves, *layer.weight.chunk(2), case.config.output),)
     if case.layer == "dc1":
-        return lambda _, y, __, attention: (
-            ops.decode_with_map(None, y, None, layer.conv.weight, attention, None, None, SLOPE),
-        )
+        return lambda _, y, __, attention: (ops.decode_with_map(None, y, None, layer.conv.weight, attention, after),)
     filters = layer.conv.weight.chunk(2)
-    return lambda _, skip, own, __, attention: (ops.decode_with_map(skip, own, *filters, attention, None, None, SLOPE),)
+    return lambda _, skip, own, __, attention: (ops.decode_with_map(skip, own, *filters, attention, after),)
 
 
 def _apart(arguments: tuple[Tensor, ...], case: Case) -> tuple[Tensor, ...]:

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 import lbam_fast
 from lbam_fast import LBAM, LBAMConfig, load_checkpoint, save_checkpoint
 from lbam_fast.cli import app
-from lbam_fast.ops import routes
+from lbam_fast.ops import autotune
 
 COMMANDS = ("inpaint", "masks", "train", "convert", "export", "doctor")
 
@@ -266,9 +266,9 @@ def test_doctor_survives_what_is_absent_or_broken(monkeypatch, tmp_path):
 
 
 def test_doctor_names_routes_that_were_refused(monkeypatch, tmp_path):
-    table = routes.Routes(tmp_path / "routes.json", {})
+    table = autotune.Routes(tmp_path / "routes.json", {})
     table.choices["a call"], table.refused["a call, kernel"] = "library", "result 0 differs from float64 by 1"
-    monkeypatch.setattr(routes, "remembered", lambda: table)
+    monkeypatch.setattr(autotune, "remembered", lambda: table)
     assert "library for 1" in doctor_finding("routes") and "a call, kernel: result 0 differs" in doctor_finding("routes")
 
 

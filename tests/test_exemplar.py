@@ -5,9 +5,10 @@ import pytest
 import torch
 from networks import one_thread  # noqa: F401
 
-from lbam_fast import LBAM, Inpainter, InpaintError, LBAMConfig, native, ops
+from lbam_fast import LBAM, Inpainter, InpaintError, LBAMConfig, ops
 from lbam_fast.inference import detail
 from lbam_fast.inference.masks import Hole
+from lbam_fast.ops import native
 from lbam_fast.reference import exemplar as specification
 
 compiled = pytest.mark.skipif(bool(native.unavailable("cpu")), reason=f"no compiled kernels: {native.unavailable('cpu')}")
@@ -29,7 +30,7 @@ def holes(height: int, width: int, *boxes: tuple[int, int, int, int]) -> np.ndar
 
 def run(picture: np.ndarray, hole: np.ndarray, seed: int = 0) -> np.ndarray:
     tensor = torch.from_numpy(picture).permute(2, 0, 1)[None]
-    return ops.on_cpu.exemplar(tensor, torch.from_numpy(hole.astype(np.uint8))[None, None], seed)[0].permute(1, 2, 0).numpy()
+    return ops.cpu.exemplar(tensor, torch.from_numpy(hole.astype(np.uint8))[None, None], seed)[0].permute(1, 2, 0).numpy()
 
 
 def guided(picture: np.ndarray, hole: np.ndarray) -> np.ndarray:

@@ -5,8 +5,8 @@ import torch
 from networks import images, masks, network
 
 import lbam_fast
-from lbam_fast import native, ops
-from lbam_fast.ops import backends, routes
+from lbam_fast import ops
+from lbam_fast.ops import autotune, dispatch, native
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device")]
 
@@ -19,9 +19,9 @@ ROUTES = ("kernel", "cuda", "library", "measure")
 def route(request, monkeypatch, tmp_path):
     monkeypatch.setenv("LBAM_ROUTES", request.param)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    routes.remembered.cache_clear()
+    autotune.remembered.cache_clear()
     yield request.param
-    routes.remembered.cache_clear()
+    autotune.remembered.cache_clear()
 
 
 def test_the_compiled_kernels_are_there():
@@ -104,9 +104,9 @@ def test_two_backward_passes_agree_to_the_bit(route):
     assert all(torch.equal(p, q) for p, q in zip(*found, strict=True))
 
 
-@pytest.mark.parametrize("skip_from", [0, backends.SKIP_FROM])
+@pytest.mark.parametrize("skip_from", [0, dispatch.SKIP_FROM])
 def test_a_cuda_graph_replays_with_new_inputs(skip_from, monkeypatch):
-    monkeypatch.setattr(backends, "SKIP_FROM", skip_from)
+    monkeypatch.setattr(dispatch, "SKIP_FROM", skip_from)
     model = on_gpu("official")
     image, mask = pictures()
     new_image, new_mask = image.flip(0).clone(), mask.flip(0).clone()
@@ -133,7 +133,7 @@ def test_leaving_out_what_is_known_changes_nothing(preset, dtype, monkeypatch):
     image, mask = pictures()
     with torch.no_grad(), in_dtype(dtype):
         whole = model(image, mask)
-        monkeypatch.setattr(backends, "SKIP_FROM", 0)
+        monkeypatch.setattr(dispatch, "SKIP_FROM", 0)
         assert torch.allclose(model(image, mask), whole, rtol=0, atol=1e-5 if dtype == torch.float32 else 2e-2)
 
 

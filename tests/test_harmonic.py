@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 import lbam_fast
-from lbam_fast import LBAM, LBAMConfig, native, ops, reference
+from lbam_fast import LBAM, LBAMConfig, ops, reference
+from lbam_fast.ops import native
 from lbam_fast.reference import harmonic
 
 compiled = pytest.mark.skipif(bool(native.unavailable("cpu")), reason=f"no compiled kernels: {native.unavailable('cpu')}")
@@ -74,19 +75,17 @@ def test_compiled_kernels_equal_the_reference(channels, share):
     for shared in (1, 2):
         coarse = torch.rand(shared, 1, 16, 48, generator=generator) >= share
         known = coarse.float().repeat_interleave(8, 2).repeat_interleave(8, 3)
-        torch.testing.assert_close(
-            ops.on_cpu.harmonic_fill(image, known), reference.harmonic_fill(image, known), rtol=0, atol=1e-5
-        )
+        torch.testing.assert_close(ops.cpu.harmonic_fill(image, known), reference.harmonic_fill(image, known), rtol=0, atol=1e-5)
 
 
 @compiled
 def test_the_number_of_threads_changes_no_bit():
     image, known = images(1, 512, 512, dtype=torch.float32), masks("irregular", height=512, width=512, dtype=torch.float32)
-    one = ops.on_cpu.harmonic_fill(image, known[:, :1])
+    one = ops.cpu.harmonic_fill(image, known[:, :1])
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert torch.equal(ops.on_cpu.harmonic_fill(image, known[:, :1]), one)
+        assert torch.equal(ops.cpu.harmonic_fill(image, known[:, :1]), one)
     finally:
         torch.set_num_threads(threads)
 

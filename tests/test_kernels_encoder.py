@@ -12,6 +12,7 @@ from networks import masks, one_thread  # noqa: F401
 from torch import Tensor
 
 from lbam_fast.kernels import encoder
+from lbam_fast.ops import Affine, Gate
 from lbam_fast.ops.backends import eager
 
 DTYPES = (torch.float32, torch.float16)
@@ -40,13 +41,20 @@ class Layer:
         others = ((name, getattr(self, name)) for name in ("scalars", "alpha", "scale", "shift"))
         return replace(self, **narrow, **{name: None if each is None else each.to(wide) for name, each in others})
 
+    @property
+    def gate(self) -> Gate:
+        return Gate(self.scalars, self.alpha)
+
+    @property
+    def affine(self) -> Affine:
+        return Affine(self.scale, self.shift, self.slope)
+
     def encode(self, ops, update: bool = True, keep: bool = False, **options) -> tuple[Tensor, ...]:
-        norm = (self.scale, self.shift, self.slope)
         filters = (self.weight, self.mask_weight)
-        return ops.encode(self.x, self.u, *filters, self.scalars, self.alpha, *norm, update, keep, **options)
+        return ops.encode(self.x, self.u, *filters, self.gate, self.affine, update, keep, **options)
 
     def mask_step(self, ops, update: bool = True, keep: bool = False, **options) -> tuple[Tensor, ...]:
-        return ops.mask_step(self.u, self.mask_weight, self.scalars, self.alpha, update, keep, **options)
+        return ops.mask_step(self.u, self.mask_weight, self.gate, update, keep, **options)
 
 
 def layer(
@@ -90,12 +98,12 @@ def check(results: Sequence[Tensor], eagers: Sequence[Tensor], references: Seque
 
 def check_forward(case: Layer, dtype: torch.dtype, update: bool = True, keep: bool = False) -> None:
     low = case.to(dtype)
-    check(*(each.encode(ops, update, keep) for each, ops in ((low, convolution), (low, eager), (case, eager))))
+    check(*(each.encode(ops, update, keep) for each, ops in ((low, encoder), (low, eager), (case, eager))))
 
 
 def check_mask(case: Layer, dtype: torch.dtype, update: bool = True, keep: bool = False) -> None:
     low = case.to(dtype)
-    check(*(each.mask_step(ops, update, keep) for each, ops in ((low, convolution), (low, eager), (case, eager))))
+    check(*(each.mask_step(ops, update, keep) for each, ops in ((low, encoder), (low, eager), (case, eager))))
 
 
 @pytest.fixture(autouse=True)
@@ -117,9 +125,9 @@ def test_layers(channels, outputs, batch, height, width, dtype):
 @pytest.mark.parametrize("channels", [4, 8])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_tile_for_many_positions(channels, dtype, monkeypatch):
-    tile = convolution.choose_tile("bf16", channels, channels, 65536, 512)
-    assert tile.block_m > convolution.choose_tile("bf16", channels, channels, 16, 512).block_m
-    monkeypatch.setattr(convolution, "choose_tile", lambda *_: tile)
+    tile = encoder.choose_tile("bf16", channels, channels, 65536, 512)
+    assert tile.block_m > encoder.choose_tile("bf16", channels, channels, 16, 512).block_m
+    monkeypatch.setattr(encoder, "choose_tile", lambda *_: tile)
     check_forward(layer(channels, 72, batch=3, height=10, width=20), dtype)
 
 
@@ -173,19 +181,19 @@ def statistics(case: Layer, ops) -> tuple[Tensor, ...]:
 )
 def test_statistics(channels, outputs, batch, height, width, dtype):
     case = layer(channels, outputs, batch, height, width)
-    check(*(statistics(each, ops) for each, ops in ((case.to(dtype), convolution), (case.to(dtype), eager), (case, eager))))
+    check(*(statistics(each, ops) for each, ops in ((case.to(dtype), encoder), (case.to(dtype), eager), (case, eager))))
 
 
 def test_statistics_far_from_zero():
     """A mean that is large beside the spread, where a sum of squares would lose all digits."""
     case = layer(8, 8, 3, 20, 30, kind="known")
     case = replace(case, x=1000 + case.x / 100, weight=case.weight.abs())
-    low, exact = statistics(case.to(torch.float32), convolution), statistics(case, eager)
+    low, exact = statistics(case.to(torch.float32), encoder), statistics(case, eager)
     assert (low[3] - exact[3]).abs().max() < 1e-3 * exact[3].abs().max()
 
 
 def test_blocks_counted_wrongly_are_noticed(monkeypatch):
-    monkeypatch.setattr(convolution, "blocks_of", lambda values, block, device: torch.full((-(-values // block),), float(block)))
+    monkeypatch.setattr(encoder, "blocks_of", lambda values, block, device: torch.full((-(-values // block),), float(block)))
     with pytest.raises(AssertionError):
         test_statistics(4, 8, 3, 20, 30, torch.float32)
 
@@ -195,7 +203,7 @@ def test_blocks_counted_wrongly_are_noticed(monkeypatch):
 def test_bare_convolution(channels, dtype):
     case = layer(channels, 16, batch=3)
     low = case.to(dtype)
-    check(*([ops.convolution(each.x, each.weight)] for each, ops in ((low, convolution), (low, eager), (case, eager))))
+    check(*([ops.convolution(each.x, each.weight)] for each, ops in ((low, encoder), (low, eager), (case, eager))))
 
 
 def eager_with_map(case: Layer, attention: Tensor) -> Tensor:
@@ -213,7 +221,7 @@ def test_features_with_a_map(channels, shared, affine, dtype):
     case = layer(channels, 8, batch=3, kind="soft", affine=affine)
     low = case.to(dtype)
     attention = replace(low, u=low.u[:1] if shared else low.u).mask_step(eager, update=False)[0]
-    result = convolution.encode_with_map(low.x, low.weight, attention, low.scale, low.shift, low.slope)
+    result = encoder.encode_with_map(low.x, low.weight, attention, low.affine)
     check([result], [eager_with_map(low, attention)], [eager_with_map(case, attention.double())])
 
 
@@ -229,19 +237,19 @@ def strided(x: Tensor) -> Tensor:
 def test_any_layout_gives_the_same_bits(channels, u_channels, layout):
     low = layer(channels, 8, batch=3, u_channels=u_channels, affine=True).to(torch.float32)
     moved = replace(low, x=layout(low.x), u=layout(low.u), weight=layout(low.weight), mask_weight=layout(low.mask_weight))
-    results, again = (each.encode(convolution, keep=True) for each in (low, moved))
+    results, again = (each.encode(encoder, keep=True) for each in (low, moved))
     assert all(torch.equal(one, other) for one, other in zip(results, again, strict=True))
 
 
 def test_an_empty_batch():
     low = layer(8, 8).to(torch.float32)
-    for result in replace(low, x=low.x[:0], u=low.u[:0]).encode(convolution, keep=True):
+    for result in replace(low, x=low.x[:0], u=low.u[:0]).encode(encoder, keep=True):
         assert result.shape == (0, 8, 4, 6)
 
 
 def test_tf32_is_an_option():
     low = layer(8, 8).to(torch.float32)
-    for result, plain in zip(low.encode(convolution, tf32=True), low.encode(eager), strict=True):
+    for result, plain in zip(low.encode(encoder, tf32=True), low.encode(eager), strict=True):
         torch.testing.assert_close(result, plain, rtol=1e-2, atol=1e-2)
 
 
@@ -252,14 +260,14 @@ def test_garbage_beyond_the_picture_is_not_read():
     wide[1:3] = case.x
     around = replace(case.to(torch.float32), x=wide[1:3])
     assert around.x.is_contiguous(memory_format=torch.channels_last)
-    check(around.encode(convolution), case.to(torch.float32).encode(eager), case.encode(eager))
+    check(around.encode(encoder), case.to(torch.float32).encode(eager), case.encode(eager))
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["attention_map", "mask_update", "activation"])
 def test_a_wrong_formula_is_noticed(name, dtype, monkeypatch):
-    right = getattr(convolution, name)
-    monkeypatch.setattr(convolution, name, lambda value, *others: right(value, *others) * 1.01)
+    right = getattr(encoder, name)
+    monkeypatch.setattr(encoder, name, lambda value, *others: right(value, *others) * 1.01)
     with pytest.raises(AssertionError):
         check_forward(layer(8, 16), dtype)
 
@@ -270,15 +278,15 @@ def test_a_wrong_operand_is_noticed(operand, dtype):
     case = layer(8, 16)
     wrong = replace(case, **{operand: getattr(case, operand).flip(-1)}).to(dtype)
     with pytest.raises(AssertionError):
-        check(wrong.encode(convolution), case.to(dtype).encode(eager), case.encode(eager))
+        check(wrong.encode(encoder), case.to(dtype).encode(eager), case.encode(eager))
 
 
 def test_an_element_left_out_is_noticed(monkeypatch):
     low = layer(8, 16, batch=3).to(torch.float32)
     complete = low.encode(eager)
-    monkeypatch.setattr(convolution.triton, "cdiv", lambda a, b: max(a // b - 1, 1))
+    monkeypatch.setattr(encoder.triton, "cdiv", lambda a, b: max(a // b - 1, 1))
     with pytest.raises(AssertionError):
-        check(low.encode(convolution), complete, complete)
+        check(low.encode(encoder), complete, complete)
 
 
 @pytest.mark.parametrize(
@@ -298,24 +306,24 @@ def test_operands_that_do_not_fit(change, message):
     low = layer(8, 16, batch=2).to(torch.float32)
     wrong = replace(low, **{name: torch.zeros(shape) for name, shape in change.items()})
     with pytest.raises(ValueError, match=message):
-        wrong.encode(convolution)
+        wrong.encode(encoder)
 
 
 def test_types_that_do_not_fit():
     case = layer(8, 16)
     with pytest.raises(ValueError, match="float32, float16 or bfloat16"):
-        case.encode(convolution)
+        case.encode(encoder)
     with pytest.raises(ValueError, match="float32, float16 or bfloat16"):
-        replace(case.to(torch.float32), weight=case.weight.half()).encode(convolution)
+        replace(case.to(torch.float32), weight=case.weight.half()).encode(encoder)
     low = case.to(torch.float32)
     with pytest.raises(ValueError, match="one type"):
-        replace(low, u=low.u.half(), mask_weight=low.mask_weight.half()).encode(convolution)
+        replace(low, u=low.u.half(), mask_weight=low.mask_weight.half()).encode(encoder)
     with pytest.raises(ValueError, match="does not fit"):
-        convolution.encode_with_map(low.x, low.weight, low.x, None, None, 0.2)
+        encoder.encode_with_map(low.x, low.weight, low.x, Affine(slope=0.2))
 
 
 def test_shipped_configurations_are_whole():
-    assert len({each.name for each in convolution.SHIPPED}) == len(convolution.SHIPPED)
-    for each in convolution.SHIPPED:
+    assert len({each.name for each in encoder.SHIPPED}) == len(encoder.SHIPPED)
+    for each in encoder.SHIPPED:
         assert {*each.signature, *each.constants} == set(each.kernel.arg_names)
         assert not set(each.signature) & set(each.constants) and set(each.aligned) <= set(each.signature)

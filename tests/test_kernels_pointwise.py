@@ -1,4 +1,4 @@
-"""The pointwise kernels in Triton's interpreter against ``lbam_fast.ops.eager`` in float64, and its backward against autograd."""
+"""The pointwise kernels in Triton's interpreter against ``ops.backends.eager`` in float64, and its backward against autograd."""
 
 from typing import NamedTuple
 
@@ -11,6 +11,7 @@ from networks import one_thread  # noqa: F401
 from torch import Tensor
 
 from lbam_fast.kernels import pointwise
+from lbam_fast.ops import Affine, Gate
 from lbam_fast.ops.backends import eager
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -47,11 +48,19 @@ class Inputs(NamedTuple):
     def double(self) -> "Inputs":
         return Inputs(*(x.double() if isinstance(x, Tensor) else x for x in self))
 
+    @property
+    def gate(self) -> Gate:
+        return Gate(self.scalars, self.alpha)
+
+    @property
+    def affine(self) -> Affine:
+        return Affine(self.scale, self.shift, self.slope)
+
     def attend(self, op):
-        return op.attend(*self[:7], self.du is not None)
+        return op.attend(self.features, self.m, self.gate, self.affine, self.du is not None)
 
     def attend_backward(self, op):
-        return op.attend_backward(self.dy, self.du, *self[:7])
+        return op.attend_backward(self.dy, self.du, self.features, self.m, self.gate, self.affine)
 
     def statistics(self, op):
         return op.statistics(*self[:3])
@@ -61,8 +70,8 @@ class Inputs(NamedTuple):
 
     def maps(self, op):
         if op is pointwise:
-            return pointwise.maps(self.m, self.scalars, self.alpha, True, self.du is not None)
-        return op.attend(torch.ones_like(self.m), self.m, self.scalars, self.alpha, None, None, 1.0, self.du is not None)
+            return pointwise.maps(self.m, self.gate, True, self.du is not None)
+        return op.attend(torch.ones_like(self.m), self.m, self.gate, Affine(), self.du is not None)
 
 
 FUNCTIONS = ("attend", "maps", "attend_backward", "statistics", "statistics_backward")

@@ -1,4 +1,4 @@
-"""The compiled CPU kernels against ``lbam_fast.ops.eager`` in float64, on every instruction set of this processor."""
+"""The compiled CPU kernels against ``ops.backends.eager`` in float64, on every instruction set of this processor."""
 
 import json
 import os
@@ -12,7 +12,8 @@ import torch
 from golden import recipe
 from torch import Tensor
 
-from lbam_fast import native
+from lbam_fast.ops import native
+from lbam_fast.ops.arguments import Affine, Gate, flatten
 from lbam_fast.ops.backends import eager
 
 ROOT = Path(__file__).parent.parent
@@ -52,13 +53,15 @@ class Inputs(NamedTuple):
         return Inputs(*(x.double() if isinstance(x, Tensor) else x for x in self))
 
     def run(self, function: str, module) -> tuple[Tensor, ...]:
+        gate, affine = Gate(*self[2:4]), Affine(*self[4:7])
         arguments = {
-            "attend": (*self[:7], self.du is not None),
-            "attend_backward": (self.dy, self.du, *self[:7]),
+            "attend": (*self[:2], gate, affine, self.du is not None),
+            "attend_backward": (self.dy, self.du, *self[:2], gate, affine),
             "statistics": self[:3],
             "statistics_backward": (self.dmean, self.dvariance, self.mean, *self[:3]),
         }
-        return getattr(module, function)(*arguments[function])
+        given = arguments[function]
+        return getattr(module, function)(*(given if module is eager else flatten(given)))
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -271,7 +274,7 @@ def test_the_named_instruction_set_runs():
 
 @built
 def test_an_unknown_instruction_set_is_unavailable():
-    code = "from lbam_fast import native; print(native.unavailable()); native.ops()"
+    code = "from lbam_fast.ops import native; print(native.unavailable()); native.ops()"
     result = run("-c", code, LBAM_CPU="sse9")
     assert result.stdout.startswith("the environment variable LBAM_CPU is 'sse9': this processor has plain")
     assert "NativeError: the compiled CPU kernels cannot be used: the environment variable LBAM_CPU" in result.stderr

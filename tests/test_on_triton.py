@@ -12,21 +12,19 @@ from networks import (
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import lbam_fast
-from lbam_fast.kernels import encoder, deconvolution
-from lbam_fast.ops import on_triton
-from lbam_fast.ops.regions import Tracker
-from lbam_fast.ops.routes import RouteError
+from lbam_fast.kernels import decoder, encoder
+from lbam_fast.ops import Affine, Gate, Tracker
+from lbam_fast.ops.autotune import RouteError
+from lbam_fast.ops.backends import triton
 
 
 @pytest.fixture(autouse=True)
 def few_programs(monkeypatch):
     """The interpreter takes its time by programs, so blocks are large here; the shipped ones have tests of their own."""
     monkeypatch.delenv("LBAM_ROUTES", raising=False)
-    monkeypatch.setattr(convolution, "choose_tile", lambda *_: convolution.Tile(1024, 32, 16, 4, 2))
-    monkeypatch.setattr(deconvolution, "block_for", lambda *_: deconvolution.Block(1024, 32, 16, 4, 2))
-    monkeypatch.setattr(
-        deconvolution, "THIN_BLOCKS", dict.fromkeys(deconvolution.THIN_BLOCKS, deconvolution.Block(1024, 16, 16, 4, 2))
-    )
+    monkeypatch.setattr(encoder, "choose_tile", lambda *_: encoder.Tile(1024, 32, 16, 4, 2))
+    monkeypatch.setattr(decoder, "block_for", lambda *_: decoder.Block(1024, 32, 16, 4, 2))
+    monkeypatch.setattr(decoder, "THIN_BLOCKS", dict.fromkeys(decoder.THIN_BLOCKS, decoder.Block(1024, 16, 16, 4, 2)))
 
 
 def pictures(n=1, dtype=torch.float32):
@@ -69,8 +67,8 @@ def test_inference_equals_the_reference(preset):
 
 
 def test_a_wrong_kernel_is_seen(monkeypatch):
-    right = on_triton.decode_with_map
-    monkeypatch.setattr(on_triton, "decode_with_map", lambda *arguments: right(*arguments[:-1], 0.1))
+    right = triton.decode_with_map
+    monkeypatch.setattr(triton, "decode_with_map", lambda *arguments: right(*arguments[:-1], Affine(slope=0.1)))
     model, exact = network(dtype=torch.float32), network()
     image, mask = pictures()
     with torch.no_grad(), lbam_fast.backend("triton"):
@@ -138,25 +136,25 @@ def encoder_layer():
     generator = torch.Generator().manual_seed(0)
     shapes = ((1, 8, 4, 6), (1, 8, 4, 6), (8, 8, 4, 4), (8, 8, 4, 4))
     tensors = [torch.randn(*shape, generator=generator) for shape in shapes]
-    return *tensors, torch.tensor([1.3, 0.4, 1.2, 0.8]), torch.tensor(0.75), None, None, 0.2, True, True
+    return *tensors, Gate(torch.tensor([1.3, 0.4, 1.2, 0.8]), torch.tensor(0.75)), Affine(slope=0.2), True, True
 
 
 def calls():
     """Arguments for every op that has routes."""
-    x, u, weight, mask_weight, scalars, alpha, *rest = encoder_layer()
-    regions = Tracker(torch.ones(1, 8, 8, 12), [torch.ones(8, 8, 4, 4)], [alpha], x.dtype).step()
+    x, u, weight, mask_weight, gate, *rest = encoder_layer()
+    regions = Tracker(torch.ones(1, 8, 8, 12), [torch.ones(8, 8, 4, 4)], [gate.alpha], x.dtype).step()
     own_m, inputs = torch.randn(1, 8, 8, 12, generator=torch.Generator().manual_seed(1)), (x, u, weight, mask_weight)
     thin = x, u, weight[:, :3], mask_weight[:, :3]
-    yield "encode", (x, u, weight, mask_weight, scalars, alpha, *rest)
-    yield "encode", (*inputs, scalars, alpha, *rest[:-1], False)
-    yield "encode_with_statistics", (*inputs, scalars)
-    yield "encode_with_map", (x, weight, u[..., ::2, ::2].abs(), None, None, 0.2)
+    yield "encode", (*inputs, gate, *rest)
+    yield "encode", (*inputs, gate, *rest[:-1], False)
+    yield "encode_with_statistics", (*inputs, gate.scalars)
+    yield "encode_with_map", (x, weight, u[..., ::2, ::2].abs(), Affine(slope=0.2))
     for keep in (False, True):
-        yield "mask_step", (u, weight, scalars, alpha, True, keep)
-    yield "mask_step", (torch.ones_like(own_m), torch.ones(8, 8, 4, 4), scalars, alpha, True, False, *regions)
-    yield "decode_with_map", (*inputs, own_m, None, None, 0.2)
-    yield "decode_with_statistics", (*inputs, own_m, scalars)
-    yield "reconstruct", (*thin, "tanh", None, None)
+        yield "mask_step", (u, weight, gate, True, keep)
+    yield "mask_step", (torch.ones_like(own_m), torch.ones(8, 8, 4, 4), gate, True, False, regions)
+    yield "decode_with_map", (*inputs, own_m, Affine(slope=0.2))
+    yield "decode_with_statistics", (*inputs, own_m, gate.scalars)
+    yield "reconstruct", (*thin, "tanh")
     yield "convolution", (x, weight)
     yield "deconvolution", inputs
     yield "deconvolution", (None, u, None, weight[:, :3])
@@ -167,7 +165,7 @@ def test_the_routes_of_an_op_agree(name, arguments, monkeypatch):
     found = []
     for route in ("kernel", "library"):
         monkeypatch.setenv("LBAM_ROUTES", route)
-        results = getattr(on_triton, name)(*arguments)
+        results = getattr(triton, name)(*arguments)
         found.append([results] if isinstance(results, torch.Tensor) else results)
     for kernel, library in zip(*found, strict=True):
         assert kernel.shape == library.shape and torch.allclose(kernel, library, rtol=1e-5, atol=1e-5)
@@ -176,4 +174,4 @@ def test_the_routes_of_an_op_agree(name, arguments, monkeypatch):
 def test_a_route_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("LBAM_ROUTES", "cudnn")
     with pytest.raises(RouteError, match="expected measure, kernel, cuda, library"):
-        on_triton.encode(*encoder_layer())
+        triton.encode(*encoder_layer())

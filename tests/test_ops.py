@@ -18,7 +18,8 @@ from torch.autograd import gradcheck
 import lbam_fast
 from lbam_fast import LBAM, PRESETS, ops
 from lbam_fast.model.fused import covers
-from lbam_fast.ops import backends, definitions, eager
+from lbam_fast.ops import Affine, Gate, definitions, dispatch
+from lbam_fast.ops.backends import eager
 
 COVERED = [name for name, config in PRESETS.items() if covers(config)]
 
@@ -33,7 +34,7 @@ def learned(x):
 
 
 SCALARS = torch.tensor([1.3, 0.4, 1.2, 0.8], dtype=torch.float64)
-ALPHA = torch.tensor(0.75, dtype=torch.float64)
+GATE = Gate(SCALARS, torch.tensor(0.75, dtype=torch.float64))
 
 
 def layer(dtype=torch.float64):
@@ -47,8 +48,8 @@ def decoder(dtype=torch.float64):
     return [x.to(dtype) for x in (*tensors, draw(2, 5, 4, 6, seed=4).abs())]
 
 
-def affine(channels=5):
-    return draw(channels, seed=8).abs() + 0.5, draw(channels, seed=9)
+def affine(channels=5, slope=0.2):
+    return Affine(draw(channels, seed=8).abs() + 0.5, draw(channels, seed=9), slope)
 
 
 def compared(preset, training, forward=lambda model, image, mask: model(image, mask)):
@@ -119,7 +120,7 @@ class TestNetwork:
 
     @pytest.mark.parametrize("name", ["forward", "unlearned", "sigmoid", "mask3x3", "pconv"])
     def test_other_networks_fall_back_with_one_notice(self, name):
-        backends._say_once.cache_clear()
+        dispatch._say_once.cache_clear()
         image, mask = images(1), masks("irregular")[:, :1]
         model = network(name)
         with torch.no_grad():
@@ -194,35 +195,35 @@ class TestAutocast:
 
 class TestTorchOps:
     def samples(self):
-        """Arguments for every op."""
+        """Bundled arguments for every op."""
         x, u, weight, mask_weight = layer()
         skip, own, skip_weight, own_weight, attention = decoder()
         features, m = draw(2, 5, 2, 3), draw(2, 5, 2, 3, seed=1)
-        tail = (SCALARS, ALPHA)
-        yield definitions.attend, (features, m, *tail, *affine(), 0.2, True)
-        yield definitions.attend, (features, m, *tail, None, None, 1.0, False)
+        yield definitions.attend, (features, m, GATE, affine(), True)
+        yield definitions.attend, (features, m, GATE, Affine(), False)
         yield definitions.encode_with_statistics, (x, u, weight, mask_weight, SCALARS)
         yield definitions.decode_with_statistics, (skip, own, skip_weight, own_weight, draw(2, 5, 4, 6), SCALARS)
         yield definitions.decode_with_statistics, (None, own, None, own_weight, draw(2, 5, 4, 6), SCALARS)
         yield definitions.convolution, (x, weight)
         yield definitions.deconvolution, (skip, own, skip_weight, own_weight)
         yield definitions.deconvolution, (None, own, None, own_weight)
-        yield definitions.encode, (x, u, weight, mask_weight, *tail, *affine(), 0.2, True, True)
-        yield definitions.mask_step, (u, mask_weight, *tail, True, True)
-        yield definitions.encode_with_map, (x, weight, draw(1, 5, 2, 3), *affine(), 0.2)
-        yield definitions.decode_with_map, (skip, own, skip_weight, own_weight, attention, *affine(), 0.2)
-        yield definitions.decode_with_map, (None, own, None, own_weight, attention, None, None, 0.2)
-        yield definitions.reconstruct, (skip, own, skip_weight[:, :3], own_weight[:, :3], "tanh", None, None)
+        yield definitions.encode, (x, u, weight, mask_weight, GATE, affine(), True, True, None)
+        yield definitions.mask_step, (u, mask_weight, GATE, True, True, None)
+        yield definitions.encode_with_map, (x, weight, draw(1, 5, 2, 3), affine())
+        yield definitions.decode_with_map, (skip, own, skip_weight, own_weight, attention, affine())
+        yield definitions.decode_with_map, (None, own, None, own_weight, attention, Affine(slope=0.2))
+        yield definitions.reconstruct, (skip, own, skip_weight[:, :3], own_weight[:, :3], "tanh")
 
     def test_opcheck(self):
         for op, arguments in self.samples():
-            torch.library.opcheck(op.overload, arguments)
-            torch.library.opcheck(op.overload, tuple(learned(x) if isinstance(x, torch.Tensor) else x for x in arguments))
+            flat = op.signature.flatten(arguments)
+            torch.library.opcheck(op.overload, tuple(flat))
+            torch.library.opcheck(op.overload, tuple(learned(x) if isinstance(x, torch.Tensor) else x for x in flat))
 
     def test_results_without_gradients_are_channels_last(self):
         x, u, weight, mask_weight = layer()
-        arguments = (x, u, weight, mask_weight, SCALARS, ALPHA, None, None, 0.2, True, False)
-        torch.library.opcheck(definitions.encode.overload, arguments)
+        arguments = (x, u, weight, mask_weight, GATE, Affine(slope=0.2), True, False, None)
+        torch.library.opcheck(definitions.encode.overload, tuple(definitions.encode.signature.flatten(arguments)))
         y, new, *absent = definitions.encode(*arguments)
         assert y.is_contiguous(memory_format=torch.channels_last) and new.is_contiguous(memory_format=torch.channels_last)
         assert [x.numel() for x in absent] == [0, 0]
@@ -230,19 +231,20 @@ class TestTorchOps:
     def test_gradients_are_refused_where_nothing_was_kept(self):
         x, u, weight, mask_weight = layer()
         with pytest.raises(RuntimeError, match="keep=True"):
-            ops.encode(learned(x), u, weight, mask_weight, SCALARS, ALPHA, None, None, 0.2, True, False)
+            ops.encode(learned(x), u, weight, mask_weight, GATE, Affine(slope=0.2), True, False)
         with pytest.raises(RuntimeError, match="keep=True"):
-            ops.mask_step(learned(u), mask_weight, SCALARS, ALPHA, True, False)
+            ops.mask_step(learned(u), mask_weight, GATE, True, False)
 
     def test_gradcheck(self):
-        for op, arguments in self.samples():
+        for op, bundled in self.samples():
+            arguments = op.signature.flatten(bundled)
             positions = [i for i, x in enumerate(arguments) if isinstance(x, torch.Tensor)]
 
             def call(*tensors, op=op, arguments=arguments, positions=positions):
                 filled = list(arguments)
                 for i, x in zip(positions, tensors, strict=True):
                     filled[i] = x
-                results = op(*filled)
+                results = op.overload(*filled)
                 return tuple(y for y in ([results] if isinstance(results, torch.Tensor) else results) if y.numel())
 
             assert gradcheck(call, [learned(arguments[i]) for i in positions])
@@ -292,22 +294,22 @@ class TestBackends:
             network()(images(1), masks("irregular")[:, :1])
 
     def test_one_that_cannot_be_loaded_is_refused_by_name_and_replaced_otherwise(self, monkeypatch):
-        monkeypatch.setattr(backends, "unavailable", lambda name: "no such thing" if name == "triton" else "")
+        monkeypatch.setattr(dispatch, "unavailable", lambda name: "no such thing" if name == "triton" else "")
         with pytest.raises(lbam_fast.BackendError, match="no such thing"), lbam_fast.backend("triton"):
             pass
-        backends._say_once.cache_clear()
-        monkeypatch.setattr(backends, "unavailable", lambda name: {"gpu": "no Triton", "cuda": "not built"}.get(name, ""))
+        dispatch._say_once.cache_clear()
+        monkeypatch.setattr(dispatch, "unavailable", lambda name: {"gpu": "no Triton", "cuda": "not built"}.get(name, ""))
         with pytest.warns(
             UserWarning, match=r"the Triton kernels .*no Triton.*the CUDA kernels .*not built.*; plain PyTorch instead"
         ):
             assert ops.chosen(torch.device("cuda"), torch.float32) == "reference"
-        monkeypatch.setattr(backends, "unavailable", lambda name: "no Triton" if name == "gpu" else "")
+        monkeypatch.setattr(dispatch, "unavailable", lambda name: "no Triton" if name == "gpu" else "")
         with pytest.warns(UserWarning, match=r"the Triton kernels .*no Triton.*; CUDA kernels instead"):
             assert ops.chosen(torch.device("cuda"), torch.float32) == "cuda"
 
     def test_the_choice(self, monkeypatch):
         cuda, cpu = torch.device("cuda"), torch.device("cpu")
-        monkeypatch.setattr(backends, "unavailable", lambda name: "")
+        monkeypatch.setattr(dispatch, "unavailable", lambda name: "")
         assert ops.chosen(cuda, torch.bfloat16) == "gpu" and ops.chosen(cpu, torch.bfloat16) == "cpu"
         assert ops.chosen(cuda, torch.float64) == "reference"
         with lbam_fast.backend("reference"):

@@ -14,8 +14,9 @@ from torch import Tensor
 import lbam_fast
 from lbam_fast import reference
 from lbam_fast.kernels import encoder
-from lbam_fast.ops import backends, eager, on_triton, regions
-from lbam_fast.ops.regions import KNOWN, MIXED, ZERO, Tracker, classify, spread
+from lbam_fast.ops import Affine, Gate, Regions, Tracker, dispatch
+from lbam_fast.ops.backends import eager, triton
+from lbam_fast.ops.backends.eager import KNOWN, MIXED, ZERO, classify, spread
 
 ALPHA = torch.tensor(0.8, dtype=torch.float64)
 KINDS = ("irregular", "box", "speckle", "known", "hole", "pixel", "soft", "per_channel")
@@ -63,7 +64,7 @@ def test_a_chain_is_what_its_regions_say(name, complement):
 def test_only_what_sees_a_border_is_mixed(name):
     """In a binary mask: windows with holes and known pixels, and windows of known pixels that reach over the picture's edge."""
     mask = awkward()[name][:, :1]
-    kinds = spread(classify(mask))
+    kinds, _, _ = spread(classify(mask))
     windows = F.unfold(F.pad(mask, (1, 1, 1, 1)), 4, stride=2)
     mixed = (windows.amin(dim=1) == 0) & (windows.amax(dim=1) == 1)
     assert torch.equal((kinds == MIXED).flatten(), mixed.flatten())
@@ -74,7 +75,7 @@ def remaining(mask: np.ndarray) -> float:
     widths = (3, 64, 128, 256, 512, 512, 512, 512)
     kinds, done, whole = classify(torch.from_numpy(mask)[None]), 0.0, 0.0
     for c_in, c_out in itertools.pairwise(widths):
-        kinds = _spread_kinds(kinds)
+        kinds, _, _ = spread(kinds)
         done += float((kinds == MIXED).sum()) * c_in * c_out
         whole += kinds.numel() * c_in * c_out
     return done / whole
@@ -87,7 +88,7 @@ def test_the_share_of_arithmetic_that_remains(size, irregular, box):
     assert remaining(recipe.mask(5, size, size, "box")) == pytest.approx(box, abs=0.03)
 
 
-def level(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, regions.Regions]:
+def level(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Regions]:
     """The second level of a chain of two pictures: x, u, the filter and its regions."""
     mask = torch.cat([awkward()[name], awkward()["irregular"].flip(-1)])
     first, weight = filters()[:2]
@@ -101,11 +102,11 @@ def level(name: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, region
 SCALARS = torch.tensor([1.5, 1.1, 1.2, 0.7])
 
 
-def both(x: Tensor, u: Tensor, weight: Tensor, *found: Tensor | None, ops=convolution) -> tuple[Tensor, ...]:
+def both(x: Tensor, u: Tensor, weight: Tensor, found: Regions | None = None, ops=encoder) -> tuple[Tensor, ...]:
     dtype = torch.promote_types(u.dtype, torch.float32)
-    tail = SCALARS.to(dtype), ALPHA.to(dtype)
-    layer = ops.encode(x, u, weight, weight, *tail, None, None, 0.2, True, True, *found)
-    return *layer, *ops.mask_step(u, weight, *tail, True, False, *found)[:2]
+    gate = Gate(SCALARS.to(dtype), ALPHA.to(dtype))
+    layer = ops.encode(x, u, weight, weight, gate, Affine(slope=0.2), True, True, found)
+    return *layer, *ops.mask_step(u, weight, gate, True, False, found)[:2]
 
 
 def check(results: tuple[Tensor, ...], x: Tensor, u: Tensor, weight: Tensor) -> None:
@@ -118,7 +119,7 @@ def check(results: tuple[Tensor, ...], x: Tensor, u: Tensor, weight: Tensor) -> 
 @pytest.mark.parametrize("name", ["irregular", "box", "corner", "edge", "strip", "frame", "known", "hole", "soft", "pixel"])
 def test_kernels_that_skip_give_the_same(name, dtype):
     x, u, weight, found = level(name, dtype)
-    check(both(x, u, weight, *found), x, u, weight)
+    check(both(x, u, weight, found), x, u, weight)
 
 
 def test_what_is_known_is_not_read():
@@ -126,7 +127,7 @@ def test_what_is_known_is_not_read():
     x, u, weight, found = level("known", torch.float32)
     spoilt = u.clone()
     spoilt[0, :, 12:-8, 8:-8] = torch.nan
-    assert all(y.isfinite().all() for y in both(x, spoilt, weight, *found))
+    assert all(y.isfinite().all() for y in both(x, spoilt, weight, found))
     assert not both(x, spoilt, weight)[0].isfinite().all()
 
 
@@ -139,11 +140,11 @@ def test_wrong_regions_are_noticed(wrong):
         "order": found.order.clamp(min=1),
     }
     with pytest.raises(AssertionError):
-        check(both(x, u, weight, *found._replace(**{wrong: changed[wrong]})), x, u, weight)
+        check(both(x, u, weight, found._replace(**{wrong: changed[wrong]})), x, u, weight)
 
 
 def test_the_kernels_know_the_same_kinds():
-    assert (convolution.KNOWN.value, convolution.MIXED.value) == (KNOWN, MIXED)
+    assert (encoder.KNOWN.value, encoder.MIXED.value) == (KNOWN, MIXED)
 
 
 @pytest.mark.parametrize("preset", ["official", "paper"])
@@ -156,22 +157,22 @@ def test_a_network_that_skips_gives_the_same(preset, kind, monkeypatch):
         right = getattr(eager, name)
 
         def call(*arguments):
-            told.append(isinstance(arguments[-1], Tensor))
+            told.append(isinstance(arguments[-1], Regions))
             return right(*arguments)
 
         return call
 
     for name in ("encode", "mask_step"):
-        monkeypatch.setattr(on_triton, name, noting(name))
+        monkeypatch.setattr(triton, name, noting(name))
     for name in ("encode_with_map", "decode_with_map", "reconstruct", "attend"):
-        monkeypatch.setattr(on_triton, name, getattr(eager, name))
+        monkeypatch.setattr(triton, name, getattr(eager, name))
     model, exact = network(preset, dtype=torch.float32), network(preset)
     image, mask = images(1), masks(kind)
     expected = exact(image, mask)
     with torch.no_grad(), lbam_fast.backend("triton"):
         plain = model(image.float(), mask.float())
         assert not any(told)
-        monkeypatch.setattr(backends, "SKIP_FROM", 0)
+        monkeypatch.setattr(dispatch, "SKIP_FROM", 0)
         result = model(image.float(), mask.float())
     assert sum(told) == 13
     assert (plain - expected).abs().max() < 2e-5 and (result - expected).abs().max() < 2e-5

@@ -7,8 +7,8 @@ import threading
 import pytest
 import torch
 
-from lbam_fast.ops import measured, routes
-from lbam_fast.ops.routes import RouteError, Routes
+from lbam_fast.ops import autotune
+from lbam_fast.ops.autotune import RouteError, Routes
 
 UNMEASURED = "unmeasured"
 VERSIONS = {"lbam_fast": "0", "device": "none"}
@@ -112,7 +112,7 @@ def test_tf32_by_the_setting_of_convolutions(setting, allowed):
     before = convolutions.fp32_precision
     convolutions.fp32_precision = setting
     try:
-        assert measured.allows_tf32() is allowed
+        assert autotune.allows_tf32() is allowed
     finally:
         convolutions.fp32_precision = before
 
@@ -120,7 +120,7 @@ def test_tf32_by_the_setting_of_convolutions(setting, allowed):
 def test_tf32_by_the_older_name():
     for allowed in (False, True):
         with torch.backends.cudnn.flags(enabled=True, allow_tf32=allowed):
-            assert measured.allows_tf32() is allowed
+            assert autotune.allows_tf32() is allowed
 
 
 def test_it_is_measured_once_and_remembered(tmp_path, arguments):
@@ -168,11 +168,11 @@ def test_threads_measure_a_key_once(tmp_path, arguments):
 def test_keys_tell_calls_apart():
     x = torch.zeros(1, 4, 8, 8)
     keys = [
-        routes.key("op", [x, None, 0.2]),
-        routes.key("op", [x.half(), None, 0.2]),
-        routes.key("op", [x[..., :4], None, 0.2]),
-        routes.key("op", [x, x, 0.2]),
-        routes.key("other", [x, None, 0.2]),
-        routes.key("op", [x, None, 0.2], "tf32=True"),
+        autotune.key("op", [x, None, 0.2]),
+        autotune.key("op", [x.half(), None, 0.2]),
+        autotune.key("op", [x[..., :4], None, 0.2]),
+        autotune.key("op", [x, x, 0.2]),
+        autotune.key("other", [x, None, 0.2]),
+        autotune.key("op", [x, None, 0.2], "tf32=True"),
     ]
     assert len(set(keys)) == len(keys)

@@ -114,9 +114,9 @@ def _native() -> str:
 
 def _routes() -> str:
     try:
-        from lbam_fast.ops import routes
+        from lbam_fast.ops import autotune
 
-        table = routes.remembered()
+        table = autotune.remembered()
     except Exception as error:
         return f"unknown: {type(error).__name__}: {error}"
     counts = Counter(table.choices.values())

@@ -1,6 +1,6 @@
 """The CUDA kernels compiled by g++ for the emulator beside this file, as functions of tensors.
 
-Those that ``lbam_fast.ops.eager`` has too take and give the same. Grids are so small that each block has several turns.
+Those that ``ops.backends.eager`` has too take and give the same. Grids are so small that each block has several turns.
 LBAM_CUDA_ON_CPU is the path of a library that is built already: with a sanitizer, whose own library is loaded first.
 """
 
@@ -138,9 +138,8 @@ class Reconstruct(ctypes.Structure):
     _fields_ = (
         _TYPE,
         ("form", ctypes.c_int32),
-        ("bytes", ctypes.c_bool),
-        *_pointers("skip own skip_weight own_weight image mask y"),
-        *_sizes("batch mask_batch height width skip_channels own_channels"),
+        *_pointers("skip own skip_weight own_weight y"),
+        *_sizes("batch height width skip_channels own_channels"),
     )
 
 
@@ -200,13 +199,13 @@ class Emulated:
     def like(self, x: Tensor) -> Tensor:
         return self.empty(*x.shape, dtype=x.dtype)
 
-    def attend(self, features, m, scalars, alpha, scale, shift, slope, update):
+    def attend(self, features, m, gate, affine, update):
         features, m = self.nhwc(features), self.nhwc(m)
         y, u = self.like(features), self.like(m) if update else None
         self._call(
             Attend(
                 type=TYPES[features.dtype],
-                parameters=Parameters(at(scalars), at(alpha), at(scale), at(shift), slope),
+                parameters=Parameters(at(gate.scalars), at(gate.alpha), at(affine.scale), at(affine.shift), affine.slope),
                 **{"features": at(features), "m": at(m), "y": at(y), "u": at(u)},
                 parts=len(features) // len(m),
                 positions=m.numel() // m.shape[3],
@@ -216,24 +215,24 @@ class Emulated:
         )
         return nchw(y), m.new_empty(0) if u is None else nchw(u)
 
-    def attend_backward(self, dy, du, features, m, scalars, alpha, scale, shift, slope):
+    def attend_backward(self, dy, du, features, m, gate, affine):
         features, m, dy = self.nhwc(features), self.nhwc(m), self.nhwc(dy)
         du = None if du is None else self.nhwc(du)
         positions, channels = m.numel() // m.shape[3], m.shape[3]
         dfeatures, dm, dscalars = self.like(features), self.like(m), torch.full((5,), torch.nan)
-        dchannels = None if scale is None else torch.full((2, channels), torch.nan)
+        dchannels = None if affine.scale is None else torch.full((2, channels), torch.nan)
         space = workspace("backward", positions, channels)
         self._call(
             AttendBackward(
                 type=TYPES[features.dtype],
-                parameters=Parameters(at(scalars), at(alpha), at(scale), at(shift), slope),
+                parameters=Parameters(at(gate.scalars), at(gate.alpha), at(affine.scale), at(affine.shift), affine.slope),
                 **{"dy": at(dy), "du": at(du), "features": at(features), "m": at(m), "dfeatures": at(dfeatures), "dm": at(dm)},
                 **{"dscalars": at(dscalars), "dchannels": at(dchannels), "workspace": at(space)},
                 **{"positions": positions, "channels": channels},
             ),
             "attend_backward",
         )
-        empty = scalars.new_empty(0)
+        empty = gate.scalars.new_empty(0)
         return (
             *(nchw(dfeatures), nchw(dm), dscalars[:4], dscalars[4]),
             *((empty, empty) if dchannels is None else (dchannels[0], dchannels[1])),
@@ -270,7 +269,7 @@ class Emulated:
         )
         return nchw(dfeatures), nchw(dm), dscalars[:4]
 
-    def encode(self, x, u, weight, mask_weight, scalars, alpha, scale, shift, slope, update, keep):
+    def encode(self, x, u, weight, mask_weight, gate, affine, update, keep):
         image, mask, weight, mask_weight = map(self.nhwc, (x, u, weight, mask_weight))
         batch, height, width, image_channels = image.shape
         channels = len(weight)
@@ -281,7 +280,7 @@ class Emulated:
         self._call(
             Encode(
                 type=TYPES[x.dtype],
-                parameters=Parameters(at(scalars), at(alpha), at(scale), at(shift), slope),
+                parameters=Parameters(at(gate.scalars), at(gate.alpha), at(affine.scale), at(affine.shift), affine.slope),
                 **{"image": at(image), "mask": at(mask), "weight": at(weight), "mask_weight": at(mask_weight)},
                 **{"y": at(y), "u": at(new), "features": at(features), "m": at(m)},
                 **{"batch": batch, "mask_batch": len(mask), "height": height, "width": width},
@@ -291,18 +290,15 @@ class Emulated:
         )
         return tuple(x.new_empty(0) if result is None else nchw(result) for result in (y, new, features, m))
 
-    def reconstruct(self, skip, own, skip_weight, own_weight, form, image, mask):
-        """Bytes where ``image`` has them."""
+    def reconstruct(self, skip, own, skip_weight, own_weight, form):
         skip, own = None if skip is None else self.nhwc(skip), self.nhwc(own)
-        image, mask = (None, None) if image is None else (self.nhwc(image), self.nhwc(mask))
         batch, height, width, own_channels = own.shape
-        y = self.empty(batch, 2 * height, 2 * width, 3, dtype=own.dtype if image is None else image.dtype)
+        y = self.empty(batch, 2 * height, 2 * width, 3, dtype=own.dtype)
         self._call(
             Reconstruct(
-                **{"type": TYPES[own.dtype], "form": FORMS[form], "bytes": y.dtype == torch.uint8},
+                **{"type": TYPES[own.dtype], "form": FORMS[form], "y": at(y)},
                 **{"skip": at(skip), "own": at(own), "skip_weight": at(skip_weight), "own_weight": at(own_weight)},
-                **{"image": at(image), "mask": at(mask), "y": at(y)},
-                **{"batch": batch, "mask_batch": batch if mask is None else len(mask), "height": height, "width": width},
+                **{"batch": batch, "height": height, "width": width},
                 **{"skip_channels": 0 if skip is None else skip.shape[3], "own_channels": own_channels},
             ),
             "reconstruct",

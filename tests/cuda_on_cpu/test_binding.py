@@ -11,8 +11,8 @@ from test_cuda_on_cpu import (
     LAST,
     SANITIZED,
     double,
-    first_inputs,
     encode,
+    first_inputs,
     last_inputs,
     normal,
     pytestmark,  # noqa: F401 - applies itself
@@ -20,7 +20,9 @@ from test_cuda_on_cpu import (
 from test_kernels_pointwise import FUNCTIONS, excess, inputs
 
 import lbam_fast
-from lbam_fast.ops import backends, eager, on_cuda, regions
+from lbam_fast.ops import Affine, dispatch
+from lbam_fast.ops.arguments import flatten
+from lbam_fast.ops.backends import cuda, eager
 
 if SANITIZED:
     pytest.skip("PyTorch is not sanitized", allow_module_level=True)
@@ -30,9 +32,19 @@ if SANITIZED:
 def kernels():
     torch.ops.load_library(emulated.built())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(on_cuda, "_native", lambda: torch.ops.lbam_native_cuda)
-        patch.setattr(backends, "unavailable", lambda name: "")
+        patch.setattr(cuda, "_native", lambda: torch.ops.lbam_native_cuda)
+        patch.setattr(dispatch, "unavailable", lambda name: "")
         yield torch.ops.lbam_native_cuda
+
+
+class Flat:
+    """The kernels, called with bundled arguments."""
+
+    def __init__(self, kernels):
+        self.kernels = kernels
+
+    def __getattr__(self, name):
+        return lambda *arguments: getattr(self.kernels, name)(*flatten(arguments))
 
 
 POINTWISE = {
@@ -47,7 +59,7 @@ POINTWISE = {
 def test_pointwise(case, function):
     given = inputs(**case)
     compute = getattr(type(given), function)
-    assert not excess(compute(given, on_cuda), compute(given, eager), compute(given.double(), eager))
+    assert not excess(compute(given, cuda), compute(given, eager), compute(given.double(), eager))
 
 
 @pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
@@ -64,7 +76,7 @@ def test_a_mask_that_images_share(kernels):
     given = inputs((3, 12, 4, 6))
     shared = given._replace(m=given.m[:1], du=given.du[:1])
     whole = given._replace(m=shared.m.expand_as(given.m))
-    y, u = shared.attend(kernels)
+    y, u = shared.attend(Flat(kernels))
     expected, new = whole.double().attend(eager)
     assert torch.allclose(y.double(), expected, atol=1e-5) and torch.allclose(u.double(), new[:1], atol=1e-5)
 
@@ -72,36 +84,25 @@ def test_a_mask_that_images_share(kernels):
 @pytest.mark.parametrize("case", FIRST.values(), ids=FIRST.keys())
 def test_first_layer(case):
     tensors, rest = first_inputs(case)
-    found = on_cuda.encode(*tensors, *rest)
+    found = cuda.encode(*tensors, *rest)
     assert not excess(found, encode(rest, *tensors), encode(rest, *double(tensors)))
 
 
 @pytest.mark.parametrize("case", [case for case in LAST.values() if case["channels"][0]])
 def test_last_layer(case):
-    tensors, form, pictures = last_inputs(case)
-    exact = eager.reconstruct(*double(tensors), form, *double(pictures))
-    plain = eager.reconstruct(*tensors, form, *pictures)
-    assert not excess((on_cuda.reconstruct(*tensors, form, *pictures),), (plain,), (exact,))
-
-
-def test_last_layer_in_bytes():
-    tensors, form, (image, mask) = last_inputs({"size": (3, 5, 4), "channels": (8, 16), "mask": "soft"})
-    mask = torch.where(mask > 0.5, 1, mask)
-    picture = (image * 60).clamp(0, 255).byte()
-    expected = eager.reconstruct(*double(tensors), form, picture, mask)
-    found = on_cuda.reconstruct(*tensors, form, picture, mask)
-    assert found.dtype == expected.dtype == torch.uint8
-    assert torch.equal(found, expected) and not torch.equal(found, on_cuda.reconstruct(*tensors, form, picture, 1 - mask))
+    tensors, form = last_inputs(case)
+    exact, plain = eager.reconstruct(*double(tensors), form), eager.reconstruct(*tensors, form)
+    assert not excess((cuda.reconstruct(*tensors, form),), (plain,), (exact,))
 
 
 @pytest.mark.parametrize("kind", ["binary", "hole", "soft"])
 def test_regions(kind, kernels):
     mask = torch.from_numpy(recipe.rng(3, kind).uniform(0, 1, (3, 1, 32, 48))).float()
     mask = {"binary": (F.avg_pool2d(mask, 5, 1, 2) > 0.5).float(), "hole": torch.zeros_like(mask), "soft": mask}[kind]
-    kinds = expected = regions.classify(mask)
+    kinds = expected = eager.classify(mask)
     assert torch.equal(kernels.classify(mask), kinds)
     while kinds.shape[2] % 2 == kinds.shape[3] % 2 == 0:
-        found, wanted = kernels.spread(kinds), regions.spread(expected)
+        found, wanted = kernels.spread(kinds), eager.spread(expected)
         assert all(map(torch.equal, found, wanted))
         kinds, expected = found[0], wanted[0]
 
@@ -133,8 +134,8 @@ def test_the_network_equals_the_reference(preset, training):
 
 
 def test_a_wrong_kernel_is_seen(monkeypatch):
-    right = on_cuda.attend_backward
-    monkeypatch.setattr(on_cuda, "attend_backward", lambda *arguments: right(*arguments[:-1], 0.1))
+    right = cuda.attend_backward
+    monkeypatch.setattr(cuda, "attend_backward", lambda *arguments: right(*arguments[:-1], Affine(slope=0.1)))
     with pytest.raises(AssertionError):
         test_the_network_equals_the_reference("official", True)
 
@@ -162,16 +163,16 @@ def test_what_does_not_fit_is_refused(function, message, change, kernels):
         given = given.double()
     given = given._replace(**change(given))
     with pytest.raises(ValueError, match=message):
-        getattr(type(given), function)(given, kernels)
+        getattr(type(given), function)(given, Flat(kernels))
 
 
 def test_layers_refuse_what_does_not_fit(kernels):
     tensors, rest = first_inputs(FIRST["plain"])
-    tensors = [channels_last(x) if x is not None and x.dim() == 4 else x for x in tensors]
-    last, _, _ = last_inputs(LAST["a tile and more"])
+    tensors = [channels_last(x) if isinstance(x, torch.Tensor) and x.dim() == 4 else x for x in flatten(tensors)]
+    last, _ = last_inputs(LAST["a tile and more"])
     last = [channels_last(x) for x in last[:2]] + [*last[2:]]
     kernels.encode(*tensors, *rest)
-    kernels.reconstruct(*last, False, None, None)
+    kernels.reconstruct(*last, False)
     picture = channels_last(normal(1, 3, 36, 68))
     wrong = {
         "image, mask: expected .N, 3 or 4": [(kernels.encode, (tensors[0][:, :2], *tensors[1:], *rest))],
@@ -180,14 +181,10 @@ def test_layers_refuse_what_does_not_fit(kernels):
         ],
         "weight, mask_weight: expected": [(kernels.encode, (*tensors[:2], tensors[3], tensors[2], *tensors[4:], *rest))],
         "skip, own: expected": [
-            (kernels.reconstruct, (last[0][:, :, 1:], *last[1:], False, None, None)),
-            (kernels.reconstruct, (None, *last[1:], False, None, None)),
+            (kernels.reconstruct, (last[0][:, :, 1:], *last[1:], False)),
+            (kernels.reconstruct, (None, *last[1:], False)),
         ],
-        "skip_weight, own_weight: expected": [(kernels.reconstruct, (*last[:2], last[3], last[2], False, None, None))],
-        "image, mask: expected .N, 3, 2H": [
-            (kernels.reconstruct, (*last, False, x, y))
-            for x, y in ((picture, None), (picture, picture), (picture.byte(), picture[:, :1]))
-        ],
+        "skip_weight, own_weight: expected": [(kernels.reconstruct, (*last[:2], last[3], last[2], False))],
         "kinds: expected": [(kernels.spread, (picture,)), (kernels.spread, (torch.zeros(1, 1, 3, 4, dtype=torch.uint8),))],
     }
     for message, calls in wrong.items():
