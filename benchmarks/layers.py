@@ -142,11 +142,12 @@ def _fused(layer: Any, case: Case) -> Layer:
         scalars = _stacked(layer.activationFuncG_A)
         return lambda u: ops.mask_step(u, layer.reverseMaskConv.weight, ops.Gate(scalars, alpha), True, False)[:2]
     if case.layer == "dc7":
-        return lambda *halves: (ops.reconstruct(*halves, *layer.weight.chunk(2), case.config.output),)
+        first, second = layer.weight.chunk(2)
+        return lambda skip, own: (ops.reconstruct(skip, own, first, second, case.config.output),)
     if case.layer == "dc1":
         return lambda _, y, __, attention: (ops.decode_with_map(None, y, None, layer.conv.weight, attention, after),)
-    filters = layer.conv.weight.chunk(2)
-    return lambda _, skip, own, __, attention: (ops.decode_with_map(skip, own, *filters, attention, after),)
+    first, second = layer.conv.weight.chunk(2)
+    return lambda _, skip, own, __, attention: (ops.decode_with_map(skip, own, first, second, attention, after),)
 
 
 def _apart(arguments: tuple[Tensor, ...], case: Case) -> tuple[Tensor, ...]:

@@ -93,11 +93,11 @@ def _backend() -> str:
     try:
         import torch
 
-        from lbam_fast.ops import backends
+        from lbam_fast.ops import dispatch
 
         device = "cuda" if torch.cuda.is_available() else "cpu"
-        name = backends.chosen(torch.device(device), torch.float32)
-        reason = backends.unavailable(backends.TRITON)
+        name = dispatch.chosen(torch.device(device), torch.float32)
+        reason = dispatch.unavailable(dispatch.TRITON)
     except Exception as error:  # a wrong LBAM_BACKEND among others
         return f"none: {error}"
     return f"{name}, on {device}; triton is {f'not usable: {reason}' if reason else 'usable'}"

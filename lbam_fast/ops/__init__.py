@@ -7,6 +7,8 @@ al., ICCV 2019. ``lbam_fast.ops.backends.eager`` specifies every op. All raise R
 that do not go together.
 """
 
+# mypy: disable-error-code="no-any-return"
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -191,7 +191,8 @@ def _finish(product: Tensor, affine: Affine) -> Tensor:
 def _scale(product: Tensor, affine: Affine) -> Tensor:
     if affine.scale is None or affine.shift is None:
         return product
-    return product * affine.scale.view(-1, 1, 1) + affine.shift.view(-1, 1, 1)
+    scaled: Tensor = product * affine.scale.view(-1, 1, 1) + affine.shift.view(-1, 1, 1)
+    return scaled
 
 
 def _map_derivatives(m: Tensor, scalars: Tensor) -> tuple[Tensor, Tensor, tuple[Tensor, ...]]:
