@@ -18,6 +18,8 @@ from lbam_fast.config import LBAMConfig
 from lbam_fast.ops import dispatch
 
 SLOPE = reference.LEAKY_SLOPE
+FRESH = ops.Wanted(update=True, keep=False)
+"""What a layer gives in inference under a fresh mask."""
 Layer = Callable[..., tuple[Tensor, ...]]
 
 ENCODER = tuple(f"ec{i}" for i in range(1, 8))
@@ -137,10 +139,10 @@ def _fused(layer: Any, case: Case) -> Layer:
     if case.layer in ENCODER:
         block = layer.conv
         weights, scalars = (block.conv.weight, block.maskConv.weight), _stacked(block.activationFuncG_A)
-        return lambda x, u: ops.encode(x, u, *weights, ops.Gate(scalars, alpha), after, True, False)[:2]
+        return lambda x, u: ops.encode(x, u, *weights, ops.Gate(scalars, alpha), after, FRESH, None)[:2]
     if case.layer in REVERSE:
         scalars = _stacked(layer.activationFuncG_A)
-        return lambda u: ops.mask_step(u, layer.reverseMaskConv.weight, ops.Gate(scalars, alpha), True, False)[:2]
+        return lambda u: ops.mask_step(u, layer.reverseMaskConv.weight, ops.Gate(scalars, alpha), FRESH, None)[:2]
     if case.layer == "dc7":
         first, second = layer.weight.chunk(2)
         return lambda skip, own: (ops.reconstruct(skip, own, first, second, case.config.output),)

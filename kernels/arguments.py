@@ -30,6 +30,17 @@ class Affine(NamedTuple):
     slope: float = 1.0
 
 
+class Wanted(NamedTuple):
+    """Which results an op gives beside its first.
+
+    update  g_M(m), the next layer's mask
+    keep    what gradients and BatchNorm's statistics need: ``m``, and the bare convolution
+    """
+
+    update: bool
+    keep: bool
+
+
 class Regions(NamedTuple):
     """Positions of a mask convolution's result by kind, for kernels that leave out what is known; no result depends on them.
 

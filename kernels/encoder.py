@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from .arguments import Affine, Gate, Regions
+from .arguments import Affine, Gate, Regions, Wanted
 from .formulas import activation, attention_map, mask_update
 from .shipped import DTYPES, Shipped
 from .sums import blocks_of, mean_and_variance, store_block_sums
@@ -274,15 +274,14 @@ def encode(
     mask_weight: Tensor,
     gate: Gate,
     affine: Affine,
-    update: bool,
-    keep: bool,
+    wanted: Wanted,
     regions: Regions | None = None,
     *,
     tf32: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Both convolutions of an encoder layer in one pass: (y, g_M(m), F, m), the last two with ``keep``; absent ones are empty."""
+    """Both convolutions of an encoder layer in one pass: (y, g_M(m), F, m), those that are ``wanted``; absent ones are empty."""
     x, u, weight, mask_weight = _pair(x, u, weight, mask_weight)
-    y, updated, features, m = (_result(x, weight, wanted) for wanted in (True, update, keep, keep))
+    y, updated, features, m = (_result(x, weight, each) for each in (True, wanted.update, wanted.keep, wanted.keep))
     results = {"y": y, "updated": updated, "features": features, "m": m}
     _launch(x, weight, u, mask_weight, tf32, affine, **gate._asdict(), **results, **_by_name(regions))
     return y, updated, features, m
@@ -317,11 +316,11 @@ def _pair(x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor) -> tuple[Te
 
 
 def mask_step(
-    u: Tensor, weight: Tensor, gate: Gate, update: bool, keep: bool, regions: Regions | None = None, *, tf32: bool = False
+    u: Tensor, weight: Tensor, gate: Gate, wanted: Wanted, regions: Regions | None = None, *, tf32: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """A mask convolution: (g_A(m), g_M(m), m); with ``keep`` m in place of the map; absent ones are empty."""
+    """A mask convolution: (g_A(m), g_M(m), m); if ``wanted.keep``, m in place of the map; absent ones are empty."""
     u, weight = _operands(u, weight, (3, 4))
-    attention, updated, m = (_result(u, weight, wanted) for wanted in (not keep, update, keep))
+    attention, updated, m = (_result(u, weight, each) for each in (not wanted.keep, wanted.update, wanted.keep))
     results = {"attention": attention, "updated": updated, "m": m}
     _launch(None, None, u, weight, tf32, **gate._asdict(), **results, **_by_name(regions))
     return attention, updated, m

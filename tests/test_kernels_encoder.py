@@ -12,7 +12,7 @@ from networks import masks, one_thread  # noqa: F401
 from torch import Tensor
 
 from lbam_fast.kernels import encoder
-from lbam_fast.ops import Affine, Gate
+from lbam_fast.ops import Affine, Gate, Wanted
 from lbam_fast.ops.backends import eager
 
 DTYPES = (torch.float32, torch.float16)
@@ -51,10 +51,10 @@ class Layer:
 
     def encode(self, ops, update: bool = True, keep: bool = False, **options) -> tuple[Tensor, ...]:
         filters = (self.weight, self.mask_weight)
-        return ops.encode(self.x, self.u, *filters, self.gate, self.affine, update, keep, **options)
+        return ops.encode(self.x, self.u, *filters, self.gate, self.affine, Wanted(update, keep), None, **options)
 
     def mask_step(self, ops, update: bool = True, keep: bool = False, **options) -> tuple[Tensor, ...]:
-        return ops.mask_step(self.u, self.mask_weight, self.gate, update, keep, **options)
+        return ops.mask_step(self.u, self.mask_weight, self.gate, Wanted(update, keep), None, **options)
 
 
 def layer(

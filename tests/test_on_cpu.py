@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import lbam_fast
 from lbam_fast import LBAM, ops, reference
-from lbam_fast.ops import Affine, Gate, Regions, Session, Tracker, native
+from lbam_fast.ops import Affine, Gate, Regions, Session, Tracker, Wanted, native
 from lbam_fast.ops.arguments import map_tensors
 from lbam_fast.ops.backends import cpu, cpu_filters, eager
 from lbam_fast.ops.runtime import memory, replay, session
@@ -82,15 +82,15 @@ def affine(channels: int, present: bool = True, slope: float = 0.2) -> Affine:
 @pytest.mark.parametrize("keep", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_encode(shape, keep, present, dtype):
-    check("encode", (*layer(*shape), GATE, affine(shape[2], present), True, keep), dtype)
+    check("encode", (*layer(*shape), GATE, affine(shape[2], present), Wanted(True, keep), None), dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_other_ops_of_the_encoder(shape, dtype):
     x, u, weight, mask_weight = layer(*shape)
-    check("mask_step", (u, mask_weight, GATE, True, False), dtype)
-    check("mask_step", (u, mask_weight, GATE, False, True), dtype)
+    check("mask_step", (u, mask_weight, GATE, Wanted(True, False), None), dtype)
+    check("mask_step", (u, mask_weight, GATE, Wanted(False, True), None), dtype)
     check("encode_with_statistics", (x, u, weight, mask_weight, SCALARS), dtype)
     for maps in (1, shape[0]):
         attention = draw(maps, shape[2], shape[3] // 2, shape[4] // 2, seed=5).abs()
@@ -123,7 +123,7 @@ def test_the_ops_of_the_decoder(shape, skip_channels, dtype):
 def test_the_first_layer(channels, dtype):
     x, u = draw(3, channels[0], 12, 8), masks("irregular", "soft", "pixel", height=12, width=8)[:, : channels[1]].float()
     weights = filters(16, channels[0], 4, 4, fan=64), filters(16, channels[1], 4, 4, fan=16).abs()
-    check("encode", (x, u, *weights, GATE, Affine(slope=0.2), True, False), dtype)
+    check("encode", (x, u, *weights, GATE, Affine(slope=0.2), Wanted(True, False), None), dtype)
 
 
 @pytest.mark.parametrize("autocast", [True, False])
@@ -152,8 +152,8 @@ def test_what_regions_leave_out_changes_nothing(kind, dtype):
     mask = torch.cat([masks(kind, height=64, width=96), masks("irregular", height=64, width=96).flip(-1)]).float()
     first, second = filters(24, 3, 4, 4, fan=24).abs(), filters(40, 24, 4, 4, fan=192, seed=1).abs()
     tracker = Tracker(mask, [first, second], [ALPHA, ALPHA], dtype)
-    for u, weight in ((mask, first), (eager.mask_step(mask, first, GATE, True, False)[1], second)):
-        check("mask_step", (u, weight, GATE, True, False, tracker.step()), dtype)
+    for u, weight in ((mask, first), (eager.mask_step(mask, first, GATE, Wanted(True, False), None)[1], second)):
+        check("mask_step", (u, weight, GATE, Wanted(True, False), tracker.step()), dtype)
 
 
 def test_a_wrong_filter_and_a_wrong_kind_are_noticed(monkeypatch):
@@ -168,7 +168,7 @@ def test_a_wrong_filter_and_a_wrong_kind_are_noticed(monkeypatch):
     with pytest.raises(AssertionError):
         check(
             "mask_step",
-            (mask, mask_weight[:, :1], GATE, True, False, Regions(order, kinds.clamp(max=1), constant)),
+            (mask, mask_weight[:, :1], GATE, Wanted(True, False), Regions(order, kinds.clamp(max=1), constant)),
             torch.float32,
         )
 

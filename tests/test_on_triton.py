@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lbam_fast
 from lbam_fast.kernels import decoder, encoder
-from lbam_fast.ops import Affine, Gate, Tracker
+from lbam_fast.ops import Affine, Gate, Tracker, Wanted
 from lbam_fast.ops.autotune import RouteError
 from lbam_fast.ops.backends import triton
 
@@ -136,7 +136,7 @@ def encoder_layer():
     generator = torch.Generator().manual_seed(0)
     shapes = ((1, 8, 4, 6), (1, 8, 4, 6), (8, 8, 4, 4), (8, 8, 4, 4))
     tensors = [torch.randn(*shape, generator=generator) for shape in shapes]
-    return *tensors, Gate(torch.tensor([1.3, 0.4, 1.2, 0.8]), torch.tensor(0.75)), Affine(slope=0.2), True, True
+    return *tensors, Gate(torch.tensor([1.3, 0.4, 1.2, 0.8]), torch.tensor(0.75)), Affine(slope=0.2), Wanted(True, True), None
 
 
 def calls():
@@ -146,12 +146,12 @@ def calls():
     own_m, inputs = torch.randn(1, 8, 8, 12, generator=torch.Generator().manual_seed(1)), (x, u, weight, mask_weight)
     thin = x, u, weight[:, :3], mask_weight[:, :3]
     yield "encode", (*inputs, gate, *rest)
-    yield "encode", (*inputs, gate, *rest[:-1], False)
+    yield "encode", (*inputs, gate, rest[0], Wanted(True, False), None)
     yield "encode_with_statistics", (*inputs, gate.scalars)
     yield "encode_with_map", (x, weight, u[..., ::2, ::2].abs(), Affine(slope=0.2))
     for keep in (False, True):
-        yield "mask_step", (u, weight, gate, True, keep)
-    yield "mask_step", (torch.ones_like(own_m), torch.ones(8, 8, 4, 4), gate, True, False, regions)
+        yield "mask_step", (u, weight, gate, Wanted(True, keep), None)
+    yield "mask_step", (torch.ones_like(own_m), torch.ones(8, 8, 4, 4), gate, Wanted(True, False), regions)
     yield "decode_with_map", (*inputs, own_m, Affine(slope=0.2))
     yield "decode_with_statistics", (*inputs, own_m, gate.scalars)
     yield "reconstruct", (*thin, "tanh")

@@ -18,7 +18,7 @@ from torch.autograd import gradcheck
 import lbam_fast
 from lbam_fast import LBAM, PRESETS, ops
 from lbam_fast.model.fused import covers
-from lbam_fast.ops import Affine, Gate, definitions, dispatch
+from lbam_fast.ops import Affine, Gate, Wanted, definitions, dispatch
 from lbam_fast.ops.backends import eager
 
 COVERED = [name for name, config in PRESETS.items() if covers(config)]
@@ -207,8 +207,8 @@ class TestTorchOps:
         yield definitions.convolution, (x, weight)
         yield definitions.deconvolution, (skip, own, skip_weight, own_weight)
         yield definitions.deconvolution, (None, own, None, own_weight)
-        yield definitions.encode, (x, u, weight, mask_weight, GATE, affine(), True, True, None)
-        yield definitions.mask_step, (u, mask_weight, GATE, True, True, None)
+        yield definitions.encode, (x, u, weight, mask_weight, GATE, affine(), Wanted(True, True), None)
+        yield definitions.mask_step, (u, mask_weight, GATE, Wanted(True, True), None)
         yield definitions.encode_with_map, (x, weight, draw(1, 5, 2, 3), affine())
         yield definitions.decode_with_map, (skip, own, skip_weight, own_weight, attention, affine())
         yield definitions.decode_with_map, (None, own, None, own_weight, attention, Affine(slope=0.2))
@@ -222,7 +222,7 @@ class TestTorchOps:
 
     def test_results_without_gradients_are_channels_last(self):
         x, u, weight, mask_weight = layer()
-        arguments = (x, u, weight, mask_weight, GATE, Affine(slope=0.2), True, False, None)
+        arguments = (x, u, weight, mask_weight, GATE, Affine(slope=0.2), Wanted(True, False), None)
         torch.library.opcheck(definitions.encode.overload, tuple(definitions.encode.signature.flatten(arguments)))
         y, new, *absent = definitions.encode(*arguments)
         assert y.is_contiguous(memory_format=torch.channels_last) and new.is_contiguous(memory_format=torch.channels_last)
@@ -231,9 +231,9 @@ class TestTorchOps:
     def test_gradients_are_refused_where_nothing_was_kept(self):
         x, u, weight, mask_weight = layer()
         with pytest.raises(RuntimeError, match="keep=True"):
-            ops.encode(learned(x), u, weight, mask_weight, GATE, Affine(slope=0.2), True, False)
+            ops.encode(learned(x), u, weight, mask_weight, GATE, Affine(slope=0.2), Wanted(True, False), None)
         with pytest.raises(RuntimeError, match="keep=True"):
-            ops.mask_step(learned(u), mask_weight, GATE, True, False)
+            ops.mask_step(learned(u), mask_weight, GATE, Wanted(True, False), None)
 
     def test_gradcheck(self):
         for op, bundled in self.samples():

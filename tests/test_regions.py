@@ -14,7 +14,7 @@ from torch import Tensor
 import lbam_fast
 from lbam_fast import reference
 from lbam_fast.kernels import encoder
-from lbam_fast.ops import Affine, Gate, Regions, Tracker, dispatch
+from lbam_fast.ops import Affine, Gate, Regions, Tracker, Wanted, dispatch
 from lbam_fast.ops.backends import eager, triton
 from lbam_fast.ops.backends.eager import KNOWN, MIXED, ZERO, classify, spread
 
@@ -105,8 +105,8 @@ SCALARS = torch.tensor([1.5, 1.1, 1.2, 0.7])
 def both(x: Tensor, u: Tensor, weight: Tensor, found: Regions | None = None, ops=encoder) -> tuple[Tensor, ...]:
     dtype = torch.promote_types(u.dtype, torch.float32)
     gate = Gate(SCALARS.to(dtype), ALPHA.to(dtype))
-    layer = ops.encode(x, u, weight, weight, gate, Affine(slope=0.2), True, True, found)
-    return *layer, *ops.mask_step(u, weight, gate, True, False, found)[:2]
+    layer = ops.encode(x, u, weight, weight, gate, Affine(slope=0.2), Wanted(True, True), found)
+    return *layer, *ops.mask_step(u, weight, gate, Wanted(True, False), found)[:2]
 
 
 def check(results: tuple[Tensor, ...], x: Tensor, u: Tensor, weight: Tensor) -> None:

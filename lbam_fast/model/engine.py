@@ -16,7 +16,7 @@ from torch import Tensor
 from lbam_fast import ops
 from lbam_fast.config import LBAMConfig
 from lbam_fast.model.parameters import FORWARD, REVERSE, Chain, Parameters
-from lbam_fast.ops import Session
+from lbam_fast.ops import Session, Wanted
 from lbam_fast.reference import LEVELS, AttentionMaps
 
 _Skip = Tensor | Callable[[], Tensor]
@@ -103,7 +103,7 @@ class Engine:
         weight, mask_weight = self._state[f"ec{level}.conv.conv.weight"], own.mask_filter(FORWARD.filter(level), u)
         gate, regions = own.gate(FORWARD.prefix(level)), _next(tracker)
         norm = own.norm(f"ec{level}.bn")
-        y, new, features, m = self._layers.encode(x, u, weight, mask_weight, gate, norm, update, batch_norm, regions)
+        y, new, features, m = self._layers.encode(x, u, weight, mask_weight, gate, norm, Wanted(update, batch_norm), regions)
         if not batch_norm or not update:  # the last layer's output is nobody's skip
             return y, new, y
         return y, new, ops.attend(features, m, gate, own.skip_norm(level), False)[0]
@@ -114,9 +114,9 @@ class Engine:
         for level in range(1, depth + 1):
             weight, gate = self._parameters.mask_filter(chain.filter(level), u), self._parameters.gate(chain.prefix(level))
             if level == 1 and not finest:
-                _, u, _ = self._layers.mask_step(u, weight, gate, True, False, _next(tracker), mapped=False)
+                _, u, _ = self._layers.mask_step(u, weight, gate, Wanted(True, False), _next(tracker), mapped=False)
                 continue
-            attention, u, _ = self._layers.mask_step(u, weight, gate, level < depth, False, _next(tracker))
+            attention, u, _ = self._layers.mask_step(u, weight, gate, Wanted(level < depth, False), _next(tracker))
             found.append(attention)
             del attention
         return found

@@ -14,7 +14,7 @@ from torch import Tensor
 from lbam_fast import ops
 from lbam_fast.config import LBAMConfig
 from lbam_fast.model.parameters import EVERYTHING, FORWARD, REVERSE, Parameters, folded
-from lbam_fast.ops import Affine
+from lbam_fast.ops import Affine, Wanted
 from lbam_fast.reference import LEAKY_SLOPE, LEVELS, output_form
 
 MOMENTUM = 0.1
@@ -52,14 +52,16 @@ class FusedGenerator:
         weight, mask_weight = self._state[f"ec{level}.conv.conv.weight"], own.mask_filter(FORWARD.filter(level), u)
         gate, statistics = own.gate(FORWARD.prefix(level)), None
         if not self._config.batch_norm:
-            y, new, _, _ = ops.encode(x, u, weight, mask_weight, gate, Affine(slope=LEAKY_SLOPE), update, True)
+            y, new, _, _ = ops.encode(x, u, weight, mask_weight, gate, Affine(slope=LEAKY_SLOPE), Wanted(update, True), None)
             return y, new, y
         if self._training:
             features, m, mean, variance = ops.encode_with_statistics(x, u, weight, mask_weight, gate.scalars)
             statistics = mean, variance, _values(features)
             y, new = ops.attend(features, m, gate, self._norm(f"ec{level}.bn", statistics), update)
         else:
-            y, new, features, m = ops.encode(x, u, weight, mask_weight, gate, own.norm(f"ec{level}.bn"), update, True)
+            y, new, features, m = ops.encode(
+                x, u, weight, mask_weight, gate, own.norm(f"ec{level}.bn"), Wanted(update, True), None
+            )
         if not update:
             return y, new, y  # the last layer's output is nobody's skip
         skip_norm = self._norm(f"dc{LEVELS - level}.bn", statistics, own.half(level, of_skip=True))
@@ -70,7 +72,7 @@ class FusedGenerator:
         found = []
         for level in range(1, LEVELS):
             weight, gate = self._parameters.mask_filter(REVERSE.filter(level), u), self._parameters.gate(REVERSE.prefix(level))
-            _, u, m = ops.mask_step(u, weight, gate, level < LEVELS - 1, True)
+            _, u, m = ops.mask_step(u, weight, gate, Wanted(level < LEVELS - 1, True), None)
             found.append(m)
         return found
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from lbam_fast import reference
 from lbam_fast.ops import autograd as _registered  # noqa: F401
 from lbam_fast.ops import definitions
-from lbam_fast.ops.arguments import Affine, Gate, Regions
+from lbam_fast.ops.arguments import Affine, Gate, Regions, Wanted
 from lbam_fast.ops.backends import cpu
 from lbam_fast.ops.dispatch import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
 from lbam_fast.ops.regions import Tracker
@@ -36,6 +36,7 @@ __all__ = [
     "Regions",
     "Session",
     "Tracker",
+    "Wanted",
     "attend",
     "backend",
     "chosen",
@@ -64,22 +65,14 @@ _Quadruple = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 def encode(
-    x: Tensor,
-    u: Tensor,
-    weight: Tensor,
-    mask_weight: Tensor,
-    gate: Gate,
-    affine: Affine,
-    update: bool,
-    keep: bool,
-    regions: Regions | None = None,
+    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, gate: Gate, affine: Affine, wanted: Wanted, regions: Regions | None
 ) -> _Quadruple:
     """An encoder layer: F = conv(x) and m = conv(u), ``y = leaky(scale * F * g_A(m) + shift)`` (g_A: Eqn. 9) and g_M(m) (Eqn. 8).
 
-    x [N, C, H, W], u [N, C_m, H, W]; mask_weight 4x4 or 3x3. Returns (y, g_M(m), F, m), each [N, C_out, H/2, W/2]; g_M(m) with
-    ``update``, F and m with ``keep``, which gradients need. regions: what of m is known; no result depends on it.
+    x [N, C, H, W], u [N, C_m, H, W]; mask_weight 4x4 or 3x3. Returns (y, g_M(m), F, m), each [N, C_out, H/2, W/2]; g_M(m) if
+    ``wanted.update``, F and m if ``wanted.keep``, which gradients need. regions: what of m is known, or None.
     """
-    return _run(definitions.encode, (x, u), (weight, mask_weight), gate, affine, update, keep, regions)
+    return _run(definitions.encode, (x, u), (weight, mask_weight), gate, affine, wanted, regions)
 
 
 def encode_with_map(x: Tensor, weight: Tensor, attention: Tensor, affine: Affine) -> Tensor:
@@ -92,21 +85,17 @@ def encode_with_statistics(x: Tensor, u: Tensor, weight: Tensor, mask_weight: Te
     return _run(definitions.encode_with_statistics, (x, u), (weight, mask_weight), scalars)
 
 
-def mask_step(u: Tensor, weight: Tensor, gate: Gate, update: bool, keep: bool, regions: Regions | None = None) -> _Triple:
+def mask_step(u: Tensor, weight: Tensor, gate: Gate, wanted: Wanted, regions: Regions | None) -> _Triple:
     """A layer of a mask chain, m = conv(u): (g_A(m), g_M(m), m), each [N, C_out, H/2, W/2] (Eqns. 8 and 9).
 
-    g_M(m) with ``update``; with ``keep``, which gradients need, m in place of the map. The CPU's kernels give maps in float32.
+    g_M(m) if ``wanted.update``; if ``wanted.keep``, which gradients need, m in place of the map, which the CPU's kernels give in
+    float32.
     """
-    return _run(definitions.mask_step, (u,), (weight,), gate, update, keep, regions)
+    return _run(definitions.mask_step, (u,), (weight,), gate, wanted, regions)
 
 
 def decode_with_map(
-    skip: Tensor | None,
-    own: Tensor,
-    skip_weight: Tensor | None,
-    own_weight: Tensor,
-    attention: Tensor,
-    affine: Affine,
+    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, attention: Tensor, affine: Affine
 ) -> Tensor:
     """A decoder layer: ``leaky(scale * (deconv(skip) + deconv(own)) * attention + shift)`` (Eqn. 12), never joining its inputs.
 

@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast.kernels.arguments import Affine, Gate, Regions
+from lbam_fast.kernels.arguments import Affine, Gate, Regions, Wanted
 
-__all__ = ["Affine", "Gate", "Regions", "Signature", "flatten", "map_tensors", "nhwc", "tensors_of"]
+__all__ = ["Affine", "Gate", "Regions", "Signature", "Wanted", "flatten", "map_tensors", "nhwc", "tensors_of"]
 
 _BUNDLES: dict[type, str] = {
     Gate: "Tensor scalars, Tensor alpha",
     Affine: "Tensor? scale, Tensor? shift, float slope",
+    Wanted: "bool update, bool keep",
     Regions: "Tensor? order=None, Tensor? kinds=None, Tensor? constant=None",
 }
 

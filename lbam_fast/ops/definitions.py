@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast.ops.arguments import Affine, Gate, Regions, Signature, nhwc
+from lbam_fast.ops.arguments import Affine, Gate, Regions, Signature, Wanted, nhwc
 from lbam_fast.ops.dispatch import implementation, map_dtype
 
 _library = torch.library.Library("lbam", "DEF")
@@ -66,14 +66,14 @@ statistics_backward = _Op(
 )
 encode = _Op(
     "encode",
-    Signature("Tensor x, Tensor u, Tensor weight, Tensor mask_weight", Gate, Affine, "bool update, bool keep", Regions),
+    Signature("Tensor x, Tensor u, Tensor weight, Tensor mask_weight", Gate, Affine, Wanted, Regions),
     _FOUR,
 )
 encode_with_statistics = _Op(
     "encode_with_statistics", Signature("Tensor x, Tensor u, Tensor weight, Tensor mask_weight, Tensor scalars"), _FOUR
 )
 encode_with_map = _Op("encode_with_map", Signature("Tensor x, Tensor weight, Tensor attention", Affine), "Tensor")
-mask_step = _Op("mask_step", Signature("Tensor u, Tensor weight", Gate, "bool update, bool keep", Regions), _THREE)
+mask_step = _Op("mask_step", Signature("Tensor u, Tensor weight", Gate, Wanted, Regions), _THREE)
 decode_with_map = _Op("decode_with_map", Signature(f"{_TWO_INPUTS}, Tensor attention", Affine), "Tensor", device_of=1)
 decode_with_statistics = _Op("decode_with_statistics", Signature(f"{_TWO_INPUTS}, Tensor m, Tensor scalars"), _THREE, device_of=1)
 convolution = _Op("convolution", Signature("Tensor x, Tensor weight"), "Tensor")

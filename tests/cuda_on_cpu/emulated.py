@@ -269,14 +269,14 @@ class Emulated:
         )
         return nchw(dfeatures), nchw(dm), dscalars[:4]
 
-    def encode(self, x, u, weight, mask_weight, gate, affine, update, keep):
+    def encode(self, x, u, weight, mask_weight, gate, affine, wanted, regions):
         image, mask, weight, mask_weight = map(self.nhwc, (x, u, weight, mask_weight))
         batch, height, width, image_channels = image.shape
         channels = len(weight)
         shape = (height // 2, width // 2, channels)
         y = self.empty(batch, *shape, dtype=x.dtype)
-        new = self.empty(len(mask), *shape, dtype=x.dtype) if update else None
-        features, m = (self.like(y), self.empty(len(mask), *shape, dtype=x.dtype)) if keep else (None, None)
+        new = self.empty(len(mask), *shape, dtype=x.dtype) if wanted.update else None
+        features, m = (self.like(y), self.empty(len(mask), *shape, dtype=x.dtype)) if wanted.keep else (None, None)
         self._call(
             Encode(
                 type=TYPES[x.dtype],

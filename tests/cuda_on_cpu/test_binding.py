@@ -171,6 +171,7 @@ def test_layers_refuse_what_does_not_fit(kernels):
     tensors = [channels_last(x) if isinstance(x, torch.Tensor) and x.dim() == 4 else x for x in flatten(tensors)]
     last, _ = last_inputs(LAST["a tile and more"])
     last = [channels_last(x) for x in last[:2]] + [*last[2:]]
+    rest = rest[0]
     kernels.encode(*tensors, *rest)
     kernels.reconstruct(*last, False)
     picture = channels_last(normal(1, 3, 36, 68))

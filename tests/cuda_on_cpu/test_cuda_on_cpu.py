@@ -14,7 +14,7 @@ from emulated import Emulated
 from golden import recipe
 from test_kernels_pointwise import FUNCTIONS, excess, inputs
 
-from lbam_fast.ops.arguments import Affine, Gate, map_tensors
+from lbam_fast.ops.arguments import Affine, Gate, Wanted, map_tensors
 from lbam_fast.ops.backends import eager
 
 pytestmark = pytest.mark.skipif(emulated.COMPILER is None or sys.platform != "linux", reason="the emulator needs g++ on Linux")
@@ -124,7 +124,7 @@ def first_inputs(case):
             case.get("slope", 0.2),
         ),
     )
-    return arguments, (outputs, outputs)
+    return arguments, (Wanted(outputs, outputs), None)
 
 
 def encode(rest, image, mask, *others):

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lbam_fast.ops.arguments import Affine, Gate, Regions
+from lbam_fast.ops.arguments import Affine, Gate, Wanted
 from lbam_fast.ops.backends import eager
 
 Part = Callable[..., Any]
@@ -28,20 +28,11 @@ class Composed:
     deconvolution: Part = eager.deconvolution
 
     def encode(
-        self,
-        x: Tensor,
-        u: Tensor,
-        weight: Tensor,
-        mask_weight: Tensor,
-        gate: Gate,
-        affine: Affine,
-        update: bool,
-        keep: bool,
-        regions: Regions | None = None,
+        self, x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, gate: Gate, affine: Affine, wanted: Wanted, *_: object
     ) -> eager.Quadruple:
         features, m = self.convolution(x, weight), self.convolution(u, mask_weight)
-        y, new = self.attend(features, m, gate, affine, update)
-        return (y, new, features, m) if keep else (y, new, x.new_empty(0), x.new_empty(0))
+        y, new = self.attend(features, m, gate, affine, wanted.update)
+        return (y, new, features, m) if wanted.keep else (y, new, x.new_empty(0), x.new_empty(0))
 
     def encode_with_statistics(
         self, x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, scalars: Tensor
@@ -49,12 +40,10 @@ class Composed:
         features, m = self.convolution(x, weight), self.convolution(u, mask_weight)
         return features, m, *self.statistics(features, m, scalars)
 
-    def mask_step(
-        self, u: Tensor, weight: Tensor, gate: Gate, update: bool, keep: bool, regions: Regions | None = None
-    ) -> eager.Triple:
+    def mask_step(self, u: Tensor, weight: Tensor, gate: Gate, wanted: Wanted, *_: object) -> eager.Triple:
         m = self.convolution(u, weight)
-        attention, new = self.maps(m, gate, not keep, update)
-        return attention, new, m if keep else m.new_empty(0)
+        attention, new = self.maps(m, gate, not wanted.keep, wanted.update)
+        return attention, new, m if wanted.keep else m.new_empty(0)
 
     def decode_with_statistics(
         self, skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, m: Tensor, scalars: Tensor

@@ -11,7 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from lbam_fast.ops.arguments import Affine, Gate, Regions, nhwc
+from lbam_fast.ops.arguments import Affine, Gate, Regions, Wanted, nhwc
 from lbam_fast.ops.backends import eager
 from lbam_fast.ops.backends.composed import Composed
 from lbam_fast.ops.backends.cpu_filters import by_winograd, compiled, pack_anew, packed
@@ -66,19 +66,11 @@ def statistics_backward(
 
 
 def encode(
-    x: Tensor,
-    u: Tensor,
-    weight: Tensor,
-    mask_weight: Tensor,
-    gate: Gate,
-    affine: Affine,
-    update: bool,
-    keep: bool,
-    regions: Regions | None = None,
+    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, gate: Gate, affine: Affine, wanted: Wanted, regions: Regions | None
 ) -> eager.Quadruple:
-    if keep or not _covers(x) or mask_weight.shape[-1] != 4:
-        return _COMPOSED.encode(x, u, weight, mask_weight, gate, affine, update, keep)
-    attention, new, absent = mask_step(u, mask_weight, gate, update, False, regions)
+    if wanted.keep or not _covers(x) or mask_weight.shape[-1] != 4:
+        return _COMPOSED.encode(x, u, weight, mask_weight, gate, affine, wanted, regions)
+    attention, new, absent = mask_step(u, mask_weight, gate, wanted, regions)
     return encode_with_map(x, weight, attention, affine, over_map=True), new, absent, x.new_empty(0)
 
 
@@ -99,19 +91,18 @@ def mask_step(
     u: Tensor,
     weight: Tensor,
     gate: Gate,
-    update: bool,
-    keep: bool,
-    regions: Regions | None = None,
+    wanted: Wanted,
+    regions: Regions | None,
     mapped: bool = True,
 ) -> eager.Triple:
     """``mapped``: whether the map is wanted."""
     if not _covers(u):
-        return eager.mask_step(u, weight, gate, update, keep)
-    if keep or weight.shape[-1] != 4:
-        return _COMPOSED.mask_step(u, weight, gate, update, keep)
+        return eager.mask_step(u, weight, gate, wanted, regions)
+    if wanted.keep or weight.shape[-1] != 4:
+        return _COMPOSED.mask_step(u, weight, gate, wanted, regions)
     size = weight.shape[0], u.shape[2] // 2, u.shape[3] // 2
     attention = _empty(u, *size, torch.float32) if mapped else None
-    new = _empty(u, *size) if update else None
+    new = _empty(u, *size) if wanted.update else None
     winograd = by_winograd(u, size[1:])
     filters = packed(u.dtype, None, weight, transposed=False, winograd=winograd)
     known = regions or (None, None, None)

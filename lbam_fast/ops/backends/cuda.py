@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from lbam_fast.ops import native
-from lbam_fast.ops.arguments import Affine, Gate, Regions, nhwc
+from lbam_fast.ops.arguments import Affine, Gate, Regions, Wanted, nhwc
 from lbam_fast.ops.backends import eager
 from lbam_fast.ops.backends.composed import Composed
 
@@ -45,19 +45,11 @@ def statistics_backward(
 
 
 def encode(
-    x: Tensor,
-    u: Tensor,
-    weight: Tensor,
-    mask_weight: Tensor,
-    gate: Gate,
-    affine: Affine,
-    update: bool,
-    keep: bool,
-    regions: Regions | None = None,
+    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, gate: Gate, affine: Affine, wanted: Wanted, regions: Regions | None
 ) -> eager.Quadruple:
     if is_first_layer(x, u):
-        return _native().encode(*map(nhwc, (x, u, weight, mask_weight)), *gate, *affine, update, keep)
-    return _COMPOSED.encode(x, u, weight, mask_weight, gate, affine, update, keep)
+        return _native().encode(*map(nhwc, (x, u, weight, mask_weight)), *gate, *affine, *wanted)
+    return _COMPOSED.encode(x, u, weight, mask_weight, gate, affine, wanted, regions)
 
 
 def _maps(m: Tensor, gate: Gate, attention: bool, update: bool) -> eager.Pair:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lbam_fast.ops.arguments import Affine, Gate, Regions
+from lbam_fast.ops.arguments import Affine, Gate, Regions, Wanted
 from lbam_fast.reference import attention_map, mask_update, output_form
 
 Pair = tuple[Tensor, Tensor]
@@ -79,20 +79,12 @@ def statistics_backward(dmean: Tensor, dvariance: Tensor, mean: Tensor, features
 
 
 def encode(
-    x: Tensor,
-    u: Tensor,
-    weight: Tensor,
-    mask_weight: Tensor,
-    gate: Gate,
-    affine: Affine,
-    update: bool,
-    keep: bool,
-    regions: Regions | None = None,
+    x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor, gate: Gate, affine: Affine, wanted: Wanted, regions: Regions | None
 ) -> Quadruple:
-    """Both convolutions of an encoder layer and ``attend``: (y, g_M(m), F, m), the last two with ``keep``."""
+    """Both convolutions of an encoder layer and ``attend``: (y, g_M(m), F, m), those that are ``wanted``."""
     features, m = convolution(x, weight), convolution(u, mask_weight)
-    y, new = attend(features, m, gate, affine, update)
-    return (y, new, features, m) if keep else (y, new, x.new_empty(0), x.new_empty(0))
+    y, new = attend(features, m, gate, affine, wanted.update)
+    return (y, new, features, m) if wanted.keep else (y, new, x.new_empty(0), x.new_empty(0))
 
 
 def encode_with_map(x: Tensor, weight: Tensor, attention: Tensor, affine: Affine) -> Tensor:
@@ -106,23 +98,18 @@ def encode_with_statistics(x: Tensor, u: Tensor, weight: Tensor, mask_weight: Te
     return features, m, *statistics(features, m, scalars)
 
 
-def mask_step(u: Tensor, weight: Tensor, gate: Gate, update: bool, keep: bool, regions: Regions | None = None) -> Triple:
-    """A mask convolution: (g_A(m), g_M(m), m); with ``keep`` m in place of the map."""
+def mask_step(u: Tensor, weight: Tensor, gate: Gate, wanted: Wanted, regions: Regions | None) -> Triple:
+    """A mask convolution: (g_A(m), g_M(m), m); if ``wanted.keep``, m in place of the map."""
     m = convolution(u, weight)
     wide = widened(m)
-    new = mask_update(wide, gate.alpha).to(m.dtype) if update else m.new_empty(0)
-    if keep:
+    new = mask_update(wide, gate.alpha).to(m.dtype) if wanted.update else m.new_empty(0)
+    if wanted.keep:
         return m.new_empty(0), new, m
     return attention_map(wide, *gate.scalars).to(m.dtype), new, m.new_empty(0)
 
 
 def decode_with_map(
-    skip: Tensor | None,
-    own: Tensor,
-    skip_weight: Tensor | None,
-    own_weight: Tensor,
-    attention: Tensor,
-    affine: Affine,
+    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, attention: Tensor, affine: Affine
 ) -> Tensor:
     """``leaky(scale * deconvolution * attention + shift)`` of two inputs that are never joined."""
     features = deconvolution(skip, own, skip_weight, own_weight)
@@ -130,12 +117,7 @@ def decode_with_map(
 
 
 def decode_with_statistics(
-    skip: Tensor | None,
-    own: Tensor,
-    skip_weight: Tensor | None,
-    own_weight: Tensor,
-    m: Tensor,
-    scalars: Tensor,
+    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, m: Tensor, scalars: Tensor
 ) -> Triple:
     """A transposed convolution of one or two inputs and ``statistics``: (F, mean, variance)."""
     features = deconvolution(skip, own, skip_weight, own_weight)
