@@ -18,7 +18,8 @@ MAY_IMPORT = {
     "config": set(),
     "reference": {"config"},
     "kernels": set(),
-    "ops": {"kernels", "reference"},
+    "native": set(),
+    "ops": {"kernels", "native", "reference"},
     "model": {"config", "ops", "reference"},
     "checkpoints": {"config", "model"},
     "export": {"checkpoints", "config", "model", "reference"},
@@ -26,7 +27,7 @@ MAY_IMPORT = {
     "data": {"config", "pictures"},
     "devices": {"config"},
     "evaluation": {"data", "pictures"},
-    "inference": {"checkpoints", "config", "devices", "model", "ops", "pictures", "reference"},
+    "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "pictures", "reference"},
     "training": {"checkpoints", "config", "data", "model", "ops"},
     "cli": {
         "checkpoints",
@@ -36,6 +37,7 @@ MAY_IMPORT = {
         "export",
         "inference",
         "model",
+        "native",
         "ops",
         "pictures",
         "reference",
@@ -133,7 +135,20 @@ def test_the_diagram_shows_the_table():
     assert diagram() in PAGE.read_text(encoding="utf-8")
 
 
-FOLDERS = ("", "lbam_fast", "csrc/cpu", "csrc/cuda", "kernels", "tests", "benchmarks", "docs")
+FOLDERS = (
+    "",
+    "lbam_fast",
+    "lbam_fast/ops",
+    "lbam_fast/ops/backends",
+    "lbam_fast/ops/runtime",
+    "lbam_fast/model",
+    "csrc/cpu",
+    "csrc/cuda",
+    "kernels",
+    "tests",
+    "benchmarks",
+    "docs",
+)
 """Where files are that the page names without their folder."""
 
 

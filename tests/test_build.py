@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from lbam_fast.ops.native import INSTRUCTION_SETS
+from lbam_fast.native import INSTRUCTION_SETS
 from lbam_fast.reference import attention_map, mask_update
 
 ROOT = Path(__file__).parent.parent

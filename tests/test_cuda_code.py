@@ -18,7 +18,7 @@ import pytest
 pytest.importorskip("triton", reason="cuobjdump comes with Triton")
 import aot
 
-from lbam_fast.ops import native
+from lbam_fast import native
 
 NVCC = shutil.which("nvcc")
 pytestmark = pytest.mark.skipif(NVCC is None, reason="there is no nvcc")

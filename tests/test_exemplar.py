@@ -5,10 +5,9 @@ import pytest
 import torch
 from networks import one_thread  # noqa: F401
 
-from lbam_fast import LBAM, Inpainter, InpaintError, LBAMConfig, ops
+from lbam_fast import LBAM, Inpainter, InpaintError, LBAMConfig, native, ops
 from lbam_fast.inference import detail
 from lbam_fast.inference.masks import Hole
-from lbam_fast.ops import native
 from lbam_fast.reference import exemplar as specification
 
 compiled = pytest.mark.skipif(bool(native.unavailable("cpu")), reason=f"no compiled kernels: {native.unavailable('cpu')}")

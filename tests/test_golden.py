@@ -13,8 +13,7 @@ from golden import recipe
 from torch import Tensor
 
 import lbam_fast
-from lbam_fast import LBAM, LBAMConfig, LBAMModel
-from lbam_fast.ops import native
+from lbam_fast import LBAM, LBAMConfig, LBAMModel, native
 from lbam_fast.reference import network
 
 FOLDER = Path(__file__).parent / "golden"

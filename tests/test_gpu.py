@@ -5,8 +5,8 @@ import torch
 from networks import images, masks, network
 
 import lbam_fast
-from lbam_fast import ops
-from lbam_fast.ops import autotune, dispatch, native
+from lbam_fast import native, ops
+from lbam_fast.ops import autotune, dispatch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device")]
 

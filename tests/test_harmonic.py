@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.autograd import gradcheck
 
 import lbam_fast
-from lbam_fast import LBAM, LBAMConfig, ops, reference
-from lbam_fast.ops import native
+from lbam_fast import LBAM, LBAMConfig, native, ops, reference
 from lbam_fast.reference import harmonic
 
 compiled = pytest.mark.skipif(bool(native.unavailable("cpu")), reason=f"no compiled kernels: {native.unavailable('cpu')}")

@@ -12,7 +12,7 @@ import torch
 from golden import recipe
 from torch import Tensor
 
-from lbam_fast.ops import native
+from lbam_fast import native
 from lbam_fast.ops.arguments import Affine, Gate, flatten
 from lbam_fast.ops.backends import eager
 
@@ -274,7 +274,7 @@ def test_the_named_instruction_set_runs():
 
 @built
 def test_an_unknown_instruction_set_is_unavailable():
-    code = "from lbam_fast.ops import native; print(native.unavailable()); native.ops()"
+    code = "from lbam_fast import native; print(native.unavailable()); native.ops()"
     result = run("-c", code, LBAM_CPU="sse9")
     assert result.stdout.startswith("the environment variable LBAM_CPU is 'sse9': this processor has plain")
     assert "NativeError: the compiled CPU kernels cannot be used: the environment variable LBAM_CPU" in result.stderr

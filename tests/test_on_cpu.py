@@ -12,8 +12,8 @@ from networks import enliven, images, masks, network
 from torch import Tensor, nn
 
 import lbam_fast
-from lbam_fast import LBAM, ops, reference
-from lbam_fast.ops import Affine, Gate, Regions, Session, Tracker, Wanted, native
+from lbam_fast import LBAM, native, ops, reference
+from lbam_fast.ops import Affine, Gate, Regions, Session, Tracker, Wanted
 from lbam_fast.ops.arguments import map_tensors
 from lbam_fast.ops.backends import cpu, cpu_filters, eager
 from lbam_fast.ops.runtime import memory, replay, session

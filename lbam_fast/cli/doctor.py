@@ -104,7 +104,7 @@ def _backend() -> str:
 
 
 def _native() -> str:
-    from lbam_fast.ops import native
+    from lbam_fast import native
 
     reason = native.unavailable()
     cpu = f"not usable: {reason}" if reason else f"usable, {native.instruction_set()}"

@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lbam_fast import ops
+from lbam_fast import native, ops
 from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.layouts import to_unit
 from lbam_fast.inference.masks import Hole
-from lbam_fast.ops import native
 
 Detail = Literal["auto", "exemplar", "off"]
 NARROW = 32

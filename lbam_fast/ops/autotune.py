@@ -20,9 +20,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lbam_fast import native
 from lbam_fast.errors import LBAMError
 from lbam_fast.files import replace_file
-from lbam_fast.ops import native
 from lbam_fast.ops.arguments import flatten, map_tensors, tensors_of
 from lbam_fast.ops.backends import eager
 

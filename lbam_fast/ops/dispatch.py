@@ -13,8 +13,8 @@ from types import ModuleType
 
 import torch
 
+from lbam_fast import native
 from lbam_fast.errors import LBAMError
-from lbam_fast.ops import native
 from lbam_fast.ops.runtime.prepared import traced
 
 VARIABLE = "LBAM_BACKEND"

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lbam_fast.ops import native
+from lbam_fast import native
 from lbam_fast.ops.runtime import replay, session
 
 WINOGRAD_FROM = 64

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lbam_fast.ops import native
+from lbam_fast import native
 from lbam_fast.ops.arguments import Affine, Gate, Regions, Wanted, nhwc
 from lbam_fast.ops.backends import eager
 from lbam_fast.ops.backends.composed import Composed

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lbam_fast.ops import native
+from lbam_fast import native
 from lbam_fast.ops.autotune import LIBRARY, Way, measured
 from lbam_fast.ops.backends import cuda, eager
 from lbam_fast.ops.backends.triton import WAYS

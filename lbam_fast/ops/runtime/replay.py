@@ -120,12 +120,15 @@ class Tapes:
     def wants(self, key: Hashable) -> bool:
         """Whether the call shall be recorded this time: it was made before, and nothing is known to be in the way."""
         with self._lock:
-            wanted = self._seen.get(key, False)
+            return self._seen.get(key, False)
+
+    def note(self, key: Hashable) -> None:
+        """The call was made, so that the next one of its kind may be recorded."""
+        with self._lock:
             self._seen.setdefault(key, True)
             self._seen.move_to_end(key)
             if len(self._seen) > MOST_SEEN:
                 self._seen.popitem(last=False)
-            return wanted
 
     def keep(self, key: Hashable, tape: Tape) -> None:
         """Keep the tape for its next use, if it can be played."""

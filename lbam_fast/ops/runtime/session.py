@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lbam_fast.ops import native
+from lbam_fast import native
 from lbam_fast.ops.runtime.memory import Fresh, Memory
 from lbam_fast.ops.runtime.prepared import Prepared, have_versions
 from lbam_fast.ops.runtime.replay import Run, Tape, Tapes
@@ -81,7 +81,9 @@ class Session:
                     return tape.result()
         with self.active():
             if tape is not None or not self._tapes.wants(key):
-                return function(*inputs)
+                result = function(*inputs)
+                self._tapes.note(key)
+                return result
             tape = Tape(function, inputs, native.ops())
         self._tapes.keep(key, tape)
         return tape.result()

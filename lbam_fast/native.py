@@ -14,7 +14,7 @@ from typing import Any
 
 from lbam_fast.errors import LBAMError
 
-FOLDER = Path(__file__).parent.parent / "_native"
+FOLDER = Path(__file__).parent / "_native"
 NAMESPACES = {"cpu": "lbam_native", "cuda": "lbam_native_cuda"}
 """Of the ops, by device."""
 INSTRUCTION_SETS = ("plain", "avx2", "avx512", "avx512bf16")
