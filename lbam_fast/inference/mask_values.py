@@ -82,4 +82,5 @@ def _unit_range(mask: NDArray[Any]) -> NDArray[np.float32]:
             f"Pass bool, uint8 with white = 255, or {mask.dtype} with white = {white}"
         )
     exact = np.float32 if mask.itemsize <= 2 else np.float64  # which holds the integers as they are
-    return np.divide(mask, white, dtype=exact).astype(np.float32, copy=False)
+    values: NDArray[np.float32] = np.divide(mask, white, dtype=exact).astype(np.float32, copy=False)
+    return values
