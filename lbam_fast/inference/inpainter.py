@@ -218,17 +218,14 @@ def embedded_weights() -> Path:
 
 
 def padded(x: Tensor) -> Tensor:
-    """[N, C, H, W] with H and W multiples of 128 by repeated reflection below and on the right, as ``numpy.pad`` does it.
-
-    What needs it comes back channels_last, else the tensor itself does.
-    """
+    """[N, C, H, W] with H and W multiples of 128 by repeated reflection below and on the right, as ``numpy.pad`` does it."""
     for axis in (2, 3):
         size = x.shape[axis]
         if size % MULTIPLE:
             reflected = np.pad(np.arange(size), (0, -size % MULTIPLE), mode="reflect")
             last = x.permute(0, 2, 3, 1).index_select(axis - 1, torch.from_numpy(reflected).to(x.device))
             x = last.permute(0, 3, 1, 2)
-    return x
+    return x.contiguous(memory_format=torch.channels_last)
 
 
 def turned(x: Tensor, turn: int) -> Tensor:
