@@ -20,7 +20,7 @@ from lbam_fast.evaluation import (
     RIVALS,
     Method,
     Metric,
-    Row,
+    QualityRow,
     available_metrics,
     available_rivals,
     evaluation_pictures,
@@ -78,7 +78,7 @@ def pictures(chosen: str, folder: Path | None) -> list[Pixels]:
     return found
 
 
-def write_csv(path: Path, rows: Sequence[Row]) -> None:
+def write_csv(path: Path, rows: Sequence[QualityRow]) -> None:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["holes", "samples", "metric", "method", "mean"])
@@ -87,7 +87,7 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
                 writer.writerows([row.holes, row.samples, metric, method, mean] for method, mean in means.items())
 
 
-def show(rows: Sequence[Row], metrics: Sequence[Metric]) -> None:
+def show(rows: Sequence[QualityRow], metrics: Sequence[Metric]) -> None:
     for metric in metrics:
         methods = rows[0].means[metric.name]
         rivals = [name for name in methods if name in RIVALS]

@@ -1,4 +1,4 @@
-"""Files that are replaced whole or not at all."""
+"""Files that are replaced whole or not at all, and paths that lead to the same one."""
 
 from __future__ import annotations
 
@@ -31,3 +31,10 @@ def replace_file(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``, whole or not at all. Raises OSError."""
     with replacing(path) as temporary, open(temporary, "xb") as file:
         file.write(content)
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether both paths lead to one file, through links too; paths that do not exist yet are compared by name."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()

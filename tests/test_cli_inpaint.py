@@ -18,8 +18,8 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from typer.testing import CliRunner, Result
 
 from lbam_fast import LBAM, Inpainter, LBAMConfig, save_checkpoint
+from lbam_fast.batch import pair_folder
 from lbam_fast.cli import app
-from lbam_fast.cli.pairing import pair_folder
 from lbam_fast.pictures import read_mask, read_picture
 
 HEIGHT, WIDTH = 40, 56

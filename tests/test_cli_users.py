@@ -25,7 +25,7 @@ from test_cli_inpaint import (  # noqa: F401 - fixtures
     weights,
 )
 
-from lbam_fast.cli.matching import match_folders, match_within
+from lbam_fast.batch.matching import match_folders, match_within
 from lbam_fast.pictures import read_picture
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals, pipes and names")

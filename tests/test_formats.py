@@ -12,7 +12,7 @@ from PIL import Image
 from test_pictures import picture, pillow, samples, saved, stored, tiff
 
 from lbam_fast import Inpainter, InpaintError
-from lbam_fast.inference.mask_values import read_mask
+from lbam_fast.inference.mask_values import mask_values
 from lbam_fast.pictures import PictureError, output_suffixes, read_picture, readable_suffixes, write_picture
 
 PAGE = Path(__file__).parents[1] / "docs" / "formats.md"
@@ -135,7 +135,7 @@ def test_masks_of_every_depth(row: list[str]) -> None:
     def read(value: object) -> tuple[np.ndarray, int]:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            return read_mask(box_mask(value, np.dtype(dtype)), "white", 10**9), len(caught)
+            return mask_values(box_mask(value, np.dtype(dtype)), "white", 10**9), len(caught)
 
     values, warned = read(int(white))
     assert np.array_equal(values == 1, box_mask() > 0) and (dtype == "bool" or not warned)

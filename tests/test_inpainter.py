@@ -164,7 +164,8 @@ def test_the_hole_test_can_fail(model, monkeypatch):
     image, mask = picture(33, 41, dtype=np.float32), box_mask(33, 41)
     image[mask == 255] = np.nan
     inpainter = Inpainter(model)
-    monkeypatch.setattr(np, "where", lambda hole, zero, pixels: pixels * ~hole)
+    multiplied = lambda pictures, holes: np.stack([p * ~hole.filled[..., None] for p, hole in zip(pictures, holes, strict=True)])  # noqa: E731
+    monkeypatch.setattr("lbam_fast.inference.inpainter.emptied", multiplied)
     monkeypatch.setattr(ops, "damaged_input", lambda image, mask, channels: torch.cat([image * mask, mask], dim=1))
     with pytest.raises(InpaintError, match="values that are no numbers"):
         inpainter(image, mask)
@@ -321,7 +322,7 @@ def test_large_pictures_run_one_by_one(model, monkeypatch):
     sizes = []
     inpainter = Inpainter(model, batch_size=4)
     monkeypatch.setattr(
-        inpainter, "_run", lambda canvases, holes, run=inpainter._run: sizes.append(len(canvases)) or run(canvases, holes)
+        inpainter, "fill", lambda pictures, holes, fill=inpainter.fill: sizes.append(len(pictures)) or fill(pictures, holes)
     )
     monkeypatch.setattr("lbam_fast.inference.inpainter.PIXELS_AT_ONCE", 2 * 128 * 128)
     inpainter([picture(40, 50, seed=i) for i in range(5)] + [picture(130, 20)], [box_mask(40, 50)] * 5 + [box_mask(130, 20)])

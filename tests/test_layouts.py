@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from lbam_fast import Inpainter, InpaintError
 from lbam_fast.inference.batches import listed_masks
 from lbam_fast.inference.layouts import tolerance
-from lbam_fast.inference.mask_values import read_mask
+from lbam_fast.inference.mask_values import mask_values
 
 HEIGHT, WIDTH = 40, 52
 LARGE = 10**9
@@ -97,23 +97,23 @@ def test_integers_mean_their_own_range(dtype):
     full = np.iinfo(dtype).max
     mask = np.where(box() > 0, full, 0).astype(dtype)
     mask[0, 0] = full // 200  # half a percent of grey
-    values = read_mask(mask, "white", LARGE)
+    values = mask_values(mask, "white", LARGE)
     assert np.array_equal(values > 0.5, box() > 0)
     assert values.dtype == np.float32 and values.max() == 1 and values[0, 0] < 0.01
     swapped = mask.astype(mask.dtype.newbyteorder())
-    assert np.array_equal(read_mask(swapped, "white", LARGE), values)
+    assert np.array_equal(mask_values(swapped, "white", LARGE), values)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.dtype(">f4")])
 def test_floats_mean_zero_to_one(dtype):
-    assert np.array_equal(read_mask((box() / 255).astype(dtype), "white", LARGE), box() / np.float32(255))
+    assert np.array_equal(mask_values((box() / 255).astype(dtype), "white", LARGE), box() / np.float32(255))
 
 
 @pytest.mark.parametrize("dtype", [torch.bool, torch.uint8, torch.bfloat16, torch.float16, torch.float64])
 def test_tensors_mean_what_arrays_do(dtype):
     mask = torch.from_numpy(box() > 0)
     brought = mask.to(dtype) * 255 if dtype == torch.uint8 else mask.to(dtype)
-    assert np.array_equal(read_mask(brought, "white", LARGE) == 1, box() > 0)
+    assert np.array_equal(mask_values(brought, "white", LARGE) == 1, box() > 0)
 
 
 COLOURED = ["RGBX", "CMYK", "YCbCr", "HSV", "LAB", "LA", "La", "RGBA", "RGBa", "PA"]
@@ -132,29 +132,29 @@ def test_pil_masks_of_every_mode(mode):
         image = functools.reduce(Image.Image.convert, steps, Image.fromarray(box()))
         image = Image.merge("LAB", [image, *2 * [Image.new("L", image.size)]]) if mode == "LAB" else image.convert(mode)
     assert image.mode == mode
-    assert np.array_equal(read_mask(image, "white", LARGE) > 0.5, box() > 0)
+    assert np.array_equal(mask_values(image, "white", LARGE) > 0.5, box() > 0)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int32, np.int64, np.uint32])
 def test_eight_bits_in_a_wider_type_are_refused(dtype):
     for brought in (box().astype(dtype), torch.from_numpy(box().astype(dtype))):
         with pytest.raises(InpaintError, match=r"reaches 255: that could be white.*Pass bool, uint8"):
-            read_mask(brought, "white", LARGE)
+            mask_values(brought, "white", LARGE)
     with pytest.raises(InpaintError, match="reaches 255"):
-        read_mask(Image.fromarray(box().astype(np.int32)), "white", LARGE)
+        mask_values(Image.fromarray(box().astype(np.int32)), "white", LARGE)
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.int64])
 def test_zeros_and_ones_in_a_wider_type_are_read_with_a_warning(dtype):
     with pytest.warns(UserWarning, match="zeros and ones alone: they are read as black and white"):
-        values = read_mask((box() > 0).astype(dtype), "white", LARGE)
+        values = mask_values((box() > 0).astype(dtype), "white", LARGE)
     assert np.array_equal(values == 1, box() > 0)
 
 
 @pytest.mark.parametrize("mask", [-box().astype(np.int32), box().astype(np.float32), np.full((HEIGHT, WIDTH), -1, np.int8)])
 def test_values_outside_the_range_are_refused(mask):
     with pytest.raises(InpaintError, match="outside"):
-        read_mask(mask, "white", LARGE)
+        mask_values(mask, "white", LARGE)
 
 
 @pytest.mark.parametrize("value", [0, 100])
@@ -182,7 +182,7 @@ def test_what_is_not_painted_is_known_for_either_colour(hole, form):
         "array": lambda: rgba,
         "tensor": lambda: torch.from_numpy(rgba).permute(2, 0, 1),
     }[form]()
-    values = read_mask(mask, hole, LARGE)
+    values = mask_values(mask, hole, LARGE)
     assert np.array_equal(values > 0.5 if hole == "white" else values < 0.5, painted)
 
 

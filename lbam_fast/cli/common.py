@@ -118,13 +118,6 @@ def make_folder(folder: Path) -> None:
         raise ArgumentError(f"{folder}: this folder cannot be made ({error.strerror}); choose another one") from error
 
 
-def is_same_file(one: Path, other: Path) -> bool:
-    """Whether both paths lead to one file, through links too; paths that do not exist yet are compared by name."""
-    if one.exists() and other.exists():
-        return one.samefile(other)
-    return one.resolve() == other.resolve()
-
-
 def set_threads(count: int | None) -> None:
     """Set PyTorch's CPU threads. Raises ConfigError below 1."""
     if count is None:

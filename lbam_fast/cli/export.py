@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from lbam_fast.cli.common import ArgumentError, failing_with_message, is_same_file, print_note
+from lbam_fast.cli.common import ArgumentError, failing_with_message, print_note
+from lbam_fast.files import is_same_file
 
 
 def export(

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
+import dataclasses
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lbam_fast.batch.events import Failed, Started
 from lbam_fast.cli.common import (
     BAD_INPUT,
     BY_SIGNAL,
@@ -19,17 +20,16 @@ from lbam_fast.cli.common import (
     errors,
     failing_with_message,
     finishing_on_signal,
-    is_same_file,
     print_error,
     print_note,
     print_warning,
     set_threads,
 )
 from lbam_fast.config import HoleColour
+from lbam_fast.files import is_same_file
 
 if TYPE_CHECKING:
-    from lbam_fast.cli.filling import Filler
-    from lbam_fast.cli.pairing import Job, Pairs
+    from lbam_fast.batch import Event, Filler, Job, Pairs
 
 
 def inpaint(
@@ -86,7 +86,7 @@ def inpaint(
             raise ArgumentError("a MASK and --mask-from alpha were given: expected one of them")
         folder = image.is_dir()
         _check_comparison(comparison, image, mask, output)
-        pairs = _paired(image, mask, output, from_alpha=bool(mask_from), recursive=recursive, format=format)
+        pairs = _paired(image, mask, output, comparison, from_alpha=bool(mask_from), recursive=recursive, format=format)
         _tell_oddities(pairs)
 
         waiting = [job for job in pairs.jobs if not (skip_existing and job.output.exists())]
@@ -95,8 +95,6 @@ def inpaint(
             set_threads(threads)
             limits: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
             filler = _filler(
-                quiet,
-                comparison,
                 weights,
                 preset=preset,
                 device=device,
@@ -132,15 +130,24 @@ def _check_comparison(comparison: Path | None, image: Path, mask: Path | None, o
             raise ArgumentError(f"--comparison {comparison} is an input or the output: choose another file")
 
 
-def _paired(image: Path, mask: Path | None, output: Path, *, from_alpha: bool, recursive: bool, format: str | None) -> Pairs:
-    from lbam_fast.cli.pairing import Pairs, pair_file, pair_folder
+def _paired(
+    image: Path,
+    mask: Path | None,
+    output: Path,
+    comparison: Path | None,
+    *,
+    from_alpha: bool,
+    recursive: bool,
+    format: str | None,
+) -> Pairs:
+    from lbam_fast.batch import Pairs, pair_file, pair_folder
 
     suffix = f".{format.lower().removeprefix('.')}" if format is not None else None
     if image.is_dir():
         return pair_folder(image, mask, output, from_alpha=from_alpha, recursive=recursive, suffix=suffix)
     if mask is None and not from_alpha:
         raise ArgumentError("no MASK was given: name a mask file (white = hole unless --hole black), or add --mask-from alpha")
-    return Pairs([pair_file(image, mask, output, suffix)])
+    return Pairs([dataclasses.replace(pair_file(image, mask, output, suffix), comparison=comparison)])
 
 
 def _tell_oddities(pairs: Pairs) -> None:
@@ -152,9 +159,9 @@ def _tell_oddities(pairs: Pairs) -> None:
         print_warning(f"{len(pairs.passed_over)} files passed over, as pictures end otherwise: {_shortened(pairs.passed_over)}")
 
 
-def _filler(quiet: bool, comparison: Path | None, weights: Path | None, **options: Any) -> Filler:
+def _filler(weights: Path | None, **options: Any) -> Filler:
     """With an inpainter of those options, whose warnings are printed."""
-    from lbam_fast.cli.filling import Filler
+    from lbam_fast.batch import Filler
     from lbam_fast.inference import Inpainter
 
     with warnings.catch_warnings(record=True) as caught:
@@ -162,7 +169,7 @@ def _filler(quiet: bool, comparison: Path | None, weights: Path | None, **option
         inpainter = Inpainter.from_pretrained(weights, **options)
     for warning in caught:
         print_warning(str(warning.message))
-    return Filler(inpainter, quiet, comparison)
+    return Filler(inpainter)
 
 
 def _shortened(paths: Sequence[Path], most: int = 20) -> str:
@@ -179,22 +186,26 @@ def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
     shown = Progress(*columns, console=errors, disable=quiet or not folder or not errors.is_terminal)
     with shown as progress, finishing_on_signal() as received:
         task = progress.add_task("inpainting", total=len(jobs))
-        for group in _sharing_masks(jobs, filler.inpainter.batch_size):
-            for error in filler.fill(group, make_folders=folder):
-                if not folder:
-                    raise error
-                print_error(str(error))
-                failed += 1
-            progress.advance(task, len(group))
-            done += len(group)
-            if received and done < len(jobs):
-                print_note(f"interrupted after {done} of {len(jobs)}; --skip-existing goes on from there")
-                raise typer.Exit(BY_SIGNAL + received[0])
+        for event in filler.fill(jobs, make_folders=folder, stop=lambda: bool(received)):
+            if isinstance(event, Failed) and not folder:
+                raise event.error
+            _tell(event, quiet)
+            if not isinstance(event, Started):
+                failed += isinstance(event, Failed)
+                done += 1
+                progress.advance(task)
+        if received and done < len(jobs):
+            print_note(f"interrupted after {done} of {len(jobs)}; --skip-existing goes on from there")
+            raise typer.Exit(BY_SIGNAL + received[0])
     return failed
 
 
-def _sharing_masks(jobs: Sequence[Job], most: int) -> Iterator[list[Job]]:
-    """The jobs in order, those in a row that share a mask together, up to ``most`` at once."""
-    for _, sharing in itertools.groupby(jobs, key=lambda job: job.mask or job.image):
-        while group := list(itertools.islice(sharing, most)):
-            yield group
+def _tell(event: Event, quiet: bool) -> None:
+    """Print the sentences of an event; if ``quiet``, not its notes."""
+    if isinstance(event, Failed):
+        print_error(str(event.error))
+        return
+    for sentence in event.warnings if isinstance(event, Started) else ():
+        print_warning(f"{event.job.image}: {sentence}")
+    for sentence in () if quiet else event.notes:
+        print_note(f"{event.job.image}: {sentence}")

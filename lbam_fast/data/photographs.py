@@ -16,12 +16,12 @@ from torch.utils.data import Dataset
 
 from lbam_fast.config import MaskKind
 from lbam_fast.data.masks import random_mask
-from lbam_fast.pictures import PictureError, output_suffixes, read_picture
+from lbam_fast.pictures import PictureError, output_suffixes, read_picture, visible_files
 
 
 def picture_files(folder: Path) -> list[Path]:
     """Every picture below ``folder`` of the formats that are written too, sorted. Raises PictureError where there is none."""
-    files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in output_suffixes() and not p.name.startswith("."))
+    files = [path for path in visible_files(folder, recursive=True) if path.suffix.lower() in output_suffixes()]
     if not files:
         raise PictureError(f"no pictures in {folder}: expected files ending in {', '.join(sorted(output_suffixes()))}")
     return files

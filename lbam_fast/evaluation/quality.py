@@ -18,7 +18,7 @@ from lbam_fast.evaluation.metrics import PSNR, Metric
 
 
 @dataclass(frozen=True)
-class Row:
+class QualityRow:
     """Means over the samples of one kind of holes, by the names of metric and method."""
 
     holes: str
@@ -61,7 +61,7 @@ def quality_table(
     holes: Sequence[Holes] = HOLES,
     masks_each: int = 4,
     jobs: int = 1,
-) -> list[Row]:
+) -> list[QualityRow]:
     """A row for each kind of holes: all methods on the same samples, measured on the whole picture.
 
     pictures [H, W, 3] uint8. With ``jobs`` above 1 as many processes share the samples, with one thread each, and methods and
@@ -76,7 +76,7 @@ def quality_table(
             values = np.array(list(pool.map(_work, pairs)))
     means = values.reshape(len(holes), -1, len(metrics), len(methods)).mean(axis=1)
     return [
-        Row(
+        QualityRow(
             kind.name,
             len(pictures) * masks_each,
             {metric.name: dict(zip(methods, map(float, row), strict=True)) for metric, row in zip(metrics, of_kind, strict=True)},
@@ -99,7 +99,7 @@ def _work(sample: tuple[Pixels, Pixels]) -> NDArray[np.float64]:
     return _worker(sample)
 
 
-def markdown(rows: Sequence[Row], metric: Metric, gain: tuple[str, Sequence[str]] | None = None) -> str:
+def markdown(rows: Sequence[QualityRow], metric: Metric, gain: tuple[str, Sequence[str]] | None = None) -> str:
     """The table of one metric as Markdown, the best of each row in bold.
 
     gain: a method and its rivals, whose difference to the best of them fills a last column.

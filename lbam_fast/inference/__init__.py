@@ -2,6 +2,6 @@
 
 from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.inpainter import DTYPES, Inpainter, embedded_weights
-from lbam_fast.inference.masks import MaskOptions
+from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
 
-__all__ = ["DTYPES", "InpaintError", "Inpainter", "MaskOptions", "embedded_weights"]
+__all__ = ["DTYPES", "Hole", "InpaintError", "Inpainter", "MaskOptions", "embedded_weights", "find_hole"]

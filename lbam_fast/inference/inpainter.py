@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from functools import reduce
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from lbam_fast.inference.batches import listed_images, listed_masks
 from lbam_fast.inference.detail import Detail, Detailer
 from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.layouts import Array, Canvas, emptied, from_unit, read_image, to_unit
-from lbam_fast.inference.mask_values import read_mask
+from lbam_fast.inference.mask_values import mask_values
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole, oddity, same_size_expected
-from lbam_fast.inference.memory import explaining_lack_of_memory, padded_pixels
+from lbam_fast.inference.memory import explaining_lack_of_memory, padded_pixels, weight_bytes
 from lbam_fast.model import LBAM
 from lbam_fast.pictures import MAX_PIXELS
 from lbam_fast.reference import MULTIPLE, plane
@@ -32,6 +32,7 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.
 EMBEDDED = "lbam_narrow.safetensors"
 PIXELS_AT_ONCE = 4 * 1024 * 1024
 PASSES = (1, 2, 4, 8)
+ROWS_AT_ONCE = 64
 
 
 class Inpainter:
@@ -85,6 +86,7 @@ class Inpainter:
         self.detailer = Detailer(detail, model.config.base_width)
         weights = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.model = model.to(self.device, weights).eval()
+        self._weight_bytes = weight_bytes(self.model)
         if self.device.type == "cuda":  # on a CPU filters are packed from any layout
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -114,17 +116,50 @@ class Inpainter:
         canvases = [read_image(one, self.max_pixels) for one in images]
         holes = self._holes(canvases, listed_masks(mask, [canvas.pixels.shape[:2] for canvas in canvases]))
         filled: list[Array] = [canvas.pixels for canvas in canvases]
-        for indices in self._batches(canvases, holes):
-            raw = self._run([canvases[i] for i in indices], [holes[i] for i in indices])
-            for i, output in zip(indices, raw, strict=True):
-                textured = self.detailer(canvases[i].pixels, output, holes[i])
-                filled[i] = paste(canvases[i].pixels, textured, holes[i])
+        for indices in self.batches(holes):
+            results = self.fill([canvases[i].pixels for i in indices], [holes[i] for i in indices])
+            for i, pixels in zip(indices, results, strict=True):
+                filled[i] = pixels
         return join([canvas.restore(pixels) for canvas, pixels in zip(canvases, filled, strict=True)])
+
+    def fill(self, pictures: Sequence[Array], holes: Sequence[Hole]) -> list[Array]:
+        """Fill pictures of one size in holes that are found already, all together in one call of the network for each pass.
+
+        pictures  arrays [H, W, 1 or 3], uint8, uint16 or floating in [0, 1]; what lies in a hole does not count
+        holes     one for each, of its height and width, as ``find_hole`` gives them; if it is the very same for all, what depends
+                  on it alone is computed once
+        Returns new arrays of the pictures' shapes and dtypes, known pixels the same to the bit. How many fit at once:
+        ``batches``. Raises InpaintError.
+        """
+        height, width = _common_size(pictures, holes)
+        lack = explaining_lack_of_memory(self.model, self._weight_bytes, self.device, len(pictures), height, width)
+        with lack, torch.inference_mode(), self._autocast():
+            image, mask, trend = self._given(pictures, holes)
+            output = self.model(image, mask, trend=trend)
+            for turn in range(1, self.passes):
+                given = (turned(image, turn), turned(mask, turn))
+                again = self.model(*given, trend=None if trend is None else turned(trend, turn))
+                output = output + turned_back(again, turn)
+            mean = output / self.passes if self.passes > 1 else output
+            raw: Array = mean[..., :height, :width].permute(0, 2, 3, 1).float().cpu().numpy()
+        return [self._finished(*each) for each in zip(pictures, raw, holes, strict=True)]
+
+    def batches(self, holes: Sequence[Hole]) -> list[list[int]]:
+        """Indices of the holes that fill anything, those of equal size together, as many as ``fill`` should get at once."""
+        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        for i, hole in enumerate(holes):
+            if hole.filled.any():
+                groups[hole.filled.shape].append(i)
+        found = []
+        for (height, width), group in groups.items():
+            size = max(1, min(self.batch_size, PIXELS_AT_ONCE // padded_pixels(height, width)))
+            found += [group[start : start + size] for start in range(0, len(group), size)]
+        return found
 
     def _holes(self, canvases: list[Canvas], masks: list[Any]) -> list[Hole]:
         holes, sentences = [], []
         for mask in masks:
-            values = read_mask(mask, self.options.hole, self.max_pixels)
+            values = mask_values(mask, self.options.hole, self.max_pixels)
             holes.append(find_hole(values, self.options))
             sentences.append(oddity(values, holes[-1], self.options, f"{self.options.hole} = hole"))
         if len(holes) == 1:
@@ -135,42 +170,20 @@ class Inpainter:
             warnings.warn(sentence, stacklevel=3)
         return holes
 
-    def _batches(self, canvases: list[Canvas], holes: list[Hole]) -> list[list[int]]:
-        """Indices of the pictures that have something to fill, those of equal size together, as far as they are small."""
-        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for i, (canvas, hole) in enumerate(zip(canvases, holes, strict=True)):
-            if hole.filled.any():
-                height, width = canvas.pixels.shape[:2]
-                groups[height, width].append(i)
-        batches = []
-        for (height, width), group in groups.items():
-            size = max(1, min(self.batch_size, PIXELS_AT_ONCE // padded_pixels(height, width)))
-            batches += [group[start : start + size] for start in range(0, len(group), size)]
-        return batches
-
-    def _run(self, canvases: list[Canvas], holes: list[Hole]) -> NDArray[np.float32]:
-        """The network's raw output [N, H, W, 3] in [0, 1] for pictures of one size."""
-        height, width = canvases[0].pixels.shape[:2]
+    def _given(self, pictures: Sequence[Array], holes: Sequence[Hole]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the network gets: images, their mask or masks, and the images' trend where it has a use for one; padded."""
         shared = all(hole is holes[0] for hole in holes)
-        with explaining_lack_of_memory(self.model, self.device, len(canvases), height, width):
-            known = np.stack([~hole.filled for hole in (holes[:1] if shared else holes)])
-            images = np.stack([emptied(c.pixels, hole.filled) for c, hole in zip(canvases, holes, strict=True)])
-            with torch.inference_mode(), self._autocast():
-                output = self._output(self._tensor(np.moveaxis(images, -1, 1)), self._tensor(known[:, None]))
-                cropped: Array = output[..., :height, :width].permute(0, 2, 3, 1).float().cpu().numpy()
-            grey = [i for i, (c, hole) in enumerate(zip(canvases, holes, strict=True)) if _is_grey(c.pixels, hole)]
-            cropped[grey] = cropped[grey].mean(axis=-1, keepdims=True)
-            return cropped
-
-    def _output(self, image: Tensor, mask: Tensor) -> Tensor:
-        """The network's output for pictures of any size, padded below and on the right."""
+        image = self._tensor(np.moveaxis(emptied(pictures, holes), -1, 1))
+        mask = self._tensor(np.stack([~hole.filled for hole in (holes[:1] if shared else holes)])[:, None])
         trend = padded(plane(image, mask)) if self.model.config.base == "harmonic" else None
-        image, mask = padded(image), padded(mask)
-        return reduce(torch.add, (self._turned_output(turn, image, mask, trend) for turn in range(self.passes))) / self.passes
+        return padded(image), padded(mask), trend
 
-    def _turned_output(self, turn: int, image: Tensor, mask: Tensor, trend: Tensor | None) -> Tensor:
-        given = (turned(image, turn), turned(mask, turn))
-        return turned_back(self.model(*given, trend=None if trend is None else turned(trend, turn)), turn)
+    def _finished(self, pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
+        """The picture with the network's output in its hole: grey if it is grey, and with texture where that is wanted."""
+        if _is_grey(pixels, hole):
+            region = output[hole.box]
+            region[:] = region.mean(axis=-1, keepdims=True)
+        return paste(pixels, self.detailer(pixels, output, hole), hole)
 
     def _tensor(self, batch: Array) -> Tensor:
         return torch.from_numpy(batch).to(self.device, torch.float64 if self.dtype == torch.float64 else torch.float32)
@@ -185,15 +198,17 @@ def paste(pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
 
     Raises InpaintError for an output that is no numbers.
     """
-    values, weight = output[hole.filled], hole.weight[hole.filled][:, None]
+    filled = hole.filled[hole.box]
+    values, weight = output[hole.box][filled], hole.weight[hole.box][filled][:, None]
     if not np.isfinite(values).all():
         raise InpaintError("the network gave values that are no numbers: try dtype float32, or other weights")
+    result = pixels.copy()
+    region = result[hole.box]
     blended = weight[:, 0] < 1
     if blended.any():
-        known = to_unit(pixels[hole.filled][None, blended])[0]
+        known = to_unit(region[filled][None, blended])[0]
         values[blended] = weight[blended] * values[blended] + (1 - weight[blended]) * known
-    result = pixels.copy()
-    result[hole.filled] = from_unit(values, pixels)
+    region[filled] = from_unit(values, pixels)
     return result
 
 
@@ -208,7 +223,8 @@ def padded(x: Tensor) -> Tensor:
         size = x.shape[axis]
         if size % MULTIPLE:
             reflected = np.pad(np.arange(size), (0, -size % MULTIPLE), mode="reflect")
-            x = x.index_select(axis, torch.from_numpy(reflected).to(x.device))
+            last = x.permute(0, 2, 3, 1).index_select(axis - 1, torch.from_numpy(reflected).to(x.device))
+            x = last.permute(0, 3, 1, 2)
     return x.contiguous(memory_format=torch.channels_last)
 
 
@@ -232,8 +248,23 @@ def _is_grey(pixels: Array, hole: Hole) -> bool:
     """Whether all known pixels of [H, W, 3] are grey, so that what fills the hole must be too."""
     if pixels.shape[-1] != 3:
         return False
-    red, green, blue = np.moveaxis(pixels, -1, 0)
-    return not (((red != green) | (red != blue)) & ~hole.filled).any()
+    for start in range(0, len(pixels), ROWS_AT_ONCE):  # most pictures show their colours in the first
+        rows = slice(start, start + ROWS_AT_ONCE)
+        red, green, blue = np.moveaxis(pixels[rows], -1, 0)
+        if (((red != green) | (red != blue)) & ~hole.filled[rows]).any():
+            return False
+    return True
+
+
+def _common_size(pictures: Sequence[Array], holes: Sequence[Hole]) -> tuple[int, int]:
+    shapes = {tuple(pixels.shape[:2]) for pixels in pictures} | {hole.filled.shape for hole in holes}
+    if len(pictures) != len(holes) or len(shapes) != 1:
+        raise InpaintError(
+            f"{len(pictures)} pictures and {len(holes)} holes of the sizes {sorted(shapes)} (height, width): expected a hole for "
+            "each picture, all of one size"
+        )
+    ((height, width),) = shapes
+    return height, width
 
 
 def _check(canvas: Canvas, hole: Hole, colour: HoleColour) -> None:
@@ -245,6 +276,8 @@ def _check(canvas: Canvas, hole: Hole, colour: HoleColour) -> None:
             + same_size_expected(hole.filled.shape, (height, width), canvas.turned, f"{colour} = hole")
         )
     if np.issubdtype(canvas.pixels.dtype, np.floating):
+        if canvas.pixels.min() >= -canvas.tolerance and canvas.pixels.max() <= 1 + canvas.tolerance:
+            return
         known = canvas.pixels[hole.weight < 1]  # with the band that feathering blends
         if not np.isfinite(known).all():
             raise InpaintError("known pixels hold NaN or infinity: expected numbers in [0, 1]; mark such pixels as holes")

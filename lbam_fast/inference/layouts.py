@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from lbam_fast.inference.errors import InpaintError
+from lbam_fast.inference.masks import Hole
 from lbam_fast.inference.pil import restored, upright
 
 Array = NDArray[Any]
@@ -56,9 +57,14 @@ def to_unit(pixels: Array) -> NDArray[np.float32]:
     return np.broadcast_to(_unit_range(pixels), (*pixels.shape[:2], 3))
 
 
-def emptied(pixels: Array, filled: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """``to_unit`` with zeros where ``filled`` [H, W]: what lies there is not even converted."""
-    return to_unit(np.where(filled[..., None], pixels.dtype.type(0), pixels))
+def emptied(pictures: Sequence[Array], holes: Sequence[Hole]) -> NDArray[np.float32]:
+    """Pictures of one size as a batch [N, H, W, 3] like ``to_unit``'s, with zeros in their holes whatever lies there."""
+    batch = np.empty((len(pictures), *pictures[0].shape[:2], 3), np.float32)
+    for canvas, pixels, hole in zip(batch, pictures, holes, strict=True):
+        with np.errstate(all="ignore"):  # of values in holes
+            np.divide(pixels, _top(pixels), out=canvas, dtype=np.float32, casting="same_kind")
+        canvas[hole.box][hole.filled[hole.box]] = 0
+    return batch
 
 
 def from_unit(values: NDArray[np.float32], like: Array) -> Array:
@@ -92,7 +98,12 @@ def native(array: Array) -> Array:
 
 
 def _unit_range(values: Array) -> NDArray[np.float32]:
-    return values.astype(np.float32) / np.float32(_RANGES.get(values.dtype, 1))
+    return values.astype(np.float32) / _top(values)
+
+
+def _top(values: Array) -> np.float32:
+    """What white is."""
+    return np.float32(_RANGES.get(values.dtype, 1))
 
 
 def _read_array(image: Array) -> Canvas:
@@ -104,7 +115,7 @@ def _read_array(image: Array) -> Canvas:
     colours = 1 if stacked.shape[-1] <= 2 else 3
 
     def restore(pixels: Array) -> Array:
-        result = np.concatenate([pixels, stacked[..., colours:]], axis=-1)
+        result = np.concatenate([pixels, stacked[..., colours:]], axis=-1)  # a copy, alpha or not
         return result.reshape(image.shape).astype(image.dtype, copy=False)
 
     return Canvas(stacked[..., :colours], restore, tolerance(plain.dtype))

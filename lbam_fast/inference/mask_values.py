@@ -21,7 +21,7 @@ _WHITES = tuple(int(np.iinfo(f"{sign}int{bits}").max) for bits in (8, 16, 32) fo
 _OUTSIDE = "the mask has values outside [0, 1] or that are not numbers: expected 0 to 1, or 0 to 255 as uint8"
 
 
-def read_mask(mask: Any, hole: HoleColour, max_pixels: int) -> NDArray[np.float32]:
+def mask_values(mask: Any, hole: HoleColour, max_pixels: int) -> NDArray[np.float32]:
     """A mask as [H, W] float32 in [0, 1]: a PIL image, an array [H, W] or [H, W, 1 to 4], or a tensor [H, W] or [C, H, W].
 
     White is 1 in bool and floating masks, 255 in uint8, and the largest number that the type holds in all other integers. Integer
@@ -43,9 +43,11 @@ def read_mask(mask: Any, hole: HoleColour, max_pixels: int) -> NDArray[np.float3
     check_shape("mask", mask)
     allowed = max(allowed, tolerance(mask.dtype))
     values = _unit_range(native(mask))
-    if not np.isfinite(values).all() or values.min() < -allowed or values.max() > 1 + allowed:
-        raise InpaintError(_OUTSIDE)
-    return _grey(np.clip(values, 0, 1), hole)
+    if np.issubdtype(mask.dtype, np.floating):
+        if not np.isfinite(values).all() or values.min() < -allowed or values.max() > 1 + allowed:
+            raise InpaintError(_OUTSIDE)
+        values = np.clip(values, 0, 1)
+    return _grey(values, hole)
 
 
 def _grey(values: NDArray[np.float32], hole: HoleColour) -> NDArray[np.float32]:
@@ -79,4 +81,6 @@ def _unit_range(mask: NDArray[Any]) -> NDArray[np.float32]:
             f"the mask is {mask.dtype} and reaches {most}: that could be white, or as good as black, as white is {white} there. "
             f"Pass bool, uint8 with white = 255, or {mask.dtype} with white = {white}"
         )
-    return (mask.astype(np.float64) / white).astype(np.float32)
+    exact = np.float32 if mask.itemsize <= 2 else np.float64  # which holds the integers as they are
+    values: NDArray[np.float32] = np.divide(mask, white, dtype=exact).astype(np.float32, copy=False)
+    return values

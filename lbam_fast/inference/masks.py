@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -49,6 +50,16 @@ class Hole:
 
     filled: NDArray[np.bool_]
     weight: NDArray[np.float32]
+
+    @cached_property
+    def box(self) -> tuple[slice, slice]:
+        """The rows and columns that hold all that is filled."""
+        rows, columns = (np.flatnonzero(self.filled.any(axis=axis)) for axis in (1, 0))
+        return _span(rows), _span(columns)
+
+
+def _span(indices: NDArray[np.intp]) -> slice:
+    return slice(int(indices[0]), int(indices[-1]) + 1) if indices.size else slice(0)
 
 
 def find_hole(mask: NDArray[np.float32], options: MaskOptions) -> Hole:

@@ -26,15 +26,26 @@ def memory_needed(model: LBAM, count: int, height: int, width: int) -> int:
 
     Fitted to the measured peak of the plain PyTorch path in float32; see docs/architecture.md.
     """
-    weights: int = sum(p.numel() * p.element_size() for p in model.parameters())
-    pixels = count * padded_pixels(height, width)
-    return weights + pixels * (BYTES_PER_PIXEL_AND_CHANNEL * model.config.base_width + BYTES_PER_PIXEL)
+    return weight_bytes(model) + _pass_bytes(model, count, height, width)
+
+
+def weight_bytes(model: LBAM) -> int:
+    return sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def _pass_bytes(model: LBAM, count: int, height: int, width: int) -> int:
+    return count * padded_pixels(height, width) * (BYTES_PER_PIXEL_AND_CHANNEL * model.config.base_width + BYTES_PER_PIXEL)
 
 
 @contextlib.contextmanager
-def explaining_lack_of_memory(model: LBAM, device: torch.device, count: int, height: int, width: int) -> Iterator[None]:
-    """Raise InpaintError with the size needed and what to try: before a CPU would be asked for more than it has, or after."""
-    needed = memory_needed(model, count, height, width)
+def explaining_lack_of_memory(
+    model: LBAM, weights: int, device: torch.device, count: int, height: int, width: int
+) -> Iterator[None]:
+    """Raise InpaintError with the size needed and what to try: before a CPU would be asked for more than it has, or after.
+
+    weights: the model's ``weight_bytes``, which take a while to add up.
+    """
+    needed = weights + _pass_bytes(model, count, height, width)
     message = (
         f"out of memory on {device}: {count} picture(s) of {width}x{height} need about {needed / 2**30:.1f} GiB. "
         "Try smaller pictures, fewer at a time, a narrower network, or a device with more memory"

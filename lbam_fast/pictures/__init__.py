@@ -10,6 +10,7 @@ All functions may be called from several threads at once. A picture may have up 
 Pillow's own limit is; only for WebP does Pillow's limit (178 million pixels unless changed) count too.
 """
 
+from lbam_fast.pictures.folders import visible_files
 from lbam_fast.pictures.picture import Picture, PictureError, descriptive, output_suffixes, readable_suffixes
 from lbam_fast.pictures.reading import EXIF_DAMAGE, MAX_PIXELS, read_mask, read_picture
 from lbam_fast.pictures.tiff import stored_size
@@ -29,5 +30,6 @@ __all__ = [
     "read_picture",
     "readable_suffixes",
     "stored_size",
+    "visible_files",
     "write_picture",
 ]

@@ -5,20 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lbam_fast.cli.common import ArgumentError, is_same_file
-from lbam_fast.cli.matching import Matches, match_folders, match_within
-from lbam_fast.pictures import output_suffixes, readable_suffixes
+from lbam_fast.batch.errors import JobError
+from lbam_fast.batch.jobs import Job
+from lbam_fast.batch.matching import Matches, match_folders, match_within
+from lbam_fast.files import is_same_file
+from lbam_fast.pictures import output_suffixes, readable_suffixes, visible_files
 
 CONVENTION = "white = hole unless --hole black"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture to fill. Without a mask, the picture's transparent part is the hole."""
-
-    image: Path
-    mask: Path | None
-    output: Path
 
 
 @dataclass
@@ -35,16 +28,16 @@ class Pairs:
 
 
 def pair_file(image: Path, mask: Path | None, output: Path, suffix: str | None = None) -> Job:
-    """The job of a single picture; into a folder it keeps its name, with ``suffix`` if given. Raises ArgumentError."""
+    """The job of a single picture; into a folder it keeps its name, with ``suffix`` if given. Raises JobError."""
     if mask is not None and mask.is_dir():
-        raise ArgumentError(f"the mask {mask} is a folder, but {image} a file: name two files or two folders")
+        raise JobError(f"the mask {mask} is a folder, but {image} a file: name two files or two folders")
     _check_suffix(suffix)
     if suffix is not None and not output.is_dir():
-        raise ArgumentError("--format goes with an output folder; for a file, its own suffix says the format")
+        raise JobError("--format goes with an output folder; for a file, its own suffix says the format")
     target = output / (image.stem + _result_suffix(image, suffix)) if output.is_dir() else output
     for source in (image, mask):
         if source is not None and is_same_file(target, source):
-            raise ArgumentError(f"{target} is an input and would be overwritten: choose another output")
+            raise JobError(f"{target} is an input and would be overwritten: choose another output")
     return Job(image, mask, target)
 
 
@@ -57,7 +50,7 @@ def pair_folder(
     recursive: bool = False,
     suffix: str | None = None,
 ) -> Pairs:
-    """The jobs of a folder of pictures. Raises ArgumentError where there is no pair at all.
+    """The jobs of a folder of pictures. Raises JobError where there is no pair at all.
 
     masks: a folder in which the mask of NAME.* is NAME.*, or else NAME_mask.* or NAME_mask000.*, in the same subfolder; or one
     mask file for all; or None: the masks lie beside the pictures as NAME_mask000.*, unless holes come ``from_alpha``.
@@ -92,37 +85,33 @@ def pair_folder(
     _drop_collisions(pairs)
     if not pairs.jobs and not pairs.problems:
         endings = ", ".join(sorted(readable_suffixes()))
-        raise ArgumentError(f"no pictures in {images}: expected {endings} files; --recursive searches subfolders too")
+        raise JobError(f"no pictures in {images}: expected {endings} files; --recursive searches subfolders too")
     if not pairs.jobs:
-        raise ArgumentError(f"no pairs of a picture and a mask: {pairs.problems[0]}")
+        raise JobError(f"no pairs of a picture and a mask: {pairs.problems[0]}")
     return pairs
 
 
 def _check_folders(images: Path, masks: Path | None, output: Path, suffix: str | None) -> None:
     if masks is not None and not masks.exists():
-        raise ArgumentError(f"{masks}: there is no such mask or folder of masks ({CONVENTION}); check the path")
+        raise JobError(f"{masks}: there is no such mask or folder of masks ({CONVENTION}); check the path")
     if output.exists() and not output.is_dir():
-        raise ArgumentError(f"the output {output} is a file, but {images} a folder: name a folder for the results")
+        raise JobError(f"the output {output} is a file, but {images} a folder: name a folder for the results")
     for folder in (images, masks):
         if folder is not None and is_same_file(output, folder):
-            raise ArgumentError(f"the output {output} holds the inputs, and would overwrite them: choose another folder")
+            raise JobError(f"the output {output} holds the inputs, and would overwrite them: choose another folder")
     _check_suffix(suffix)
 
 
 def _check_suffix(suffix: str | None) -> None:
     if suffix is not None and suffix not in output_suffixes():
         known = ", ".join(sorted(each.removeprefix(".") for each in output_suffixes()))
-        raise ArgumentError(f"--format is {suffix.removeprefix('.')!r}, expected one of {known}")
+        raise JobError(f"--format is {suffix.removeprefix('.')!r}, expected one of {known}")
 
 
 def _pictures(folder: Path, recursive: bool, output: Path) -> tuple[list[Path], list[Path]]:
     """The pictures in a folder, and its other files, sorted; not the hidden ones, nor what a run left in ``output`` there."""
     results = output.resolve()
-
-    def counts(path: Path) -> bool:
-        return path.is_file() and not path.name.startswith(".") and results not in path.parent.resolve().joinpath("_").parents
-
-    files = sorted(filter(counts, folder.rglob("*") if recursive else folder.iterdir()))
+    files = [path for path in visible_files(folder, recursive) if results not in path.parent.resolve().joinpath("_").parents]
     pictures = [path for path in files if path.suffix.lower() in readable_suffixes()]
     return pictures, [path for path in files if path not in pictures]
 

@@ -1,0 +1,37 @@
+"""Pictures from files into files: what is to be done as jobs, and what comes of it as events. Prints nothing.
+
+>>> pairs = pair_folder(Path("photos"), Path("masks"), Path("filled"))
+>>> for event in Filler(Inpainter.from_pretrained()).fill(pairs.jobs, make_folders=True):
+...     print(event)
+
+Names are imported on first use, so that arguments can be found wrong without waiting for PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lbam_fast.batch.errors import JobError
+    from lbam_fast.batch.events import Event, Failed, Filled, Started
+    from lbam_fast.batch.filling import Filler
+    from lbam_fast.batch.jobs import Job
+    from lbam_fast.batch.pairing import Pairs, pair_file, pair_folder
+
+__all__ = ["Event", "Failed", "Filled", "Filler", "Job", "JobError", "Pairs", "Started", "pair_file", "pair_folder"]
+
+_MODULES = {
+    "errors": ("JobError",),
+    "events": ("Event", "Failed", "Filled", "Started"),
+    "filling": ("Filler",),
+    "jobs": ("Job",),
+    "pairing": ("Pairs", "pair_file", "pair_folder"),
+}
+
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this function provides
+
+    def __getattr__(name: str) -> object:
+        for module, names in _MODULES.items():
+            if name in names:
+                value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,91 @@
+"""From a job's files to a picture and its hole."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbam_fast.batch.jobs import Job
+from lbam_fast.inference import Hole, InpaintError, MaskOptions, find_hole
+from lbam_fast.inference.masks import oddity, same_size_expected
+from lbam_fast.pictures import Picture, PictureError, read_mask, read_picture
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """The hole in a mask, with sentences on what is odd about it and on what is only worth a note."""
+
+    hole: Hole
+    warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A job whose picture and hole are known."""
+
+    job: Job
+    picture: Picture
+    found: Found
+
+
+class Reader:
+    """Reads pictures and finds holes. The last picture and the last mask's hole are kept, as they may serve the next job too."""
+
+    def __init__(self, options: MaskOptions, max_pixels: int) -> None:
+        self._options = options
+        self._picture = functools.lru_cache(maxsize=1)(functools.partial(read_picture, max_pixels=max_pixels))
+        self._read_mask = functools.partial(read_mask, hole=options.hole, max_pixels=max_pixels)
+        self.mask = functools.lru_cache(maxsize=1)(self._mask)
+
+    def read(self, job: Job) -> Work:
+        """Raises PictureError for files that cannot be read, InpaintError for a mask of another size than the picture's."""
+        picture = self._picture(job.image)
+        if job.mask is None:
+            return self._transparent(job, picture)
+        found = self.mask(job.mask)
+        (height, width), (mask_height, mask_width) = picture.pixels.shape[:2], found.hole.filled.shape
+        if (mask_height, mask_width) != (height, width):
+            raise InpaintError(
+                f"{job.mask}: the mask is {mask_width}x{mask_height} pixels (width x height), but the picture "
+                f"{job.image} is {width}x{height}"
+                + same_size_expected((mask_height, mask_width), (height, width), picture.turned, self._meaning)
+            )
+        return Work(job, picture, found)
+
+    def _mask(self, path: Path) -> Found:
+        return self._found(self._read_mask(path), self._meaning)
+
+    def _transparent(self, job: Job, picture: Picture) -> Work:
+        """The hole is what is transparent, which becomes opaque; parts around it that stay half transparent are warned of."""
+        alpha = picture.alpha
+        if alpha is None:
+            raise PictureError(f"{job.image}: has no transparency (alpha channel) to take the hole from; give a MASK instead")
+        full = np.iinfo(alpha.dtype).max
+        found = self._found(1 - alpha.astype(np.float32) / np.float32(full), "transparent = hole")
+        left = int(((alpha > 0) & (alpha < full) & ~found.hole.filled).sum())
+        if left:
+            sentence = (
+                f"{left:,} half transparent pixels count as known and keep their colours; "
+                "--threshold 0.001 fills all that is not fully opaque"
+            )
+            found = dataclasses.replace(found, warnings=(*found.warnings, sentence))
+        opaque = np.where(found.hole.filled, full, alpha).astype(alpha.dtype)
+        return Work(job, dataclasses.replace(picture, alpha=opaque), found)
+
+    def _found(self, mask: NDArray[np.float32], meaning: str) -> Found:
+        hole = find_hole(mask, self._options)
+        sentence = oddity(mask, hole, self._options, meaning)
+        if sentence is None:
+            return Found(hole)
+        empty = mask.max() == 0 if self._options.hole == "white" else mask.min() == 1
+        return Found(hole, notes=(sentence,)) if empty else Found(hole, warnings=(sentence,))
+
+    @property
+    def _meaning(self) -> str:
+        return f"{self._options.hole} = hole"
