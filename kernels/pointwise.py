@@ -70,6 +70,16 @@ def _map_derivatives(m, a, mu, gamma_l, gamma_r):
 
 
 @triton.jit
+def _update_derivatives(m, alpha, dnew):
+    """``dnew`` through g_M: to m, and to alpha but for the factor ln 2."""
+    dnew = tl.where(m > 0, dnew, 0.0)
+    base = tl.where(m > 0, tl.maximum(m, _LEAST), 1.0)
+    logarithm = tl.log2(base)
+    root = tl.exp2((alpha - 1) * logarithm)
+    return dnew * alpha * root, dnew * root * base * logarithm
+
+
+@triton.jit
 def _activation_gradient(x, dy, slope):
     """``dy`` times the derivative of ``activation`` at ``x``."""
     return tl.where(x > 0, dy, slope * dy)
@@ -204,13 +214,9 @@ def backward_kernel(
         by_gamma_l += tl.sum(tl.where(level < mu, dmap * fall, 0.0), axis=1)
         by_gamma_r += tl.sum(tl.where(level < mu, 0.0, dmap * fall), axis=1)
         if du is not None:
-            exponent = tl.load(alpha)
-            dnew = tl.where(level > 0, _load(du, offsets, inside), 0.0)
-            base = tl.where(level > 0, tl.maximum(level, _LEAST), 1.0)
-            logarithm = tl.log2(base)
-            root = tl.exp2((exponent - 1) * logarithm)
-            dlevel += dnew * exponent * root
-            by_alpha += tl.sum(dnew * root * base * logarithm, axis=1) * 0.6931471805599453
+            by_level, by_exponent = _update_derivatives(level, tl.load(alpha), _load(du, offsets, inside))
+            dlevel += by_level
+            by_alpha += tl.sum(by_exponent, axis=1) * 0.6931471805599453
         tl.store(dfeatures + offsets, dresult * attention, mask=inside)
         tl.store(dm + offsets, dlevel, mask=inside)
     _store_sum(scalar_sums, 0, by_a)

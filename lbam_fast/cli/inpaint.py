@@ -110,14 +110,10 @@ def inpaint(
             if folder and mask is not None and mask.is_file():
                 filler.read_mask(mask)  # the one for all: if it is bad, say so once
             failed += _run(filler, waiting, folder, quiet)
-        total, skipped = len(pairs.jobs) + len(pairs.problems), len(pairs.jobs) - len(waiting)
-        if not quiet and folder:
-            others = f", {len(pairs.passed_over)} passed over" if pairs.passed_over else ""
-            print_note(f"{total - skipped - failed} filled, {skipped} skipped, {failed} failed{others}: {output}")
-        elif not quiet:
-            print_note(f"{'exists already' if skipped else 'written'}: {pairs.jobs[0].output}")
+        if not quiet:
+            _tell_end(pairs, output if folder else None, len(pairs.jobs) - len(waiting), failed)
         if failed:
-            raise typer.Exit(BAD_INPUT if failed == total else SOME_FAILED)
+            raise typer.Exit(BAD_INPUT if failed == len(pairs.jobs) + len(pairs.problems) else SOME_FAILED)
 
 
 def _check_comparison(comparison: Path | None, image: Path, mask: Path | None, output: Path) -> None:
@@ -157,6 +153,15 @@ def _tell_oddities(pairs: Pairs) -> None:
         print_error(sentence)
     if pairs.passed_over:
         print_warning(f"{len(pairs.passed_over)} files passed over, as pictures end otherwise: {_shortened(pairs.passed_over)}")
+
+
+def _tell_end(pairs: Pairs, folder: Path | None, skipped: int, failed: int) -> None:
+    if folder is None:
+        print_note(f"{'exists already' if skipped else 'written'}: {pairs.jobs[0].output}")
+        return
+    filled = len(pairs.jobs) + len(pairs.problems) - skipped - failed
+    others = f", {len(pairs.passed_over)} passed over" if pairs.passed_over else ""
+    print_note(f"{filled} filled, {skipped} skipped, {failed} failed{others}: {folder}")
 
 
 def _filler(weights: Path | None, **options: Any) -> Filler:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -65,41 +65,19 @@ def train(
         from lbam_fast.config import LBAMConfig
         from lbam_fast.devices import resolve_device
         from lbam_fast.model import LBAM
-        from lbam_fast.training import TrainConfig, Trainer, TrainingError
+        from lbam_fast.training import RUN_ONLY, TrainConfig, Trainer, TrainingError
 
         set_threads(threads)
-        run_only: dict[str, Any] = {
-            "device": str(resolve_device(device)),
-            "workers": workers,
-            "compile": compile,
-            "checkpoint_every": checkpoint_every,
-            "log_every": log_every,
-            "validate_every": validate_every,
-        }
+        given = {name: value for name, value in context.params.items() if name in TrainConfig.__dataclass_fields__}
+        given["device"] = str(resolve_device(device))
         if resume:
             _refuse_settings(context)
-            anew = {name: value for name, value in run_only.items() if name == "device" or _is_given(context, name)}
-            trainer = Trainer.resume(photographs, output, **anew)
+            anew = [name for name in RUN_ONLY if name == "device" or _is_given(context, name)]
+            trainer = Trainer.resume(photographs, output, **{name: given[name] for name in anew})
         else:
             if (output / "training.pt").exists():
                 raise TrainingError(f"{output} holds a training already: add --resume to go on with it, or choose another folder")
-            config = TrainConfig(
-                steps=steps,
-                batch_size=batch_size,
-                crop=crop,
-                learning_rate=learning_rate,
-                final_learning_rate=final_learning_rate,
-                hole_weight=hole_weight,
-                valid_weight=valid_weight,
-                hole_loss=hole_loss,
-                crops_per_mask=crops_per_mask,
-                held_out=held_out,
-                clip=clip,
-                ema=ema,
-                amp=amp,
-                seed=seed,
-                **run_only,
-            )
+            config = TrainConfig(**given)
             torch.manual_seed(seed)
             if start_from and (_is_given(context, "preset") or _is_given(context, "base_width")):
                 raise ArgumentError("--start-from brings its own network: leave out --preset and --base-width")

@@ -131,7 +131,7 @@ class Engine:
 
     def _decode(self, x: Tensor, skips: list[_Skip], reverse: Iterator[Tensor], over_maps: bool = False) -> Tensor:
         """``reverse``: the reverse chain's maps, the coarsest first. The skips are used up."""
-        layer = partial(self._layers.decode_with_map, over_map=True) if over_maps else self._layers.decode_with_map
+        layer = self._layers.decode_over_map if over_maps else self._layers.decode_with_map
         own, skip = self._parameters, None
         skips.pop()  # x itself
         for i in range(1, LEVELS):

@@ -112,24 +112,30 @@ def mask_step(
 
 
 def decode_with_map(
-    skip: Tensor | None,
-    own: Tensor,
-    skip_weight: Tensor | None,
-    own_weight: Tensor,
-    attention: Tensor,
-    affine: Affine,
-    over_map: bool = False,
+    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, attention: Tensor, affine: Affine
 ) -> Tensor:
-    """``over_map``: the result may take the map's memory."""
+    return _decode((skip, own, skip_weight, own_weight), attention, affine, over_map=False)
+
+
+def decode_over_map(
+    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, attention: Tensor, affine: Affine
+) -> Tensor:
+    """``decode_with_map``, whose result may take the map's memory."""
+    return _decode((skip, own, skip_weight, own_weight), attention, affine, over_map=True)
+
+
+def _decode(
+    inputs: tuple[Tensor | None, Tensor, Tensor | None, Tensor], attention: Tensor, affine: Affine, over_map: bool
+) -> Tensor:
+    skip, own, skip_weight, own_weight = inputs
     if not _covers(own):
-        return eager.decode_with_map(skip, own, skip_weight, own_weight, attention, affine)
+        return eager.decode_with_map(*inputs, attention, affine)
     winograd = by_winograd(own, own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
     winograd = winograd and (own.dtype == torch.float32 or own_weight.shape[1] >= DEEP)
     filters = packed(own.dtype, skip_weight, own_weight, transposed=True, winograd=winograd)
     attention = nhwc(attention)
     y = _result(own, attention, over_map, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
-    inputs = None if skip is None else nhwc(skip), nhwc(own)
-    compiled().decode_with_map(*inputs, filters, attention, *affine, winograd, y)
+    compiled().decode_with_map(None if skip is None else nhwc(skip), nhwc(own), filters, attention, *affine, winograd, y)
     return y
 
 
