@@ -26,45 +26,47 @@ _Skip = Tensor | Callable[[], Tensor]
 class Engine:
     """Runs a network in ``eval()`` on a state dict in the modules' names; what it prepares, the session keeps.
 
-    On the compiled kernels for the CPU layers are called at once and results may take the memory of maps that nobody else has;
-    elsewhere by the ops, which choose and cast.
+    On the compiled kernels for the CPU layers are called at once, round filters themselves, and their results may take the memory
+    of maps that nobody else has; elsewhere they are called by the ops, with filters that were cast once.
     """
 
     def __init__(self, state: Mapping[str, Tensor], config: LBAMConfig, session: Session) -> None:
         self._state, self._config, self._session = state, config, session
         last = state["dc7.weight"]
-        on_cpu = last.device.type == "cpu"
-        # A GPU makes them while it waits for work anyway.
-        self._parameters = Parameters(state, config, session.prepared if on_cpu else None)
-        self._compiled = not ops.traced() and ops.chosen(last.device, ops.working_dtype(last)) == ops.CPU
+        self._device, dtype = last.device.type, ops.working_dtype(last)
+        on_kernels = ops.chosen(last.device, dtype) == ops.CPU
+        # In a user's own graph they are made anew, so that its replays follow the weights.
+        prepare = None if ops.capturing(last.device) else session.prepared
+        self._parameters = Parameters(state, config, prepare, None if on_kernels else dtype)
+        self._compiled = on_kernels and not ops.traced()
+        self._replays = self._compiled or (self._device == "cuda" and not ops.traced())
         self._layers: Any = ops.cpu if self._compiled else ops
-        self._by_maps = config.batch_norm and on_cpu
+        self._by_maps = config.batch_norm and self._device == "cpu"
         """Whether both chains come first, as skips need maps that are kept."""
 
     def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
         """x [N, C, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]."""
         run = self._inpaint_by_maps if self._by_maps or mask.shape[0] != x.shape[0] else self._inpaint
-        if not self._compiled:
-            return run(x, mask, 1 - mask)
         inputs = [_ready(each) for each in (x, mask, 1 - mask)]
-        with torch.autocast("cpu", enabled=False):
+        with torch.autocast(self._device, enabled=False):
+            if not self._replays:
+                return run(*inputs)
             return self._session.run("inpaint", list(self._state.values()), (), inputs, run)
 
     def generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
         """The image network under maps that are known."""
         run = partial(self._generate, maps=maps)
-        if not self._compiled:
-            return run(x)
-        known = (*maps.forward, *maps.reverse)
-        with torch.autocast("cpu", enabled=False):
-            return self._session.run("generate", list(self._state.values()), known, [_ready(x)], run)
+        with torch.autocast(self._device, enabled=False):
+            if not self._replays:
+                return run(_ready(x))
+            return self._session.run("generate", list(self._state.values()), (*maps.forward, *maps.reverse), [_ready(x)], run)
 
     def attention_maps(self, mask: Tensor) -> AttentionMaps:
         """Both chains' maps of a mask [N, 1 or 3, H, W]."""
-        if not self._compiled:
-            return self._maps(mask, 1 - mask)
-        with torch.autocast("cpu", enabled=False), self._session.active(Session.is_large(_ready(mask))):
-            return replace(self._maps(_ready(mask), _ready(1 - mask)), mask=mask)
+        # Maps are kept, so the CPU's kernels make them in the mask's own dtype whatever autocast says.
+        given = [x.contiguous(memory_format=torch.channels_last) if self._compiled else _ready(x) for x in (mask, 1 - mask)]
+        with torch.autocast(self._device, enabled=False), self._session.active(Session.is_large(given[0])):
+            return replace(self._maps(*given), mask=mask)
 
     def _inpaint(self, x: Tensor, mask: Tensor, holes: Tensor) -> Tensor:
         first, u, tracker = x, mask, self._parameters.tracker(mask, FORWARD)
@@ -84,7 +86,7 @@ class Engine:
     def _generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
         skips: list[_Skip] = []
         for level, attention in enumerate(maps.forward, start=1):
-            weight = self._state[f"ec{level}.conv.conv.weight"]
+            weight = self._parameters.filter(f"ec{level}.conv.conv.weight")
             y = skip = self._layers.encode_with_map(x, weight, attention, self._parameters.norm(f"ec{level}.bn"))
             if self._config.batch_norm and level < LEVELS:
                 skip = self._layers.encode_with_map(x, weight, attention, self._parameters.skip_norm(level))
@@ -100,7 +102,7 @@ class Engine:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """The layer's output, the updated mask if it is wanted, and the skip for the decoder."""
         own, batch_norm = self._parameters, self._config.batch_norm
-        weight, mask_weight = self._state[f"ec{level}.conv.conv.weight"], own.mask_filter(FORWARD.filter(level), u)
+        weight, mask_weight = own.filter(f"ec{level}.conv.conv.weight"), own.mask_filter(FORWARD.filter(level), u)
         gate, regions = own.gate(FORWARD.prefix(level)), _next(tracker)
         norm = own.norm(f"ec{level}.bn")
         y, new, features, m = self._layers.encode(x, u, weight, mask_weight, gate, norm, Wanted(update, batch_norm), regions)
@@ -149,5 +151,5 @@ def _next(tracker: ops.Tracker | None) -> ops.Regions | None:
 
 
 def _ready(x: Tensor) -> Tensor:
-    """As the CPU's kernels take it."""
+    """As kernels take it."""
     return x.to(ops.working_dtype(x)).contiguous(memory_format=torch.channels_last)

@@ -38,10 +38,20 @@ REVERSE = Chain("reverseConv{}.", "reverseMaskConv.weight", LEVELS - 1)
 
 
 class Parameters:
-    """Of a network of that configuration. ``prepare(kind, make, *tensors)`` gives ``make(*tensors)``, perhaps an earlier one."""
+    """Of a network of that configuration.
 
-    def __init__(self, state: Mapping[str, Tensor], config: LBAMConfig, prepare: Callable[..., Tensor] | None = None) -> None:
-        self.state, self.config = state, config
+    prepare  ``prepare(kind, make, *tensors)`` gives ``make(*tensors)``, perhaps an earlier one
+    dtype    that filters are given in, in channels_last; None: as they are
+    """
+
+    def __init__(
+        self,
+        state: Mapping[str, Tensor],
+        config: LBAMConfig,
+        prepare: Callable[..., Tensor] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.state, self.config, self._dtype = state, config, dtype
         self._prepare = prepare or _make
 
     @property
@@ -60,19 +70,22 @@ class Parameters:
             return self._prepare(f"alpha {value}", lambda x: torch.full((), value, dtype=dtype, device=x.device), self.last)
         return self._prepare(f"alpha in {bounds}", lambda x: widened(clamped(x, bounds)), learned)
 
+    def filter(self, name: str) -> Tensor:
+        return self._cast(self.state[name])
+
     def mask_filter(self, name: str, u: Tensor) -> Tensor:
         """The filter; where ``u`` is one channel for three equal ones, summed over them."""
         weight = self.state[name]
         if u.shape[1] == weight.shape[1]:
-            return weight
-        return self._prepare("sum over the inputs", lambda x: x.sum(dim=1, keepdim=True), weight)
+            return self._cast(weight)
+        return self._cast(self._prepare("sum over the inputs", lambda x: x.sum(dim=1, keepdim=True), weight))
 
     def filter_halves(self, name: str, skip: Tensor | None) -> tuple[Tensor | None, Tensor]:
         """A decoder filter's rows for the skip and for the layer's own input."""
         weight = self.state[name]
         if skip is None:
-            return None, weight
-        first, second = torch.split(weight, [skip.shape[1], weight.shape[0] - skip.shape[1]])
+            return None, self._cast(weight)
+        first, second = map(self._cast, torch.split(weight, [skip.shape[1], weight.shape[0] - skip.shape[1]]))
         return (first, second) if self.config.skip_first else (second, first)
 
     def half(self, level: int, of_skip: bool) -> slice:
@@ -101,8 +114,14 @@ class Parameters:
         if not ops.skips(u):
             return None
         levels = range(1, (depth or chain.depth) + 1)
-        filters = [self.mask_filter(chain.filter(1), u), *(self.state[chain.filter(level)] for level in levels[1:])]
+        filters = [self.mask_filter(chain.filter(1), u), *(self.filter(chain.filter(level)) for level in levels[1:])]
         return ops.Tracker(u, filters, [self.alpha(chain.prefix(level)) for level in levels], ops.working_dtype(u))
+
+    def _cast(self, weight: Tensor) -> Tensor:
+        dtype = self._dtype
+        if dtype is None or (weight.dtype == dtype and weight.is_contiguous(memory_format=torch.channels_last)):
+            return weight
+        return self._prepare(f"filter in {dtype}", lambda x: x.to(dtype, memory_format=torch.channels_last), weight)
 
     def _scalars(self, prefix: str) -> Tensor:
         config = self.config

@@ -22,8 +22,9 @@ from lbam_fast.ops import autograd as _registered  # noqa: F401
 from lbam_fast.ops import definitions
 from lbam_fast.ops.arguments import Affine, Gate, Regions, Wanted
 from lbam_fast.ops.backends import cpu
-from lbam_fast.ops.dispatch import CPU, REFERENCE, BackendError, backend, chosen, fell_back, skips
+from lbam_fast.ops.dispatch import CPU, REFERENCE, BackendError, backend, chosen, fell_back, implementation, skips
 from lbam_fast.ops.regions import Tracker
+from lbam_fast.ops.runtime.graphs import capturing
 from lbam_fast.ops.runtime.prepared import traced
 from lbam_fast.ops.runtime.session import Session, clear, spares
 
@@ -39,6 +40,7 @@ __all__ = [
     "Wanted",
     "attend",
     "backend",
+    "capturing",
     "chosen",
     "clear",
     "correction_input",
@@ -148,11 +150,13 @@ def working_dtype(x: Tensor) -> torch.dtype:
 
 
 def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
-    """``reference.damaged_input``, by the compiled kernels where they run: then in the dtype that the ops compute in."""
-    plain = torch.is_grad_enabled() or traced() or chosen(image.device, image.dtype) != CPU
-    if plain or chosen(image.device, dtype := working_dtype(image)) != CPU:
+    """``reference.damaged_input``, by the backend's kernel if it has one: then in the dtype that the ops compute in."""
+    dtype = working_dtype(image)
+    own = None if torch.is_grad_enabled() or traced() else getattr(implementation(image.device, dtype), "damaged_input", None)
+    if own is None or chosen(image.device, image.dtype) != chosen(image.device, dtype):
         return reference.damaged_input(image, mask, channels)
-    return cpu.damaged_input(image, mask, channels, dtype)
+    result: Tensor = own(image, mask, channels, dtype)
+    return result
 
 
 def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None = None) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lbam_fast import native
 from lbam_fast.ops.autotune import LIBRARY, Way, measured
-from lbam_fast.ops.backends import cuda, eager
+from lbam_fast.ops.backends import cuda, eager, triton
 from lbam_fast.ops.backends.triton import WAYS
 
 CUDA = "cuda"
@@ -35,5 +35,6 @@ decode_with_statistics = _op("decode_with_statistics")
 reconstruct = _op("reconstruct")
 convolution = _op("convolution")
 deconvolution = _op("deconvolution")
+damaged_input = triton.damaged_input
 classify = cuda.classify if _COMPILED else eager.classify
 spread = cuda.spread if _COMPILED else eager.spread

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lbam_fast.kernels import decoder, encoder, pointwise
+from lbam_fast.kernels import decoder, encoder, inputs, pointwise
 from lbam_fast.ops.autotune import LIBRARY, Way, allows_tf32, measured
 from lbam_fast.ops.backends import eager
 from lbam_fast.ops.backends.composed import Composed
@@ -56,5 +56,6 @@ decode_with_statistics = _op("decode_with_statistics")
 reconstruct = _op("reconstruct")
 convolution = _op("convolution")
 deconvolution = _op("deconvolution")
+damaged_input = inputs.damaged_input
 classify = eager.classify
 spread = eager.spread

@@ -11,9 +11,9 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +30,21 @@ MOST_SEEN = 64
 Run = Callable[..., Tensor]
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
 _Marks = list[tuple[Any, ...]]
+Record = Callable[[Run, Sequence[Tensor], Sequence[Tensor]], "Playable"]
+
+
+class Playable(Protocol):
+    """A call that can be made again for other inputs: a ``Tape`` or a ``graphs.Graph``."""
+
+    usable: bool
+
+    @property
+    def nbytes(self) -> int: ...
+
+    def loaded(self, inputs: Sequence[Tensor]) -> AbstractContextManager[Sequence[Call]]: ...
+
+    def result(self) -> Tensor: ...
+
 
 _recording: ContextVar[Recorder | None] = ContextVar("lbam_recording", default=None)
 
@@ -90,22 +105,32 @@ class Tape:
         finally:
             self._busy.release()
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that is not worth counting: pictures are small."""
+        return 0
+
     def result(self) -> Tensor:
         """The result of what was played last, in memory of its own."""
         return self._output.clone(memory_format=torch.preserve_format)
 
 
 class Tapes:
-    """Which calls have a tape, for weights as they are now. Safe under threads."""
+    """Which calls have a tape, for weights as they are now. Safe under threads.
 
-    def __init__(self) -> None:
+    record      makes the tape of ``run(*inputs)``, which reads ``maps`` too
+    most        tapes that are kept, those that were played last, as far as ``most_bytes`` allow
+    """
+
+    def __init__(self, record: Record, most: int = MOST, most_bytes: float = float("inf")) -> None:
+        self.record, self._most, self._most_bytes = record, most, most_bytes
         self._lock = threading.Lock()
-        self._tapes: OrderedDict[Hashable, Tape] = OrderedDict()  # those played last at the end
+        self._tapes: OrderedDict[Hashable, Playable] = OrderedDict()  # those played last at the end
         self._seen: OrderedDict[Hashable, bool] = OrderedDict()  # what was run before: whether it can be recorded
         self._marks: _Marks = []
         self._owners: list[object] = []
 
-    def find(self, key: Hashable, weights: Sequence[Tensor]) -> Tape | None:
+    def find(self, key: Hashable, weights: Sequence[Tensor]) -> Playable | None:
         """The tape of that call, made with ``weights`` as they are now."""
         now = marks(weights)
         with self._lock:
@@ -130,13 +155,13 @@ class Tapes:
             if len(self._seen) > MOST_SEEN:
                 self._seen.popitem(last=False)
 
-    def keep(self, key: Hashable, tape: Tape) -> None:
+    def keep(self, key: Hashable, tape: Playable) -> None:
         """Keep the tape for its next use, if it can be played."""
         with self._lock:
             self._seen[key] = tape.usable
             if tape.usable:
                 self._tapes[key] = tape
-                if len(self._tapes) > MOST:
+                while len(self._tapes) > self._most or sum(each.nbytes for each in self._tapes.values()) > self._most_bytes:
                     evicted, _ = self._tapes.popitem(last=False)
                     self._seen.pop(evicted, None)
 

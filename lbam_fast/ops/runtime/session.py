@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lbam_fast import native
+from lbam_fast.ops.runtime import graphs
 from lbam_fast.ops.runtime.memory import Fresh, Memory
 from lbam_fast.ops.runtime.prepared import Prepared, have_versions
 from lbam_fast.ops.runtime.replay import Run, Tape, Tapes
@@ -32,10 +33,14 @@ _all: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
 class Session:
-    """Of one network, whose calls it runs on the compiled kernels for the CPU. Safe under threads; copies of it begin anew."""
+    """Of one network, whose calls it runs. Safe under threads; copies of it begin anew."""
 
-    def __init__(self) -> None:
-        self._prepared, self._memory, self._tapes = Prepared(), Memory(), Tapes()
+    def __init__(self, device: graphs.Device | None = None) -> None:
+        """device: what stands in for CUDA in tests."""
+        cuda = device or graphs.Cuda()
+        self._prepared, self._memory = Prepared(), Memory()
+        self._tapes = Tapes(lambda run, inputs, maps: Tape(run, inputs, native.ops()))
+        self._graphs = Tapes(lambda run, inputs, maps: graphs.Graph(run, inputs, maps, cuda), graphs.MOST, graphs.MOST_BYTES)
         _all.add(self)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Session:
@@ -61,18 +66,20 @@ class Session:
         inputs: Sequence[Tensor],
         function: Run,
     ) -> Tensor:
-        """``function(*inputs)``: of small pictures, from its third call on, as its kernels' calls were recorded in the second.
+        """``function(*inputs)``, from its third call on as it was recorded in the second: small pictures on the kernels for
+        the CPU, pictures of any size on a GPU.
 
         name     what the function depends on beside tensors
         weights  what it depends on as it is now
         maps     what its kernels read where it is; a tape keeps it
         inputs   [N, C, H, W], contiguous in any memory format; of which shapes and dtypes alone matter
         """
-        if _pixels(inputs[0]) > SMALL or not have_versions(weights):
+        tapes = self._tapes_for(inputs[0])
+        if tapes is None or not have_versions(weights):
             with self.active(self.is_large(inputs[0])):
                 return function(*inputs)
         key = (name, *((x.shape, x.dtype) for x in inputs), *((x.data_ptr(), x.shape, x.dtype) for x in maps))
-        tape = self._tapes.find(key, weights)
+        tape = tapes.find(key, weights)
         if tape is not None:
             with tape.loaded(inputs) as calls:
                 for op, arguments in calls:
@@ -80,18 +87,24 @@ class Session:
                 if calls:
                     return tape.result()
         with self.active():
-            if tape is not None or not self._tapes.wants(key):
+            if tape is not None or not tapes.wants(key):
                 result = function(*inputs)
-                self._tapes.note(key)
+                tapes.note(key)
                 return result
-            tape = Tape(function, inputs, native.ops())
-        self._tapes.keep(key, tape)
-        return tape.result()
+            tape = tapes.record(function, inputs, maps)
+        result = tape.result()
+        tapes.keep(key, tape)
+        return result
+
+    def _tapes_for(self, x: Tensor) -> Tapes | None:
+        if graphs.wanted(x.device):
+            return self._graphs
+        return self._tapes if x.device.type == "cpu" and _pixels(x) <= SMALL else None
 
     @staticmethod
     def is_large(x: Tensor) -> bool:
         """Whether a call for that input [N, C, H, W] spares memory."""
-        return x.dtype in LARGE and _pixels(x) >= LARGE[x.dtype]
+        return x.device.type == "cpu" and x.dtype in LARGE and _pixels(x) >= LARGE[x.dtype]
 
     def prepared(self, kind: str, make: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
         """``make(*parameters)``, or what it gave for these very tensors. ``kind`` names it. Without gradients."""
@@ -107,7 +120,7 @@ class Session:
 
     def clear(self) -> None:
         """Free everything that nothing uses; it comes again when it is needed."""
-        for kept in (self._prepared, self._memory, self._tapes):
+        for kept in (self._prepared, self._memory, self._tapes, self._graphs):
             kept.clear()
 
 
