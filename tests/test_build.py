@@ -15,10 +15,8 @@ from lbam_fast.reference import attention_map, mask_update
 
 ROOT = Path(__file__).parent.parent
 SOURCES = ("CMakeLists.txt", "setup.py", "csrc")
-FULL = os.environ.get("LBAM_TEST_ALL") == "1"
 MISSING = [name for name in ("c++", "cmake", "ninja") if shutil.which(name) is None]
 compiler = pytest.mark.skipif(bool(MISSING), reason=f"not installed: {', '.join(MISSING)}")
-slow = pytest.mark.skipif(not FULL, reason="slow: set LBAM_TEST_ALL=1")
 
 
 def run(*command: str | Path, **variables: str) -> str:
@@ -96,25 +94,25 @@ def test_the_formulas_under_sanitizers(sanitized, table):
 
 @compiler
 @pytest.mark.parametrize("name", INSTRUCTION_SETS)
-def test_the_kernels(plain, name):
+def test_the_kernels(plain, name, thorough):
     passes(plain, "test_kernels", name)
-    passes(plain, "test_layers", name, "1" if FULL else "8")
+    passes(plain, "test_layers", name, "1" if thorough else "8")
 
 
 @compiler
 @pytest.mark.parametrize("name", INSTRUCTION_SETS)
-def test_the_kernels_under_sanitizers(sanitized, name):
-    passes(sanitized, "test_kernels", name, *(() if FULL else ("quick",)))
-    passes(sanitized, "test_layers", name, "1" if FULL else "20")
+def test_the_kernels_under_sanitizers(sanitized, name, thorough):
+    passes(sanitized, "test_kernels", name, *(() if thorough else ("quick",)))
+    passes(sanitized, "test_layers", name, "1" if thorough else "20")
 
 
 @compiler
 @pytest.mark.skipif(shutil.which("valgrind") is None, reason="valgrind is not installed")
 @pytest.mark.parametrize("name", INSTRUCTION_SETS[:2])  # it knows no AVX-512
-def test_the_kernels_under_valgrind(plain, name):
+def test_the_kernels_under_valgrind(plain, name, thorough):
     valgrind = "valgrind", "-q", "--error-exitcode=9"
-    passes(plain, "test_kernels", name, *(() if FULL else ("quick",)), under=valgrind)
-    passes(plain, "test_layers", name, "50" if FULL else "300", under=valgrind)
+    passes(plain, "test_kernels", name, *(() if thorough else ("quick",)), under=valgrind)
+    passes(plain, "test_layers", name, "50" if thorough else "300", under=valgrind)
 
 
 @compiler
@@ -324,7 +322,8 @@ def cuda(build: Path) -> str:
 
 
 @compiler
-@slow
-def test_wheels_and_editable_installs(tmp_path):
+def test_wheels_and_editable_installs(tmp_path, thorough):
     """Where a compiler is there and where not, in isolation and without."""
+    if not thorough:
+        pytest.skip("slow: make test-all runs it")
     print(run("bash", ROOT / "csrc/tests/install_conditions.sh", tmp_path, PYTHON=sys.executable))
