@@ -25,6 +25,16 @@ PARTS = {
     "C++": ("test_build", "test_cuda_on_cpu", "test_binding"),
 }
 """Test modules; all others are Python's on the CPU."""
+FIRST = (
+    "test_build",
+    "test_on_triton",
+    "test_embedded",
+    "test_machine_code",
+    "test_cuda_on_cpu",
+    "test_cuda_code",
+    "test_training",
+)
+"""The longest, which are begun before the others so that none is waited for at the end."""
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +69,7 @@ def sample(items: Iterable[pytest.Item]) -> list[pytest.Item]:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config, items):
     """After ``-k`` and ``-m``: whatever is asked for by name has a case."""
+    items.sort(key=lambda item: FIRST.index(item.path.stem) if item.path.stem in FIRST else len(FIRST))
     left_out = set() if THOROUGH else set(items).difference(sample(items))
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
