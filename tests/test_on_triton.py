@@ -1,5 +1,7 @@
 """The whole narrow network on the Triton kernels, in Triton's interpreter: forward, backward, and what PyTorch sees of it."""
 
+from functools import cache
+
 import pytest
 import torch
 from interpreted import as_on_a_gpu  # noqa: F401 - applies itself
@@ -22,10 +24,10 @@ from lbam_fast.ops.routes import RouteError
 def few_programs(monkeypatch):
     """The interpreter takes its time by programs, so blocks are large here; the shipped ones have tests of their own."""
     monkeypatch.delenv("LBAM_ROUTES", raising=False)
-    monkeypatch.setattr(convolution, "choose_tile", lambda *_: convolution.Tile(1024, 32, 16, 4, 2))
-    monkeypatch.setattr(deconvolution, "block_for", lambda *_: deconvolution.Block(1024, 32, 16, 4, 2))
+    monkeypatch.setattr(convolution, "choose_tile", lambda *_: convolution.Tile(1024, 32, 32, 4, 2))
+    monkeypatch.setattr(deconvolution, "block_for", lambda *_: deconvolution.Block(1024, 32, 32, 4, 2))
     monkeypatch.setattr(
-        deconvolution, "THIN_BLOCKS", dict.fromkeys(deconvolution.THIN_BLOCKS, deconvolution.Block(1024, 16, 16, 4, 2))
+        deconvolution, "THIN_BLOCKS", dict.fromkeys(deconvolution.THIN_BLOCKS, deconvolution.Block(1024, 16, 32, 4, 2))
     )
 
 
@@ -33,6 +35,7 @@ def pictures(n=1, dtype=torch.float32):
     return images(n).to(dtype), masks(*["irregular", "box"][:n])[:, :1].to(dtype)
 
 
+@cache
 def loss(preset, backend, dtype, training):
     model = network(preset, dtype=dtype).train(training)
     image, mask = pictures(2, dtype)
@@ -42,7 +45,14 @@ def loss(preset, backend, dtype, training):
     return output.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize(("preset", "training"), [("official", True), ("official-2019", True), ("paper", False)])
+@pytest.mark.parametrize(
+    ("preset", "training"),
+    [
+        ("official", True),
+        pytest.param("official-2019", True, marks=pytest.mark.sampled),
+        pytest.param("paper", False, marks=pytest.mark.sampled),
+    ],
+)
 def test_forward_and_backward_equal_the_reference(preset, training):
     exact, gradients = loss(preset, "reference", torch.float64, training)
     eager, eager_gradients = loss(preset, "reference", torch.float32, training)
@@ -57,6 +67,7 @@ def test_forward_and_backward_equal_the_reference(preset, training):
         assert (our_gradients[name] - gradient).abs().max() <= allowed, name
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("preset", ["official", "paddle"])
 def test_inference_equals_the_reference(preset):
     model, exact = network(preset, dtype=torch.float32), network(preset)
@@ -100,6 +111,7 @@ def seen(backend, training):
     return {event.name for event in profile.events()}, joins.count
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore")  # of the profiler
 @pytest.mark.parametrize("training", [False, True])
 def test_nothing_runs_beside_the_kernels(training):
@@ -130,7 +142,7 @@ def test_no_map_is_stored():
 
 
 def test_two_backward_passes_agree_to_the_bit():
-    first, second = (loss("official", "triton", torch.float32, True)[1] for _ in range(2))
+    first, second = (each("official", "triton", torch.float32, True)[1] for each in (loss, loss.__wrapped__))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
