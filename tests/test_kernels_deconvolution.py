@@ -125,6 +125,7 @@ def statistics_errors(arguments: Arguments, dtype: torch.dtype) -> list[float]:
     return errors
 
 
+@pytest.mark.sampled("sizes", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [(3, 0, 4, 8, 3, 5), (1, 32, 16, 40, 10, 13), (1, 8, 8, 4, 1, 1)])
 def test_reverse_statistics(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -155,12 +156,14 @@ REVERSE = {
 }
 
 
+@pytest.mark.sampled("case", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", REVERSE)
 def test_reverse_attention(case: str, dtype: torch.dtype) -> None:
     check("reverse_attention", REVERSE[case], dtype)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("block", deconvolution.BLOCKS["fp16"], ids=lambda block: f"{block.positions}x{block.channels_out}")
 def test_every_block_gives_the_same_result(block: deconvolution.Block, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(deconvolution.BLOCKS, "fp32", (block,))
@@ -179,6 +182,7 @@ RECONSTRUCT = {
 }
 
 
+@pytest.mark.sampled("case", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", RECONSTRUCT)
 def test_reconstruct(case: str, dtype: torch.dtype) -> None:
@@ -213,6 +217,7 @@ def strewn(x: object) -> object:
     return wide[..., ::2]
 
 
+@pytest.mark.sampled("name", "layout")
 @pytest.mark.parametrize("layout", [strewn, lambda x: x.contiguous() if isinstance(x, Tensor) else x], ids=["strewn", "nchw"])
 @pytest.mark.parametrize(
     ("name", "arguments"),
