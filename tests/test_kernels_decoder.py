@@ -115,6 +115,7 @@ def statistics_errors(arguments: Arguments, dtype: torch.dtype) -> list[float]:
     return errors
 
 
+@pytest.mark.sampled("sizes", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [(3, 0, 4, 8, 3, 5), (1, 32, 16, 40, 10, 13), (1, 8, 8, 4, 1, 1)])
 def test_decode_with_statistics(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -143,16 +144,25 @@ REVERSE = {
 }
 
 
+@pytest.mark.sampled("case", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", REVERSE)
 def test_decode_with_map(case: str, dtype: torch.dtype) -> None:
     check("decode_with_map", REVERSE[case], dtype)
 
 
+<<<<<<< HEAD:tests/test_kernels_decoder.py
 @pytest.mark.parametrize("block", decoder.BLOCKS["fp16"], ids=lambda block: f"{block.positions}x{block.channels_out}")
 def test_every_block_gives_the_same_result(block: decoder.Block, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(decoder.BLOCKS, "fp32", (block,))
     check("decode_with_map", reverse_case(1, 0, 72, block.channels_out + 8, 10, 13, affine=True), torch.float32)
+=======
+@pytest.mark.sampled
+@pytest.mark.parametrize("block", deconvolution.BLOCKS["fp16"], ids=lambda block: f"{block.positions}x{block.channels_out}")
+def test_every_block_gives_the_same_result(block: deconvolution.Block, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(deconvolution.BLOCKS, "fp32", (block,))
+    check("reverse_attention", reverse_case(1, 0, 72, block.channels_out + 8, 10, 13, affine=True), torch.float32)
+>>>>>>> b90127e9afeb40cd5fc6a5b922b4fa74d62ba8d6:tests/test_kernels_deconvolution.py
 
 
 RECONSTRUCT = {
@@ -166,6 +176,7 @@ RECONSTRUCT = {
 }
 
 
+@pytest.mark.sampled("case", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", RECONSTRUCT)
 def test_reconstruct(case: str, dtype: torch.dtype) -> None:
@@ -190,6 +201,7 @@ def strewn(x: object) -> object:
     return wide[..., ::2]
 
 
+@pytest.mark.sampled("name", "layout")
 @pytest.mark.parametrize("layout", [strewn, lambda x: x.contiguous() if isinstance(x, Tensor) else x], ids=["strewn", "nchw"])
 @pytest.mark.parametrize(
     ("name", "arguments"),

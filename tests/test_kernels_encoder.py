@@ -113,6 +113,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty", lambda *args, **options: empty(*args, **options).fill_(torch.nan))
 
 
+@pytest.mark.sampled("channels", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("channels", "outputs", "batch", "height", "width"),
@@ -122,6 +123,7 @@ def test_layers(channels, outputs, batch, height, width, dtype):
     check_forward(layer(channels, outputs, batch, height, width), dtype)
 
 
+@pytest.mark.sampled("channels", "dtype")
 @pytest.mark.parametrize("channels", [4, 8])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_tile_for_many_positions(channels, dtype, monkeypatch):
@@ -131,6 +133,7 @@ def test_the_tile_for_many_positions(channels, dtype, monkeypatch):
     check_forward(layer(channels, 72, batch=3, height=10, width=20), dtype)
 
 
+@pytest.mark.sampled("kind", "channels", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["hole", "known", "pixel", "soft"])
 @pytest.mark.parametrize("channels", [4, 8])
@@ -139,6 +142,7 @@ def test_masks(kind, channels, dtype):
     check_mask(layer(channels, 8, kind=kind), dtype)
 
 
+@pytest.mark.sampled("update", "keep", "affine", "slope", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("update", "keep", "affine", "slope"),
@@ -150,6 +154,7 @@ def test_options(update, keep, affine, slope, dtype):
     check_mask(case, dtype, update, keep)
 
 
+@pytest.mark.sampled("x_channels", "u_channels", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("x_channels", "u_channels"), [(4, 1), (4, 3), (3, 1), (3, 3)])
 def test_thin_layers(x_channels, u_channels, dtype):
@@ -158,6 +163,7 @@ def test_thin_layers(x_channels, u_channels, dtype):
     check_mask(case, dtype)
 
 
+@pytest.mark.sampled("x_channels", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("x_channels", "u_channels"), [(4, 1), (4, 3), (8, 8)])
 def test_mask_filters_of_3x3(x_channels, u_channels, dtype):
@@ -170,6 +176,7 @@ def statistics(case: Layer, ops) -> tuple[Tensor, ...]:
     return ops.encode_with_statistics(case.x, case.u, case.weight, case.mask_weight, case.scalars)
 
 
+@pytest.mark.sampled("channels", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("channels", "outputs", "batch", "height", "width"),
@@ -213,6 +220,7 @@ def eager_with_map(case: Layer, attention: Tensor) -> Tensor:
     return F.leaky_relu(product, case.slope).to(case.x.dtype)
 
 
+@pytest.mark.sampled("channels", "shared", "affine", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [3, 16])
 @pytest.mark.parametrize("shared", [True, False])
@@ -230,6 +238,7 @@ def strided(x: Tensor) -> Tensor:
     return torch.stack([x, x + 1], dim=-1).flatten(-2)[..., ::2]
 
 
+@pytest.mark.sampled("channels", "layout")
 @pytest.mark.parametrize(
     "layout", [strided, lambda x: x.contiguous(memory_format=torch.channels_last), lambda x: x.mT.contiguous().mT]
 )

@@ -46,6 +46,7 @@ ATTENDED = {
 }
 
 
+@pytest.mark.sampled("case", "function")
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("case", ATTENDED.values(), ids=ATTENDED.keys())
 def test_pointwise(case, function):
