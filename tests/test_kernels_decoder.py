@@ -151,18 +151,11 @@ def test_decode_with_map(case: str, dtype: torch.dtype) -> None:
     check("decode_with_map", REVERSE[case], dtype)
 
 
-<<<<<<< HEAD:tests/test_kernels_decoder.py
+@pytest.mark.sampled
 @pytest.mark.parametrize("block", decoder.BLOCKS["fp16"], ids=lambda block: f"{block.positions}x{block.channels_out}")
 def test_every_block_gives_the_same_result(block: decoder.Block, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(decoder.BLOCKS, "fp32", (block,))
     check("decode_with_map", reverse_case(1, 0, 72, block.channels_out + 8, 10, 13, affine=True), torch.float32)
-=======
-@pytest.mark.sampled
-@pytest.mark.parametrize("block", deconvolution.BLOCKS["fp16"], ids=lambda block: f"{block.positions}x{block.channels_out}")
-def test_every_block_gives_the_same_result(block: deconvolution.Block, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(deconvolution.BLOCKS, "fp32", (block,))
-    check("reverse_attention", reverse_case(1, 0, 72, block.channels_out + 8, 10, 13, affine=True), torch.float32)
->>>>>>> b90127e9afeb40cd5fc6a5b922b4fa74d62ba8d6:tests/test_kernels_deconvolution.py
 
 
 RECONSTRUCT = {

@@ -24,17 +24,9 @@ from lbam_fast.ops.backends import triton
 def few_programs(monkeypatch):
     """The interpreter takes its time by programs, so blocks are large here; the shipped ones have tests of their own."""
     monkeypatch.delenv("LBAM_ROUTES", raising=False)
-<<<<<<< HEAD
-    monkeypatch.setattr(encoder, "choose_tile", lambda *_: encoder.Tile(1024, 32, 16, 4, 2))
-    monkeypatch.setattr(decoder, "block_for", lambda *_: decoder.Block(1024, 32, 16, 4, 2))
-    monkeypatch.setattr(decoder, "THIN_BLOCKS", dict.fromkeys(decoder.THIN_BLOCKS, decoder.Block(1024, 16, 16, 4, 2)))
-=======
-    monkeypatch.setattr(convolution, "choose_tile", lambda *_: convolution.Tile(1024, 32, 32, 4, 2))
-    monkeypatch.setattr(deconvolution, "block_for", lambda *_: deconvolution.Block(1024, 32, 32, 4, 2))
-    monkeypatch.setattr(
-        deconvolution, "THIN_BLOCKS", dict.fromkeys(deconvolution.THIN_BLOCKS, deconvolution.Block(1024, 16, 32, 4, 2))
-    )
->>>>>>> b90127e9afeb40cd5fc6a5b922b4fa74d62ba8d6
+    monkeypatch.setattr(encoder, "choose_tile", lambda *_: encoder.Tile(1024, 32, 32, 4, 2))
+    monkeypatch.setattr(decoder, "block_for", lambda *_: decoder.Block(1024, 32, 32, 4, 2))
+    monkeypatch.setattr(decoder, "THIN_BLOCKS", dict.fromkeys(decoder.THIN_BLOCKS, decoder.Block(1024, 16, 32, 4, 2)))
 
 
 def pictures(n=1, dtype=torch.float32):
