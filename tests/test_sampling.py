@@ -93,7 +93,9 @@ def test_planted_faults_are_not_sampled():
     assert not [name for path in HERE.rglob("test_*.py") for name in marked_faults(path.read_text(encoding="utf-8"))]
 
 
-@pytest.mark.parametrize("test", ["test_a_wrong_sum_is_noticed(): pass", 'test_sums():\n "Planted fault: one off."'])
+@pytest.mark.parametrize(
+    "test", ["test_a_wrong_sum_is_noticed(): pass", 'test_sums():\n "Planted fault: one off."'], ids=["name", "docstring"]
+)
 def test_a_sampled_fault_is_caught(test):
     assert marked_faults(f"@pytest.mark.sampled\ndef {test}") == [test.partition("(")[0]]
 

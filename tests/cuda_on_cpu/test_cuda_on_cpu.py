@@ -183,6 +183,7 @@ CLASSIFIED = {
 }
 
 
+@pytest.mark.sampled("channels", "dtype")
 @pytest.mark.parametrize(("size", "channels", "dtype", "kind"), CLASSIFIED.values(), ids=CLASSIFIED.keys())
 def test_classes(size, channels, dtype, kind):
     batch, height, width = size
