@@ -21,7 +21,7 @@ from lbam_fast.ops.arguments import flatten
 from lbam_fast.ops.judge import Clock, NotFiniteError, Verdict, Way, fastest
 
 FORMAT = 3
-_CHOICES, _SECONDS, _REFUSED = _PARTS = "choices", "seconds", "refused"
+_CHOICES, _SECONDS, _REFUSED = "choices", "seconds", "refused"
 
 
 class Routes:
@@ -55,8 +55,8 @@ class Routes:
         plain    the op in plain PyTorch, which float64 and the error budget come from
         typical  what is timed in place of arguments whose values decide about the time
 
-        None where no route can be judged: results are not finite, which is not remembered, or memory is short, which is remembered
-        as long as the process lives. Raises RouteError where no route is right.
+        None where no route can be judged: results are not finite, which is not remembered, or memory is short, which is
+        remembered as long as the process lives. Raises RouteError where no route is right.
         """
         with self._lock:
             if self.choices.get(key) in routes:
@@ -94,9 +94,14 @@ class Routes:
 
     def _write(self) -> None:
         """Whole or not at all, beside what other processes have found since."""
-        before, now = self._read(), (self.choices, self.seconds, self.refused)
-        merged = {part: {**old, **new} for part, old, new in zip(_PARTS, before, now, strict=True)}
-        contents = {"format": FORMAT, "versions": self.versions, **merged}
+        choices, seconds, refused = self._read()
+        contents = {
+            "format": FORMAT,
+            "versions": self.versions,
+            _CHOICES: {**choices, **self.choices},
+            _SECONDS: {**seconds, **self.seconds},
+            _REFUSED: {**refused, **self.refused},
+        }
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(self.path, json.dumps(contents, indent=1, sort_keys=True).encode())
