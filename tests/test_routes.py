@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from lbam_fast.ops import autotune, routes
+from lbam_fast.ops import autotune
 from lbam_fast.ops.judge import RouteError
 from lbam_fast.ops.routes import Routes
 

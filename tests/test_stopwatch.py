@@ -140,7 +140,7 @@ def test_a_device_that_tells_no_cache_has_a_large_one(cuda):
 def layer(side=64, channels=1):
     u = torch.ones(1, channels, 2 * side, 2 * side)
     gate = Gate(torch.tensor([1.3, 0.4, 1.2, 0.8]), torch.tensor(0.75))
-    kinds, order, in_order = eager.spread(eager.classify(u))
+    _, order, in_order = eager.spread(eager.classify(u))
     return u, torch.ones(8, channels, 4, 4), gate, Wanted(True, False), Regions(order, in_order, torch.ones(8))
 
 
@@ -150,7 +150,7 @@ def shares(regions):
 
 def test_a_typical_mask_has_holes_and_known_areas_and_borders():
     assert 1 - mask_like(2, 256, 384, torch.device("cpu")).mean() == pytest.approx(HOLES, abs=0.02)
-    u, *_, regions = layer()
+    *_, regions = layer()
     assert shares(regions)[eager.KNOWN] > 0.9, "nothing but known, as it came first"
     for channels in (1, 64):
         found = regions_like(regions, torch.ones(1, channels, 256, 256), 0 if channels == 1 else 2)

@@ -1,4 +1,4 @@
-"""A mask as people draw them, for timing: how much is skipped depends on the mask, and the first to come may be all hole or none."""
+"""A mask as people draw them, for timing: how much is skipped depends on it, and the first to come may be all hole or none."""
 
 from __future__ import annotations
 
