@@ -52,7 +52,4 @@ def test_launches_compile_in_threads_and_do_not_run(tmp_path):
     environment["TRITON_CACHE_DIR"] = str(tmp_path)
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
-    assert (
-        result.stdout.strip()
-        == "['attend_kernel', 'attend_kernel', 'attend_kernel', 'attend_kernel'] ['CompiledKernel', 'CompiledKernel'] True"
-    )
+    assert result.stdout.split() == ["attend_kernel"] * 4 + ["CompiledKernel:True"] * 2
