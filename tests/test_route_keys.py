@@ -1,6 +1,8 @@
 """What tells calls and machines apart, so that a choice of route is used again where it holds, and only there."""
 
+import bookkeeping
 import pytest
+import route_rows
 import torch
 
 import lbam_fast
@@ -146,3 +148,22 @@ def test_a_tag_tells_what_decides_about_the_time():
         assert autotune.TAGS["encode"](*calls[0]) not in tags
     finally:
         torch.backends.cudnn.conv.fp32_precision = before
+
+
+def test_the_seconds_of_every_route_go_into_a_record(tmp_path):
+    table = routes.Routes(tmp_path / "routes.json", {})
+    table.choices["a call"], table.seconds["a call"] = "kernel", {"kernel": 1e-3, "library": 2e-3}
+    table.refused[routes.refusal("a call, b", "cuda")] = "result 0 differs"
+    rows = list(route_rows.rows_of(table))
+    assert [(row.case, row.method, row.status, row.median, row.extra.get("chosen")) for row in rows] == [
+        ("a call", "kernel", "ok", 1e-3, True),
+        ("a call", "library", "ok", 2e-3, False),
+        ("a call, b", "cuda", "wrong", None, None),
+    ]
+
+
+@pytest.mark.parametrize(("name", "arguments"), [*bookkeeping.calls(torch.bfloat16)])
+def test_what_bookkeeping_costs_can_be_measured(name, arguments, monkeypatch):
+    """The figure itself depends on the machine: python benchmarks/bookkeeping.py prints it."""
+    monkeypatch.setattr(bookkeeping, "REPEATS", 3)
+    assert 0 < bookkeeping.microseconds(name, arguments) < 1000
