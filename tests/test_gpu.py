@@ -33,6 +33,7 @@ def route(request, monkeypatch, tmp_path):
 
 
 by_every_route = pytest.mark.usefixtures("route")
+by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 
 
 def test_the_compiled_kernels_are_there():
@@ -80,7 +81,7 @@ def inference_is_right(preset, dtype, width, backend):
 
 
 @by_every_route
-@pytest.mark.parametrize("dtype", DTYPES)
+@by_dtype
 def test_the_published_width_stays_within_twice_what_eager_loses(dtype):
     """64 channels and more: the tiles that users run."""
     inference_is_right("official", dtype, 64, "gpu")
@@ -88,13 +89,13 @@ def test_the_published_width_stays_within_twice_what_eager_loses(dtype):
 
 @by_every_route
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@by_dtype
 def test_inference_stays_within_twice_what_eager_loses(preset, dtype):
     inference_is_right(preset, dtype, 16, "gpu")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@by_dtype
 def test_inference_on_the_compiled_kernels_alone(preset, dtype):
     require_compiled()
     inference_is_right(preset, dtype, 16, "cuda")
@@ -102,7 +103,7 @@ def test_inference_on_the_compiled_kernels_alone(preset, dtype):
 
 @by_every_route
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@by_dtype
 def test_gradients_stay_within_twice_what_eager_loses(preset, dtype):
     image, mask = pictures()
 
@@ -159,7 +160,7 @@ def test_a_cuda_graph_replays_with_new_inputs(skip_from, monkeypatch):
 
 @by_every_route
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@by_dtype
 def test_leaving_out_what_is_known_changes_nothing(preset, dtype, monkeypatch):
     model = on_gpu(preset)
     image, mask = pictures()

@@ -3,6 +3,8 @@
 import ast
 import contextlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -74,3 +76,27 @@ def test_the_graph_peer_waits_for_the_stream_of_its_inputs(streams, monkeypatch)
     assert streams == ["side waits for current", "on side", "call", "call", "call", "capture", "call"]
     image = torch.rand(1, 3, 128, 128)
     assert torch.equal(replay(image, torch.ones(1, 1, 128, 128)), image)
+
+
+SESSION = HERE.parent / "benchmarks" / "gpu_session.sh"
+
+
+def test_the_session_selects_tests_that_exist():
+    """Names of tests and their parameters change; a selection that fits nothing would measure nothing."""
+    collected = subprocess.run(
+        [sys.executable, "-m", "pytest", str(HERE / "test_gpu.py"), "--collect-only", "-q", "-p", "no:cacheprovider"],
+        capture_output=True,
+        text=True,
+        cwd=HERE.parent,
+    ).stdout.splitlines()
+    names = [line.partition("::")[2] for line in collected if "::" in line]
+    selections = re.findall(r'(?:gpu_tests \d+|-W default) -k "([^"]+)"', SESSION.read_text(encoding="utf-8"))
+    assert len(selections) == 4
+    for selection in selections:
+        wanted, unwanted = (re.findall(pattern, selection) for pattern in (r"(?<!not )\b(?!and|not)(\w+)", r"not (\w+)"))
+        assert any(all(w in name for w in wanted) and not any(u in name for u in unwanted) for name in names), selection
+
+
+def test_the_session_says_how_it_is_called(tmp_path):
+    result = subprocess.run(["bash", str(SESSION), str(tmp_path / "out")], capture_output=True, text=True)
+    assert result.returncode == 2 and "gpu_session.sh OUT 1" in result.stdout and not (tmp_path / "out").exists()
