@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lbam_fast
 from lbam_fast.kernels import decoder, encoder
-from lbam_fast.ops import Affine, Gate, Tracker, Wanted
+from lbam_fast.ops import Affine, Gate, Tracker, Wanted, autotune
 from lbam_fast.ops.autotune import RouteError
 from lbam_fast.ops.backends import triton
 
@@ -24,6 +24,7 @@ from lbam_fast.ops.backends import triton
 def few_programs(monkeypatch):
     """The interpreter takes its time by programs, so blocks are large here; the shipped ones have tests of their own."""
     monkeypatch.delenv("LBAM_ROUTES", raising=False)
+    autotune.forget()
     monkeypatch.setattr(encoder, "choose_tile", lambda *_: encoder.Tile(1024, 32, 32, 4, 2))
     monkeypatch.setattr(decoder, "block_for", lambda *_: decoder.Block(1024, 32, 32, 4, 2))
     monkeypatch.setattr(decoder, "THIN_BLOCKS", dict.fromkeys(decoder.THIN_BLOCKS, decoder.Block(1024, 16, 32, 4, 2)))
@@ -173,11 +174,11 @@ def calls():
 
 
 @pytest.mark.parametrize(("name", "arguments"), [*calls()])
-def test_the_routes_of_an_op_agree(name, arguments, monkeypatch):
+def test_the_routes_of_an_op_agree(name, arguments):
     found = []
     for route in ("kernel", "library"):
-        monkeypatch.setenv("LBAM_ROUTES", route)
-        results = getattr(triton, name)(*arguments)
+        with autotune.route(route):
+            results = getattr(triton, name)(*arguments)
         found.append([results] if isinstance(results, torch.Tensor) else results)
     for kernel, library in zip(*found, strict=True):
         assert kernel.shape == library.shape and torch.allclose(kernel, library, rtol=1e-5, atol=1e-5)
@@ -185,5 +186,9 @@ def test_the_routes_of_an_op_agree(name, arguments, monkeypatch):
 
 def test_a_route_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("LBAM_ROUTES", "cudnn")
-    with pytest.raises(RouteError, match="expected measure, kernel, cuda, library"):
+    autotune.forget()
+    with pytest.raises(RouteError, match="LBAM_ROUTES names the route 'cudnn', expected measure, default, kernel, cuda, library"):
         triton.encode(*encoder_layer())
+    autotune.forget()
+    with pytest.raises(RouteError, match="route\\(\\) names"), autotune.route("cudnn"):
+        pass
