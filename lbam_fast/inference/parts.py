@@ -23,7 +23,7 @@ from lbam_fast.inference.tiles import Tile, tile_rows
 
 AT_ONCE = 1024 * 1024
 """Pixels of boxes or tiles in one call of the network."""
-DEPTH = 128
+DEPTH = 64
 """Pixels from known ones up to which a tile is filled at full size; what lies deeper comes from the reduced picture."""
 TEXTURED, AROUND = 1536, 256
 """Pixels of the side of what gets its texture at once, and how far is looked around it."""
