@@ -15,7 +15,6 @@ GROUND = {"errors", "files"}
 # Where what may come has its place, importing what its part may unless said otherwise:
 #   batch/ray.py             jobs on many machines
 #   evaluation/rivals/       networks of others, as the functions that the evaluation takes
-#   inference/strategies.py  ways with pictures too large for one pass
 #   service/                 a part beside cli: may import batch, and what that may
 MAY_IMPORT = {
     "errors": set(),

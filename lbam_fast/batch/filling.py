@@ -40,7 +40,9 @@ class Filler:
             for job in group:
                 try:
                     work = self._reader.read(job)
-                    yield Started(job, work.found.warnings, work.found.notes)
+                    plan = self.inpainter.plan(work.found.hole)
+                    notes = (*work.found.notes, str(plan)) if plan.chosen else work.found.notes
+                    yield Started(job, work.found.warnings, notes)
                     check_outputs(work, make_folders)
                     ready.append(work)
                 except LBAMError as error:

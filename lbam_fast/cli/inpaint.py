@@ -58,6 +58,13 @@ def inpaint(
             help="Texture from the known pixels, over what the network fills; auto: for narrow networks and thin holes."
         ),
     ] = "auto",
+    strategy: Annotated[
+        Literal["auto", "whole", "resize", "crop", "tile"],
+        typer.Option(
+            help="For large pictures. whole: in one pass; resize: at most 1024 pixels on a side; crop: boxes around the holes; "
+            "tile: overlapping tiles; auto: whole up to 1024x1024 pixels, then crop where that saves half, else tile."
+        ),
+    ] = "auto",
     passes: Annotated[int, typer.Option(help="1, 2, 4 or 8: the mean over so many turned and mirrored pictures.")] = 1,
     weights: Annotated[Path | None, typer.Option(help="Weights file; by default the network in the package.")] = None,
     preset: Annotated[str | None, typer.Option(help="The network that they belong to, where several fit.")] = None,
@@ -105,6 +112,7 @@ def inpaint(
                 feather=feather,
                 passes=passes,
                 detail=detail,
+                strategy=strategy,
                 **limits,
             )
             if folder and mask is not None and mask.is_file():
