@@ -27,6 +27,7 @@ export PYTHONUNBUFFERED=1 PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" TRITON_CA
 deadline=$((SECONDS + 530))
 main_cases="256x256 batch 1,256x256 batch 16,256x256 batch 64,1024x1024 batch 1"
 small="256x256 batch 1 fresh mask"
+tried=" "
 
 note() { echo "$*" | tee -a "$out/summary.txt"; }
 
@@ -51,15 +52,20 @@ part() {
   note "$outcome, $((SECONDS - start)) s: $*"
 }
 
-# suite LIMIT NAME OPTIONS...: one of the suites; dry, its smallest case on a CPU
+# suite LIMIT NAME OPTIONS...: one of the suites; dry, its smallest case on a CPU, once
 suite() {
   local limit=$1 name=$2 options=(--device cuda)
   shift 2
   if [ "$which" = --dry ]; then
+    case $tried in *" $name "*) return ;; esac
+    tried+="$name "
     options=(--device cpu --base-width 4)
     set -- --dtype bf16 -k "not compile and not ONNX and not OpenVINO"
-    case $name in inference | latency) set -- --case "$small" "$@" ;; layers) set -- --case dc7 "$@" ;; esac
-    [ "$name" != memory ] || return 0 # it has no small case
+    case $name in
+      inference | latency) set -- --case "$small" "$@" ;;
+      layers) set -- --case dc7 "$@" ;;
+      memory) return ;; # it has no small case
+    esac
   fi
   part "$limit" figures.txt "$python" -m pytest "benchmarks/test_$name.py" --record "$out/records.jsonl" -p no:cacheprovider -q \
     "${options[@]}" "$@"
