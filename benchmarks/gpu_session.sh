@@ -77,10 +77,9 @@ gpu_tests() { # gpu_tests LIMIT OPTIONS...: warnings of other versions of librar
   part "$limit" tests.txt "$python" -m pytest tests/test_gpu.py -q -p no:cacheprovider -W default "$@"
 }
 
-warm() { # warm LIMIT OPTIONS...
-  local limit=$1
-  shift
-  part "$limit" machine.txt "$python" -m lbam_fast doctor --warm "$@"
+warm() { # warm LIMIT HEIGHT, WIDTH, BATCH, DTYPE: what doctor --warm does, where the command line's libraries may be missing
+  part "$1" machine.txt "$python" -c "import torch; from lbam_fast import LBAMConfig; from lbam_fast.model.warm import warm
+print(warm(LBAMConfig.preset('official'), $2))"
 }
 
 describe() {
@@ -115,7 +114,7 @@ keep_record() {
 first() {
   describe
   build
-  warm 60 --size 256x256 --batch 1
+  warm 60 "256, 256, 1, torch.bfloat16"
   gpu_tests 60 -k "published_width and bfloat16"
   suite 150 inference --full --dtype bf16 --case "$main_cases" -k "not compile and fresh"
   keep_record
