@@ -15,7 +15,7 @@ from torch import Tensor
 from lbam_fast.ops.arguments import Affine, Gate, Wanted
 from lbam_fast.ops.autotune import Measured
 
-CALLS, REPEATS = 200, 1000
+CALLS, REPEATS = 200, 200
 """Short stretches and many, of which the fastest counts: nothing else got in its way."""
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
 
 import machine
 import torch
-import typer
 from rows import OK, WRONG, Row, append_rows
 
-from lbam_fast.cli.common import print_note
 from lbam_fast.ops import autotune
 from lbam_fast.ops.judge import ROUNDS
 from lbam_fast.ops.routes import Routes
@@ -30,13 +28,13 @@ def rows_of(table: Routes) -> Iterator[Row]:
         yield Row(SUITE, key, name, "seconds", WRONG, note=reason)
 
 
-def main(record: Annotated[Path, typer.Argument(help="The file of records that they are added to.")]) -> None:
+def main() -> None:
     """Add what this machine's routes took to a record."""
-    found = list(rows_of(autotune.remembered()))
+    record, found = Path(sys.argv[1]), list(rows_of(autotune.remembered()))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     append_rows(record, machine.signed(found, device))
-    print_note(f"{record}: {len(found)} rows of routes")
+    print(f"{record}: {len(found)} rows of routes")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    main()

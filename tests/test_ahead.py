@@ -3,10 +3,15 @@
 import os
 import subprocess
 import sys
+from contextlib import contextmanager
 
 import pytest
+import torch
 
 pytest.importorskip("triton")
+from lbam_fast import LBAMConfig
+from lbam_fast.model import warm
+from lbam_fast.ops import dispatch
 
 PROGRAM = """
 import threading
@@ -53,3 +58,27 @@ def test_launches_compile_in_threads_and_do_not_run(tmp_path):
     result = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, env=environment)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["attend_kernel"] * 4 + ["CompiledKernel:True"] * 2
+
+
+def test_a_gpu_is_made_ready_in_two_passes(monkeypatch):
+    """The first compiles what the second, by a network of its own, measures."""
+    passes = []
+
+    @contextmanager
+    def together():
+        passes.append("compiling")
+        yield ["encode"] * 20
+        passes.append("compiled")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(warm.ahead, "compiling_together", together)
+    monkeypatch.setattr(warm, "_forward", lambda *given: passes.append((dispatch.choices(), given[1:])))
+    given = 256, 384, 2, torch.bfloat16
+    assert warm.warm(LBAMConfig(base_width=4), *given).launches == 20
+    assert passes == ["compiling", ((None, "kernel"), given), "compiled", ((None, None), given)]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to make ready")
+def test_without_a_gpu_there_is_nothing_to_make_ready():
+    with pytest.raises(warm.NoDeviceError, match="no CUDA device"):
+        warm.warm(LBAMConfig(base_width=4), 256, 256, 1, torch.bfloat16)

@@ -137,6 +137,14 @@ def test_a_device_that_tells_no_cache_has_a_large_one(cuda):
     assert cuda.made[0][0] >= 64 << 20
 
 
+def test_a_stopwatch_that_is_not_used_costs_nothing(cuda):
+    clock = stopwatch.of(torch.device("cuda", 1))
+    assert not cuda.made and not cuda.log
+    assert clock(lambda: None)() == 0.0
+    clock(lambda: None)
+    assert len(cuda.made) == 1
+
+
 def layer(side=64, channels=1):
     u = torch.ones(1, channels, 2 * side, 2 * side)
     gate = Gate(torch.tensor([1.3, 0.4, 1.2, 0.8]), torch.tensor(0.75))

@@ -81,8 +81,8 @@ def _picture(x: Tensor) -> Tag:
 
 
 def _two(skip: Tensor | None, own: Tensor, own_weight: Tensor) -> Tag:
-    """The skip's filter goes with the skip."""
-    return _picture(own), own_weight.numel(), own_weight.is_contiguous(), 0 if skip is None else skip.numel()
+    """The skip is like the other input."""
+    return _picture(own), own_weight.numel(), own_weight.is_contiguous(), skip is None
 
 
 TAGS: dict[str, Callable[..., Tag]] = {
