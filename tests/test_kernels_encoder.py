@@ -11,7 +11,7 @@ from interpreted import as_on_a_gpu  # noqa: F401 - applies itself
 from networks import masks, one_thread  # noqa: F401
 from torch import Tensor
 
-from lbam_fast.kernels import encoder
+from lbam_fast.kernels import encoder, epilogue
 from lbam_fast.ops import Affine, Gate, Wanted
 from lbam_fast.ops.backends import eager
 
@@ -116,7 +116,7 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("channels", "outputs", "batch", "height", "width"),
-    [(4, 8, 3, 12, 8), (8, 16, 3, 8, 12), (16, 32, 1, 4, 6), (32, 24, 3, 2, 2), (20, 72, 1, 6, 10)],
+    [(4, 8, 3, 12, 8), (8, 16, 3, 8, 12), (16, 32, 1, 4, 6), (32, 24, 3, 2, 2), (20, 72, 1, 6, 10), (64, 8, 1, 4, 6)],
 )
 def test_layers(channels, outputs, batch, height, width, dtype):
     check_forward(layer(channels, outputs, batch, height, width), dtype)
@@ -266,8 +266,8 @@ def test_garbage_beyond_the_picture_is_not_read():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["attention_map", "mask_update", "activation"])
 def test_a_wrong_formula_is_noticed(name, dtype, monkeypatch):
-    right = getattr(encoder, name)
-    monkeypatch.setattr(encoder, name, lambda value, *others: right(value, *others) * 1.01)
+    right = getattr(epilogue, name)
+    monkeypatch.setattr(epilogue, name, lambda value, *others: right(value, *others) * 1.01)
     with pytest.raises(AssertionError):
         check_forward(layer(8, 16), dtype)
 
