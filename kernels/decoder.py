@@ -318,7 +318,7 @@ def _corners(x, weight, position, column, channels, step, BLOCK_IN: tl.constexpr
 
 @triton.jit
 def _add_tap(total, rows, near, columns, used, start, channels, PRECISION: tl.constexpr, BLOCK_IN: tl.constexpr):
-    """Adds the product of BLOCK_IN channels from ``start``, of rows that are ``near`` the picture and columns that are ``used``."""
+    """Adds the product of BLOCK_IN channels from ``start``, of rows that are ``near`` the picture and columns ``used``."""
     inside = start + tl.arange(0, BLOCK_IN) < channels
     values = tl.load(rows, mask=near[:, None] & inside[None, :], other=0.0)
     filters = tl.load(columns, mask=inside[:, None] & used[None, :], other=0.0)

@@ -9,6 +9,7 @@ see the convolution before it is rounded to the type of the result.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -225,10 +226,12 @@ class Tile(NamedTuple):
     num_stages: int
 
 
-def choose_tile(precision: str, channels: int, mask_channels: int, positions: int, outputs: int) -> Tile:
-    """The tile for a product of ``positions`` x ``outputs``; ``channels`` or ``mask_channels`` is 0 for an absent half.
+def choose_tile(precision: str, channels: int, mask_channels: int, positions: int, outputs: int, crowded: bool) -> Tile:
+    """The tile for a product of ``positions`` x ``outputs``.
 
-    Never of 8 warps: for these, Triton may compile a loop over rows and channels wrongly (pytorch/pytorch#173068).
+    ``channels`` or ``mask_channels`` is 0 for an absent half; ``crowded``: registers are short, for there are regions, or more
+    results than y and the mask. Never of 8 warps: for these, Triton may compile a loop over rows and channels wrongly
+    (pytorch/pytorch#173068).
     """
     fits = max(16, triton.next_power_of_2(outputs))
     if precision == "fp32":
@@ -236,8 +239,11 @@ def choose_tile(precision: str, channels: int, mask_channels: int, positions: in
     many = positions >= 8192
     if max(channels, mask_channels) <= MOST_THIN:
         return Tile(128 if many else 64, min(64, fits), 16, 4, 2)
-    block_n = 32 if channels and mask_channels and not many else 64
-    return Tile(128 if many else 64, min(block_n, fits), 32 if precision == "tf32" else 64, 4, 3)
+    deep = 32 if precision == "tf32" else 64
+    if many and channels and mask_channels:
+        return Tile(64, min(64, fits), deep, 4, 3) if crowded else Tile(128, min(64, fits), deep // 2, 4, 4)
+    block_n = 32 if channels and mask_channels else 64
+    return Tile(128 if many else 64, min(block_n, fits), deep, 4, 3)
 
 
 def encode(
@@ -267,7 +273,7 @@ def encode_with_statistics(
     x, u, weight, mask_weight = _pair(x, u, weight, mask_weight)
     features, m = _result(x, weight, True), _result(u, mask_weight, True)
     positions = features.numel() // features.shape[1]
-    plan = _plan(x, u, weight, tf32)
+    plan = _plan(x, u, weight, tf32, crowded=True)
     block = plan.tile.block_m if plan.splits == 1 else split.ROWS
     sums = scalars.new_empty((2, triton.cdiv(positions, block), features.shape[1]))
     _launch(x, weight, u, mask_weight, tf32, scalars=scalars, features=features, m=m, sums=sums)
@@ -354,7 +360,7 @@ def _launch(
         return
     tensors = {"scale": affine.scale, "shift": affine.shift, **others}
     present = {name: tensor for name, tensor in tensors.items() if tensor is not None and tensor.numel() > 0}
-    plan = _plan(x, u, filters, tf32)
+    plan = _plan(x, u, filters, tf32, _crowded(present))
     sizes = {
         "positions": positions,
         "given_positions": present["given"].shape[0] * (positions // batch) if "given" in present else positions,
@@ -397,16 +403,21 @@ class _Plan(NamedTuple):
     splits: int
 
 
-def _plan(x: Tensor | None, u: Tensor | None, weight: Tensor, tf32: bool) -> _Plan:
+def _plan(x: Tensor | None, u: Tensor | None, weight: Tensor, tf32: bool, crowded: bool) -> _Plan:
     """For these halves, of which the filter of one says how many outputs there are."""
     each = u if x is None else x
     precision = _HALF.get(each.dtype, "tf32" if tf32 else "fp32")
     channels, mask_channels = (0 if half is None else half.shape[1] for half in (x, u))
     positions, outputs = _positions(each), weight.shape[0]
-    tile = choose_tile(precision, channels, mask_channels, positions, outputs)
+    tile = choose_tile(precision, channels, mask_channels, positions, outputs, crowded)
     inner = 16 * (channels + mask_channels)
     multiprocessors = split.multiprocessors_of(each.device)
     return _Plan(precision, tile, split.splits_for(max(1, _programs(tile, positions, outputs)), inner, multiprocessors))
+
+
+def _crowded(names: Collection[str]) -> bool:
+    """Of the tensors of a launch, by name."""
+    return "features" in names or "order" in names
 
 
 def _programs(tile: Tile, positions: int, outputs: int) -> int:
@@ -470,7 +481,7 @@ _SIZES_OF_FORM = {
 def _shipped(form: str, precision: str, channels: int, mask_channels: int, positions: int, outputs: int) -> Shipped:
     present = _FORMS[form]
     channels, mask_channels = channels if "x" in present else 0, mask_channels if "u" in present else 0
-    tile = choose_tile(precision, channels, mask_channels, positions, outputs)
+    tile = choose_tile(precision, channels, mask_channels, positions, outputs, _crowded(present))
     pointers = {name: _TYPES.get(name, f"*{DTYPES[precision]}") for name in present}
     return Shipped(
         name=f"encoder-{form}-{precision}-{channels}-{mask_channels}-{tile.block_m}x{tile.block_n}",

@@ -11,7 +11,13 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
 PARTS = {
-    "interpreter": ("test_kernels_encoder", "test_kernels_decoder", "test_kernels_pointwise", "test_on_triton"),
+    "interpreter": (
+        "test_kernels_encoder",
+        "test_kernels_decoder",
+        "test_kernels_pointwise",
+        "test_kernels_split",
+        "test_on_triton",
+    ),
     "ahead of time": ("test_machine_code", "test_cuda_code"),
     "C++": ("test_build", "test_cuda_on_cpu", "test_binding"),
 }

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pytest
 import torch
@@ -122,13 +123,20 @@ def test_layers(channels, outputs, batch, height, width, dtype):
     check_forward(layer(channels, outputs, batch, height, width), dtype)
 
 
-@pytest.mark.parametrize("channels", [4, 8])
+@pytest.mark.parametrize("crowded", [False, True])
+@pytest.mark.parametrize("channels", [4, 8, 64])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_tile_for_many_positions(channels, dtype, monkeypatch):
-    tile = encoder.choose_tile("bf16", channels, channels, 65536, 512)
-    assert tile.block_m > encoder.choose_tile("bf16", channels, channels, 16, 512).block_m
+def test_the_tile_for_many_positions(channels, dtype, crowded, monkeypatch):
+    tile, few = (encoder.choose_tile("bf16", channels, channels, positions, 512, crowded) for positions in (65536, 16))
+    assert tile.block_m * tile.block_n > few.block_m * few.block_n
     monkeypatch.setattr(encoder, "choose_tile", lambda *_: tile)
     check_forward(layer(channels, 72, batch=3, height=10, width=20), dtype)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
+def test_no_tile_has_more_warps_than_the_loop_bears(precision):
+    for channels, mask_channels, positions, crowded in product((0, 4, 64), (0, 4, 64), (16, 65536), (False, True)):
+        assert encoder.choose_tile(precision, channels, mask_channels, positions, 512, crowded).num_warps <= 4
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
