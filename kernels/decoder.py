@@ -52,14 +52,11 @@ BARE, STATISTICS, SPLIT = "bare", "statistics", "split"
 
 NOTHING_AFTER = Affine()
 
-ENOUGH_PROGRAMS = 64
-"""With fewer, about half of a large GPU, smaller blocks are worth their extra loads."""
-
 
 def block_for(precision: str, positions: int, channels_out: int) -> Block:
     """The largest block that the channels fill and that makes enough programs, else the smallest."""
     for block in BLOCKS[precision]:
-        if block.channels_out <= channels_out and _programs(block, positions, channels_out) >= ENOUGH_PROGRAMS:
+        if block.channels_out <= channels_out and _programs(block, positions, channels_out) >= split.ENOUGH_PROGRAMS:
             return block
     return BLOCKS[precision][-1]
 
@@ -111,7 +108,7 @@ def decode_with_statistics(
     if m.shape != y.shape:
         raise ValueError(f"m of shape {tuple(m.shape)} does not fit a result of shape {tuple(y.shape)}")
     positions, channels_out = _positions(inputs.own), y.shape[1]
-    plan = _plan(inputs, channels_out, tf32, STATISTICS)
+    plan = _plan(inputs, channels_out, tf32)
     if plan.splits == 1:
         counts = blocks_of(positions, plan.block.positions, y.device).repeat(4)
     else:
@@ -204,9 +201,9 @@ class _Plan(NamedTuple):
     splits: int
 
 
-def _plan(inputs: _Inputs, channels_out: int, tf32: bool, form: str) -> _Plan:
+def _plan(inputs: _Inputs, channels_out: int, tf32: bool) -> _Plan:
     precision, positions = _precision(inputs.own, tf32), _positions(inputs.own)
-    block = _spared(block_for(precision, positions, channels_out), precision, form)
+    block = block_for(precision, positions, channels_out)
     inner = 4 * (inputs.own.shape[1] + (0 if inputs.skip is None else inputs.skip.shape[1]))
     programs = max(1, _programs(block, positions, channels_out))
     return _Plan(precision, block, split.splits_for(programs, inner, split.multiprocessors_of(inputs.own.device)))
@@ -223,7 +220,7 @@ def _launch(inputs: _Inputs, result: Tensor, tf32: bool, affine: Affine = NOTHIN
         for name, tensor in {**tensors, **affine._asdict()}.items()
         if isinstance(tensor, Tensor)
     }
-    plan = _plan(inputs, channels_out, tf32, STATISTICS if "sums" in present else "" if "given" in present else BARE)
+    plan = _plan(inputs, channels_out, tf32)
     maps = len(present["given"]) if "given" in present else batch
     slope = float(affine.slope)
     with torch.cuda.device_of(result):
@@ -248,15 +245,6 @@ def _launch(inputs: _Inputs, result: Tensor, tf32: bool, affine: Affine = NOTHIN
         if partial is not None:
             sizes = {"positions": 4 * positions, "given_positions": 4 * positions // batch * maps, "channels": channels_out}
             split.add_partial_sums(partial, (True, False), present, slope=slope, **sizes)
-
-
-def _spared(block: Block, precision: str, form: str) -> Block:
-    """The block, or a smaller one where that form spills: statistics at compute capability 90, bare results at 80 and 100."""
-    shape = block.positions, block.channels_out
-    if (form == STATISTICS and shape == (128, 128)) or (form == BARE and shape == (64, 64) and precision != "tf32"):
-        blocks = BLOCKS[precision]
-        return blocks[blocks.index(block) + 1]
-    return block
 
 
 def _positions(x: Tensor) -> int:
@@ -545,7 +533,7 @@ def _shipped() -> Iterator[Shipped]:
     for (form, options), precision, two in product(_OPTIONS.items(), DTYPES, (False, True)):
         present = (*options, "skip", "skip_weight") if two else options
         absent = tuple(name for name in ("skip", "skip_weight", *_OPTIONAL) if name not in present)
-        for block in dict.fromkeys(_spared(block, precision, form) for block in BLOCKS[precision]):
+        for block in BLOCKS[precision]:
             constants = {"BLOCK_OUT": block.channels_out}
             yield _entry(_decode_with_map, form + "-two" * two, precision, block, absent, constants)
     for (precision, block), form in product(THIN_BLOCKS.items(), ("tanh", "abs", BARE)):

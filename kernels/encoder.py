@@ -235,15 +235,16 @@ def choose_tile(precision: str, channels: int, mask_channels: int, positions: in
     """
     fits = max(16, triton.next_power_of_2(outputs))
     if precision == "fp32":
-        return Tile(64, min(64, fits), 16, 4, 3)
+        return Tile(64, min(32 if channels and mask_channels else 64, fits), 16, 4, 3)
     many = positions >= 8192
     if max(channels, mask_channels) <= MOST_THIN:
         return Tile(128 if many else 64, min(64, fits), 16, 4, 2)
     deep = 32 if precision == "tf32" else 64
-    if many and channels and mask_channels:
-        return Tile(64, min(64, fits), deep, 4, 3) if crowded else Tile(128, min(64, fits), deep // 2, 4, 4)
-    block_n = 32 if channels and mask_channels else 64
-    return Tile(128 if many else 64, min(block_n, fits), deep, 4, 3)
+    if many and not crowded:
+        both = channels and mask_channels
+        return Tile(128, min(64, fits), deep // 2 if both else deep, 4, 4 if both else 3)
+    enough = triton.cdiv(positions, 64) * triton.cdiv(outputs, 64) >= split.ENOUGH_PROGRAMS
+    return Tile(64, min(64 if enough else 32, fits), deep, 4, 3)
 
 
 def encode(
@@ -467,13 +468,13 @@ _FORMS: dict[str, tuple[str, ...]] = {
 }
 """What is launched, and the tensors that it has."""
 
-_THIN, _WIDE, _DEEP = (4, 1, 65536, 64), (64, 64, 65536, 128), (512, 512, 64, 512)
-"""Channels of x and of u, positions and outputs: of the first layer, which has no BatchNorm, of a wide one of many positions and
-of a deep one of few."""
+_THIN, _WIDE, _MIDDLE, _DEEP = (4, 1, 65536, 64), (64, 64, 65536, 128), (256, 256, 4096, 512), (512, 512, 64, 512)
+"""Channels of x and of u, positions and outputs: of the first layer, which has no BatchNorm, and from a wide one of many
+positions to a deep one of few."""
 
 _SIZES_OF_FORM = {
-    **dict.fromkeys(_FORMS, (_WIDE, _DEEP)),
-    **dict.fromkeys(("attention", "attention-keep", "maps", "maps-keep", "given"), (_THIN, _WIDE, _DEEP)),
+    **dict.fromkeys(_FORMS, (_WIDE, _MIDDLE, _DEEP)),
+    **dict.fromkeys(("attention", "attention-keep", "maps", "maps-keep", "given"), (_THIN, _WIDE, _MIDDLE, _DEEP)),
     **dict.fromkeys(("attention-split", "maps-split", "features-split"), (_DEEP,)),
 }
 

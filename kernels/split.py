@@ -20,6 +20,9 @@ from .shipped import DTYPES, Shipped
 MULTIPROCESSORS = 132
 """Of a GPU that is not there: those of an H100."""
 
+ENOUGH_PROGRAMS = 128
+"""With fewer, multiprocessors of a large GPU stay idle: smaller blocks are worth their extra loads."""
+
 LEAST_SHARE = 512
 """The shortest share of the inner axis that is worth a program."""
 LEAST_SAVED = 1536

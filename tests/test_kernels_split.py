@@ -26,7 +26,7 @@ DTYPES = (torch.float32, torch.float16)
 
 @pytest.fixture(autouse=True)
 def splits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Layers are split from 32 inputs a share on; into how many shares each was."""
+    """Layers are split into shares of 48 and more; into how many shares each was."""
     counts: list[int] = []
     add = split.add_partial_sums
 
@@ -34,7 +34,7 @@ def splits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         counts.append(len(partial))
         add(partial, *arguments, **options)
 
-    monkeypatch.setattr(split, "LEAST_SHARE", 32)
+    monkeypatch.setattr(split, "LEAST_SHARE", 48)
     monkeypatch.setattr(split, "LEAST_SAVED", 1)
     monkeypatch.setattr(split, "add_partial_sums", counted)
     return counts
@@ -84,7 +84,7 @@ def test_bare_convolution(dtype: torch.dtype, splits: list[int]) -> None:
     case = layer(16, 16, batch=3)
     low = case.to(dtype)
     check(*([ops.convolution(each.x, each.weight)] for each, ops in ((low, encoder), (low, eager), (case, eager))))
-    assert splits == [8]
+    assert splits == [4]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -96,7 +96,7 @@ def test_features_with_a_map(shared: bool, affine: bool, dtype: torch.dtype, spl
     attention = replace(low, u=low.u[:1] if shared else low.u).mask_step(eager, update=False)[0]
     result = encoder.encode_with_map(low.x, low.weight, attention, low.affine)
     check([result], [eager_with_map(low, attention)], [eager_with_map(case, attention.double())])
-    assert splits == [8]
+    assert splits == [4]
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
