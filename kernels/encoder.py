@@ -236,11 +236,11 @@ def choose_tile(precision: str, channels: int, mask_channels: int, positions: in
     fits = max(16, triton.next_power_of_2(outputs))
     if precision == "fp32":
         return Tile(64, min(32 if channels and mask_channels else 64, fits), 16, 4, 3)
-    many = positions >= 8192
+    many = positions >= 8192 and not crowded
     if max(channels, mask_channels) <= MOST_THIN:
         return Tile(128 if many else 64, min(64, fits), 16, 4, 2)
     deep = 32 if precision == "tf32" else 64
-    if many and not crowded:
+    if many:
         both = channels and mask_channels
         return Tile(128, min(64, fits), deep // 2 if both else deep, 4, 4 if both else 3)
     enough = triton.cdiv(positions, 64) * triton.cdiv(outputs, 64) >= split.ENOUGH_PROGRAMS
@@ -474,7 +474,9 @@ positions to a deep one of few."""
 
 _SIZES_OF_FORM = {
     **dict.fromkeys(_FORMS, (_WIDE, _MIDDLE, _DEEP)),
-    **dict.fromkeys(("attention", "attention-keep", "maps", "maps-keep", "given"), (_THIN, _WIDE, _MIDDLE, _DEEP)),
+    **dict.fromkeys(("attention", "maps", "maps-keep", "given"), (_THIN, _WIDE, _MIDDLE, _DEEP)),
+    **dict.fromkeys(("attention-skip", "maps-skip", "statistics"), (_WIDE, _DEEP)),
+    "attention-keep": (_THIN, _WIDE, _DEEP),
     **dict.fromkeys(("attention-split", "maps-split", "features-split"), (_DEEP,)),
 }
 

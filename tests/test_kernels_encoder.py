@@ -128,7 +128,7 @@ def test_layers(channels, outputs, batch, height, width, dtype):
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_the_tile_for_many_positions(channels, dtype, crowded, monkeypatch):
     tile, few = (encoder.choose_tile("bf16", channels, channels, positions, 512, crowded) for positions in (65536, 16))
-    assert tile.block_m * tile.block_n > few.block_m * few.block_n
+    assert crowded or tile.block_m > few.block_m
     monkeypatch.setattr(encoder, "choose_tile", lambda *_: tile)
     check_forward(layer(channels, 72, batch=3, height=10, width=20), dtype)
 
