@@ -20,7 +20,13 @@ THOROUGH = os.environ.get("LBAM_TEST_ALL") == "1"
 LEFT_OUT = pytest.StashKey[int]()
 
 PARTS = {
-    "interpreter": ("test_kernels_encoder", "test_kernels_decoder", "test_kernels_pointwise", "test_on_triton"),
+    "interpreter": (
+        "test_kernels_encoder",
+        "test_kernels_decoder",
+        "test_kernels_pointwise",
+        "test_kernels_split",
+        "test_on_triton",
+    ),
     "ahead of time": ("test_machine_code", "test_cuda_code"),
     "C++": ("test_build", "test_cuda_on_cpu", "test_binding"),
 }

@@ -249,6 +249,11 @@ def test_blocks() -> None:
     assert decoder.block_for("bf16", 2**20, 64).channels_out == 64
 
 
+def test_no_block_has_more_warps_than_the_loop_bears() -> None:
+    blocks = [*decoder.THIN_BLOCKS.values(), *(block for blocks in decoder.BLOCKS.values() for block in blocks)]
+    assert max(block.num_warps for block in blocks) <= 4
+
+
 def test_shipped_names_are_unique() -> None:
     assert len({s.name for s in decoder.SHIPPED}) == len(decoder.SHIPPED)
 
