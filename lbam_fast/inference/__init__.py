@@ -1,7 +1,7 @@
 """Images in, images out."""
 
-from lbam_fast.inference.errors import InpaintError
+from lbam_fast.inference.errors import InpaintError, OutOfMemoryError
 from lbam_fast.inference.inpainter import DTYPES, Inpainter, embedded_weights
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
 
-__all__ = ["DTYPES", "Hole", "InpaintError", "Inpainter", "MaskOptions", "embedded_weights", "find_hole"]
+__all__ = ["DTYPES", "Hole", "InpaintError", "Inpainter", "MaskOptions", "OutOfMemoryError", "embedded_weights", "find_hole"]
