@@ -189,4 +189,5 @@ def _failed(batch: Batch, error: LBAMError) -> list[Failed]:
 
 
 def _pixels(work: Work) -> int:
-    return work.picture.pixels.shape[0] * work.picture.pixels.shape[1]
+    height, width = work.picture.pixels.shape[:2]
+    return int(height * width)

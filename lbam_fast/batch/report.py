@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -16,25 +16,27 @@ from lbam_fast.batch.events import Event, Failed, Filled, Skipped, Started
 from lbam_fast.batch.jobs import Job
 from lbam_fast.files import replace_file
 
+STATUSES = ("filled", "skipped", "failed", "unfinished")
 LIBRARIES = ("torch", "numpy", "pillow", "opencv-python-headless")
 
 
 class Report:
-    """Collects events; ``write`` may be called at any time, what has no end by then is left "unfinished"."""
+    """Collects events; ``write`` may be called at any time, what has no end by then is "unfinished"."""
 
-    def __init__(self, about: Mapping[str, object]) -> None:
-        """about: what the report begins with, such as device, dtype and options; values that JSON knows."""
-        self._about = dict(about)
-        self._files: dict[Job, dict[str, Any]] = {}
+    def __init__(self, jobs: Sequence[Job], problems: Sequence[str] = ()) -> None:
+        """jobs: all that are to be done. problems: sentences on pictures for which there is no job."""
+        self._facts: dict[str, object] = {}
+        self._problems = list(problems)
+        self._files = {job: _entry(job) for job in jobs}
         self._begun = datetime.now(UTC)
         self._start = time.perf_counter()
 
-    def expect(self, job: Job) -> None:
-        """A job that is to be done, so that it is in the report even if it has no event."""
-        self._entry(job)
+    def tell(self, **facts: object) -> None:
+        """What the report shall say beside the files, such as device and dtype; values that JSON knows."""
+        self._facts |= facts
 
     def add(self, event: Event) -> None:
-        entry = self._entry(event.job)
+        entry = self._files.setdefault(event.job, _entry(event.job))
         match event:
             case Started(_, warnings, notes, size, hole):
                 entry |= {"width": size[0], "height": size[1], "hole": round(hole, 6)}
@@ -48,12 +50,8 @@ class Report:
             case Failed(_, error):
                 entry |= {"status": "failed", "error": str(error), "error_kind": type(error).__name__}
 
-    def problem(self, sentence: str) -> None:
-        """A picture for which there is no job."""
-        self._about.setdefault("problems", []).append(sentence)  # type: ignore[union-attr,attr-defined]
-
-    def write(self, path: Path, *, interrupted: str | None = None) -> None:
-        """interrupted: what ended the run early. Raises JobError."""
+    def write(self, path: Path, ended_by: str | None = None) -> None:
+        """ended_by: what ended the run before its end. Raises JobError."""
         files = list(self._files.values())
         seconds = time.perf_counter() - self._start
         counts = {
@@ -61,8 +59,8 @@ class Report:
         }
         report = {
             "begun": self._begun.isoformat(timespec="seconds"),
-            "interrupted": interrupted,
-            **self._about,
+            "ended_by": ended_by,
+            **self._facts,
             "versions": _versions(),
             "totals": {
                 **counts,
@@ -70,6 +68,7 @@ class Report:
                 "pictures_per_second": round(counts["filled"] / seconds, 3) if seconds else None,
                 "megapixels": round(sum(f["width"] * f["height"] for f in files if f["status"] == "filled") / 1e6, 3),
             },
+            "problems": self._problems,
             "files": files,
         }
         try:
@@ -77,9 +76,10 @@ class Report:
         except OSError as error:
             raise JobError(f"{path}: the report cannot be written ({error}); check the folder and the disk") from error
 
-    def _entry(self, job: Job) -> dict[str, Any]:
-        names = {"image": str(job.image), "mask": str(job.mask) if job.mask else None, "output": str(job.output)}
-        return self._files.setdefault(job, {**names, "status": "unfinished", "sentences": []})
+
+def _entry(job: Job) -> dict[str, Any]:
+    names = {"image": str(job.image), "mask": str(job.mask) if job.mask else None, "output": str(job.output)}
+    return {**names, "status": "unfinished", "sentences": []}
 
 
 def _seconds(reading: float, filling: float, writing: float) -> dict[str, float]:
