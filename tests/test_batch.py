@@ -200,7 +200,10 @@ def test_the_examples_of_the_page_run(example, folder, monkeypatch, capsys):
         save_mask(folder / "masks" / f"{i}.png")
     names = {}
     exec(example, names)
-    if "find_hole" in names:
+    if "Journal" in names:
+        assert files(folder / "filled") == {".lbam-fast.jsonl", *(f"{i}.png" for i in range(4))}
+        assert (folder / "report.json").exists()
+    elif "find_hole" in names:
         assert names["filled"].shape == (90, 120, 3)
     else:
         assert files(folder / "filled") == {f"{i}.png" for i in range(4)}
