@@ -60,8 +60,8 @@ def hard(mask):
         (filled(1500, 1500, (500, 500, 9, 9), (900, 1300, 50, 20)), "crop", "2 boxes around its holes are 3% of 2.2 megapixels"),
         (filled(1500, 1500, (750, 750, 600, 600)), "whole", "which saves too little"),
         (speckled(1500, 1500, 3000), "whole", "which saves too little"),
-        (filled(3000, 4000, (1500, 1500, 800, 90)), "tile", "takes more than 1024 x 1024 of 12.0 megapixels"),
-        (speckled(3000, 4000, 9000), "tile", "takes more than 1024 x 1024"),
+        (filled(3000, 4000, (1500, 1500, 800, 90)), "tile", "has more than 1024 pixels on a side, of 12.0 megapixels"),
+        (speckled(3000, 4000, 9000), "tile", "has more than 1024 pixels on a side"),
     ],
 )
 def test_auto_chooses_by_sizes_and_says_why(mask, strategy, why):
