@@ -66,10 +66,12 @@ def launched(counter, model, call):
     return counter[-1]
 
 
-def test_a_forward_pass_in_bfloat16(counting):
+@pytest.mark.parametrize("low", [True, False])
+def test_a_forward_pass(low, counting):
+    """In bfloat16 under autocast, and in float32, whose filters would be copied into another layout."""
     model = network(width=8, dtype=torch.float32)
     image, mask = images(1, 256, 256).float(), masks("irregular", height=256, width=256)[:, :1].float()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), lbam_fast.backend("triton"):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=low), lbam_fast.backend("triton"):
         launched(counting, model, lambda: model(image, mask))
         fresh = launched(counting, model, lambda: model(image, mask))
         counting.append(Launches())

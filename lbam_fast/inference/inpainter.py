@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,17 @@ class Inpainter:
             raw: Array = mean[..., :height, :width].permute(0, 2, 3, 1).float().cpu().numpy()
         return [self._finished(*each) for each in zip(pictures, raw, holes, strict=True)]
 
+    def fill_into(self, result: Array, pixels: Array, hole: Hole, rest: Callable[[], None] = lambda: None) -> Plan:
+        """Fill a picture too large for memory in boxes around its holes, larger ones in tiles; gives how.
+
+        result  a copy of the picture that is written to, such as a mapped file
+        pixels  the picture [H, W, 1 or 3]; ``hole`` as for ``fill``; any of them may be mapped files
+        rest    is called between regions, to give memory back
+        """
+        how = plan(hole.filled, dataclasses.replace(self._plan_options, strategy="tile"))
+        self._part_filler().into(result, pixels, hole, how, rest)
+        return how
+
     def plan(self, hole: Hole) -> Plan:
         """How a picture with that hole is filled, and why; found once for each hole."""
         found = self._plans.get(hole)
@@ -209,8 +221,10 @@ class Inpainter:
     def _in_parts(self, pixels: Array, hole: Hole, plan: Plan) -> Array:
         if plan.strategy == "whole":
             return self._whole(self.detailer).fill([pixels], [hole])[0]
-        fill, smooth = self._whole(self.detailer).fill, self._whole(Detailer("off", 0)).fill
-        return PartFiller(fill, smooth, self.detailer)(pixels, hole, plan)
+        return self._part_filler()(pixels, hole, plan)
+
+    def _part_filler(self) -> PartFiller:
+        return PartFiller(self._whole(self.detailer).fill, self._whole(Detailer("off", 0)).fill, self.detailer)
 
     def _whole(self, detailer: Detailer) -> Inpainter:
         """One for the parts of pictures, which fills each in one pass."""

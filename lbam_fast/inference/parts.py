@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -45,15 +45,21 @@ class PartFiller:
     def __call__(self, pixels: Array, hole: Hole, plan: Plan) -> Array:
         """A new picture, ``pixels`` filled in ``hole``; known pixels are the same to the bit."""
         result = pixels.copy()
-        result[hole.filled] = 0
+        self.into(result, pixels, hole, plan)
+        return result
+
+    def into(self, result: Array, pixels: Array, hole: Hole, plan: Plan, rest: Callable[[], None] = lambda: None) -> None:
+        """Fill the hole in ``result``, a copy of ``pixels``, region by region. rest: is called between regions."""
         if plan.strategy == "resize":
             everything = slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
             fill_reduced(self.fill, pixels, result, hole, Box(everything, hole.box), plan.side)
-            return result
-        fill_boxes(self.fill, pixels, result, hole, plan.boxes)
+            return
+        fill_boxes(self.fill, pixels, result, hole, plan.boxes, rest)
         for box in plan.tiled:
+            for cell in cells(box.inner, TEXTURED):
+                result[cell][hole.filled[cell]] = 0
             self._fill_tiled(pixels, result, hole, box, plan.side)
-        return result
+            rest()
 
     def _fill_tiled(self, pixels: Array, result: Array, hole: Hole, box: Box, side: int) -> None:
         if any(depths(hole.filled, tile.region).max() > DEPTH for row in tile_rows(box.outer, side) for tile in row):
@@ -79,8 +85,10 @@ class PartFiller:
                 result[cell] = paste(pixels[cell], to_unit(result[cell]), part(hole, cell))
 
 
-def fill_boxes(fill: Fill, pixels: Array, result: Array, hole: Hole, boxes: Sequence[Box]) -> None:
-    """Fill the hole in the inner parts of boxes, those of one size together."""
+def fill_boxes(
+    fill: Fill, pixels: Array, result: Array, hole: Hole, boxes: Sequence[Box], rest: Callable[[], None] = lambda: None
+) -> None:
+    """Fill the hole in the inner parts of boxes, those of one size together. rest: is called between such."""
     sizes: dict[tuple[int, int], list[Box]] = defaultdict(list)
     for box in boxes:
         sizes[extent(box.outer)].append(box)
@@ -91,6 +99,7 @@ def fill_boxes(fill: Fill, pixels: Array, result: Array, hole: Hole, boxes: Sequ
             filled = fill([pixels[box.outer] for box in few], [part(hole, box.outer) for box in few])
             for box, one in zip(few, filled, strict=True):
                 result[box.inner] = one[within(box.inner, box.outer)]
+            rest()
 
 
 def fill_tiles(fill: Fill, result: Array, filled: NDArray[np.bool_], box: Box, side: int) -> None:
@@ -135,7 +144,7 @@ def depths(filled: NDArray[np.bool_], region: Region) -> NDArray[np.float32]:
 
 def _hard(filled: NDArray[np.bool_]) -> Hole:
     """A hole whose edge is not blended."""
-    return Hole(filled, filled.astype(np.float32))
+    return Hole(filled, np.broadcast_to(np.float32(1), filled.shape))
 
 
 def _inside(region: Region, inner: Region) -> NDArray[np.bool_]:
