@@ -239,6 +239,17 @@ def test_known_pixels_stay_and_holes_have_no_say(inpainter, monkeypatch, strateg
     assert np.array_equal(in_parts(inpainter, picture, hole, strategy, detail), result)
 
 
+def test_a_hole_in_tiles_has_no_say_in_its_neighbour_s_texture(inpainter):
+    mask = filled(600, 520, (180, 260, 4, 200), (400, 260, 4, 200))
+    picture = np.random.default_rng(0).uniform(0, 1, (*mask.shape, 3)).astype(np.float32)
+    planned = plan(mask, PlanOptions("tile", side=SIDE))
+    assert len(planned.tiled) == 2
+    results = [
+        in_parts(inpainter, np.where(mask[..., None], held, picture), hard(mask), "tile", "exemplar") for held in (0, np.nan)
+    ]
+    assert np.array_equal(*results)
+
+
 @pytest.mark.parametrize("strategy", PARTIAL)
 def test_a_picture_of_one_part_is_filled_as_a_whole(inpainter, strategy):
     picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
