@@ -70,7 +70,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("benchmark_verbose", False):
         config.option.benchmark_quiet = True  # our tables say the same with ratios and errors
-    for marker in ("inference", "latency", "training", "layers", "memory"):
+    for marker in ("inference", "latency", "training", "layers", "memory", "batch"):
         config.addinivalue_line("markers", f"{marker}: this suite of benchmarks")
     config.stash[STATE] = State(config)
 
@@ -167,7 +167,9 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     console.print(
         f"\n{about['device']}, {about['threads']} threads, torch {torch.__version__}; times in ms: median and quartiles"
     )
-    console.print(f"ratio: median over rounds of the time of the {BASELINE!r} over the method's; above 1 is faster\n")
+    console.print(
+        f"ratio: median over rounds of the time of the {BASELINE!r} (of folders, 'one at a time') over the method's; above 1 is faster\n"
+    )
     for table in case_tables(state.recorded):
         console.print(table)
     if (source := config.getoption("--compare")) is not None:

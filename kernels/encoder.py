@@ -175,20 +175,17 @@ def _encode(
     tiles = tl.cdiv(outputs, BLOCK_N)
     block = tl.program_id(0) // tiles
     channel = (tl.program_id(0) % tiles) * BLOCK_N + tl.arange(0, BLOCK_N)
-    output = channel[None, :]
-    position = block * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    output, position = channel[None, :], block * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
     if order is not None:
         position = tl.load(order + position, mask=position < positions, other=positions)
     columns = width // 2
     area = (height // 2) * columns
     row = tl.where(position < positions, position % area // columns, -2)
     tile = (position // area, row, position % columns, output, height, width, outputs)
-
     inside = (position < positions) & (output < outputs)
     at = position.to(tl.int64) * outputs + output
     size = positions.to(tl.int64) * outputs
     halves: tl.constexpr = 2 if x is not None and u is not None else 1
-
     known = None
     if u is not None:
         masked = _masked_product(

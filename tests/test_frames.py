@@ -47,9 +47,9 @@ def depth(names):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four photographs of one size with a mask each."""
+    """Photographs of one size with a mask each: three batches, of which the last is played."""
     rng = np.random.default_rng(0)
-    for i in range(4):
+    for i in range(12):
         Image.fromarray(rng.integers(0, 256, (128, 128, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
         mask = np.zeros((128, 128), np.uint8)
         mask[20 + i : 60, 30:50] = 255

@@ -12,20 +12,44 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lbam_fast.batch.errors import JobError
-    from lbam_fast.batch.events import Event, Failed, Filled, Started
+    from lbam_fast.batch.events import Event, Failed, Filled, Skipped, Started, Times
     from lbam_fast.batch.filling import Filler
     from lbam_fast.batch.jobs import Job
+    from lbam_fast.batch.journal import Journal, fingerprint
+    from lbam_fast.batch.locking import locked, remove_leftovers
     from lbam_fast.batch.pairing import Pairs, pair_file, pair_folder
-
-__all__ = ["Event", "Failed", "Filled", "Filler", "Job", "JobError", "Pairs", "Started", "pair_file", "pair_folder"]
+    from lbam_fast.batch.report import Report
 
 _MODULES = {
     "errors": ("JobError",),
-    "events": ("Event", "Failed", "Filled", "Started"),
+    "events": ("Event", "Failed", "Filled", "Skipped", "Started", "Times"),
     "filling": ("Filler",),
     "jobs": ("Job",),
+    "journal": ("Journal", "fingerprint"),
+    "locking": ("locked", "remove_leftovers"),
     "pairing": ("Pairs", "pair_file", "pair_folder"),
+    "report": ("Report",),
 }
+
+__all__ = [
+    "Event",
+    "Failed",
+    "Filled",
+    "Filler",
+    "Job",
+    "JobError",
+    "Journal",
+    "Pairs",
+    "Report",
+    "Skipped",
+    "Started",
+    "Times",
+    "fingerprint",
+    "locked",
+    "pair_file",
+    "pair_folder",
+    "remove_leftovers",
+]
 
 if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this function provides
 

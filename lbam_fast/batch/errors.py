@@ -1,7 +1,7 @@
-"""The error of jobs that cannot be made, or whose result has no place."""
+"""The errors of jobs."""
 
 from lbam_fast.errors import LBAMError
 
 
 class JobError(LBAMError, ValueError):
-    """Paths that do not go together or cannot be used; the message says what was expected."""
+    """Jobs that cannot be made or done: paths that do not go together, a result without a place; the message says what to do."""

@@ -1,4 +1,4 @@
-"""What happens to jobs. Each ends with one event, ``Filled`` or ``Failed``; ``Started`` comes before every ``Filled``.
+"""What happens to jobs. Each ends with one event, ``Filled``, ``Skipped`` or ``Failed``; ``Started`` comes before ``Filled``.
 
 Sentences are for users. Warnings and notes do not name the picture, as the event's job does; the messages of errors name files.
 """
@@ -12,12 +12,27 @@ from lbam_fast.errors import LBAMError
 
 
 @dataclass(frozen=True)
+class Times:
+    """Seconds that a job took: to be read and decoded with its mask, in the network (its share of the batch), to be written."""
+
+    reading: float = 0.0
+    filling: float = 0.0
+    writing: float = 0.0
+
+
+@dataclass(frozen=True)
 class Started:
-    """Its picture is read and its hole is found; what is odd about the hole, and what is only worth a note."""
+    """Its picture is read and its hole is found; what is odd about the hole, and what is only worth a note.
+
+    size  the picture's width and height in pixels
+    hole  the share of its pixels that are filled, from 0 to 1
+    """
 
     job: Job
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    size: tuple[int, int] = (0, 0)
+    hole: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -26,6 +41,14 @@ class Filled:
 
     job: Job
     notes: tuple[str, ...] = ()
+    times: Times = Times()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """It was done before, from the same inputs with the same options, as the journal says."""
+
+    job: Job
 
 
 @dataclass(frozen=True)
@@ -36,4 +59,4 @@ class Failed:
     error: LBAMError
 
 
-Event = Started | Filled | Failed
+Event = Started | Filled | Skipped | Failed

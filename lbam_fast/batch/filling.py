@@ -1,24 +1,46 @@
-"""Jobs through the Inpainter, and what happens to them."""
+"""Jobs through the Inpainter, and what happens to them: decoded ahead of the network, encoded and written behind it."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Sequence
+import contextlib
+import dataclasses
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from lbam_fast.batch.events import Event, Failed, Filled, Started
+from numpy.typing import NDArray
+
+from lbam_fast.batch.errors import JobError
+from lbam_fast.batch.events import Event, Failed, Filled, Skipped, Started, Times
 from lbam_fast.batch.jobs import Job
+from lbam_fast.batch.journal import Journal
+from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, is_full, planned
 from lbam_fast.batch.reading import Reader, Work
+from lbam_fast.batch.stages import Ahead, Behind, default_threads
 from lbam_fast.batch.writing import check_outputs, write_outputs
 from lbam_fast.errors import LBAMError
-from lbam_fast.inference import Inpainter, InpaintError
+from lbam_fast.inference import Inpainter, InpaintError, OutOfMemoryError, Plan
+
+Pixels = NDArray[Any]
+Sizes = Mapping[Job, tuple[int, int] | None]
 
 
 class Filler:
-    """Reads, fills and writes pictures with that inpainter."""
+    """Reads, fills and writes pictures with that inpainter.
 
-    def __init__(self, inpainter: Inpainter) -> None:
+    threads: how many read, and how many write, while the calling thread computes; by default one for every core, at most 8.
+    """
+
+    def __init__(self, inpainter: Inpainter, *, threads: int | None = None) -> None:
         self.inpainter = inpainter
+        self._threads = default_threads() if threads is None else threads
+        if self._threads < 1:
+            raise JobError(f"threads is {threads}, expected at least 1")
         self._reader = Reader(inpainter.options, inpainter.max_pixels)
 
     def read_mask(self, path: Path) -> None:
@@ -26,50 +48,147 @@ class Filler:
         self._reader.mask(path)
 
     def fill(
-        self, jobs: Sequence[Job], *, make_folders: bool = False, stop: Callable[[], bool] = lambda: False
+        self,
+        jobs: Sequence[Job],
+        *,
+        make_folders: bool = False,
+        stop: Callable[[], bool] = lambda: False,
+        journal: Journal | None = None,
     ) -> Iterator[Event]:
-        """Do the jobs in order, each as its events are asked for; see ``events`` for these.
+        """Do the jobs, as their events are asked for; see ``events`` for these.
 
-        Jobs in a row that share a mask go through the network together, and fail after those of them that are filled. An error
-        of a job stops no other; anything but an LBAMError is raised. make_folders: make the folders of outputs that do not exist.
-        stop: asked after each such group; what it leaves undone has no event.
+        Pictures are read ahead, filled in batches found within 16 jobs in a row, and written behind. Too little memory is met
+        with smaller batches. An error of a job stops no other; anything but an LBAMError is raised.
+        make_folders: make the folders of outputs that do not exist. stop: asked after each batch; what is filled by then is
+        written, the rest has no event. journal: jobs that are done as it says are skipped, others enter it once they are.
         """
-        for group in _sharing_masks(jobs, self.inpainter.batch_size):
-            ready: list[Work] = []
-            failed: list[Failed] = []
-            for job in group:
+        done: Sizes = {} if journal is None else {job: journal.size(job) for job in jobs}
+        todo = [job for job in jobs if not done.get(job)]
+        read = partial(self._read, make_folders=make_folders, journal=journal)
+        ahead = Ahead(read, todo, threads=self._threads, most=2 * WINDOW, budget=WINDOW_PIXELS, cost=_pixels)
+        behind = Behind[_Written, tuple[tuple[str, ...], float]](threads=self._threads, most=WINDOW, budget=WINDOW_PIXELS)
+        with ahead, behind:
+            for events, batch in self._batches(jobs, done, ahead):
+                yield from events
+                parts = deque([batch])
+                while parts:
+                    part, start = parts.popleft(), time.perf_counter()
+                    pixels: list[Pixels] = [work.picture.pixels for work in part.works]
+                    try:
+                        filled = pixels if part.empty else self.inpainter.fill(pixels, [work.found.hole for work in part.works])
+                    except LBAMError as error:
+                        again = self._again(part, error)
+                        parts.extendleft(reversed(again))
+                        yield from [] if again else _failed(part, error)
+                        continue
+                    seconds = (time.perf_counter() - start) / max(1, len(pixels))
+                    for work, result in zip(part.works, filled, strict=True):
+                        if not work.done:
+                            call = partial(_write, work, result, journal)
+                            behind.add(_Written(work, seconds), call, cost=_pixels(work))
+                yield from _ended(behind.finished())
+                if stop():
+                    break
+            yield from _ended(behind.finished(all_of_them=True))
+
+    def _batches(self, jobs: Sequence[Job], done: Sizes, ahead: Ahead[Job, Work]) -> Iterator[tuple[list[Event], Batch]]:
+        """Batches in order, each with what is to be told before it; an empty batch where there is nothing but that."""
+        position = 0
+        while position < len(jobs):
+            told: list[Event] = []
+            window: list[Work | Job] = []
+            first, pixels = position, 0
+            while position < len(jobs) and not is_full(position - first, pixels):
+                job, size = jobs[position], done.get(jobs[position])
+                position += 1
+                if size:
+                    told.append(Skipped(job))
+                    window.append(job)
+                    pixels += size[0] * size[1]
+                    continue
                 try:
-                    work = self._reader.read(job)
-                    plan = self.inpainter.plan(work.found.hole)
-                    notes = (*work.found.notes, str(plan)) if plan.chosen else work.found.notes
-                    yield Started(job, work.found.warnings, notes)
-                    check_outputs(work, make_folders)
-                    ready.append(work)
+                    work = ahead.take()
                 except LBAMError as error:
-                    failed.append(Failed(job, error))
-            pixels, holes = [work.picture.pixels for work in ready], [work.found.hole for work in ready]
-            try:
-                for indices in self.inpainter.batches(holes):
-                    filled = self.inpainter.fill([pixels[i] for i in indices], [holes[i] for i in indices])
-                    for i, result in zip(indices, filled, strict=True):
-                        pixels[i] = result
-            except LBAMError as error:
-                failed += [Failed(work.job, InpaintError(f"{work.job.image}: {error}")) for work in ready]
-                ready, pixels = [], []
-            for work, result in zip(ready, pixels, strict=True):
-                try:
-                    notes = write_outputs(work, result)
-                except LBAMError as error:
-                    failed.append(Failed(work.job, error))
+                    told.append(Failed(job, error))
                 else:
-                    yield Filled(work.job, notes)
-            yield from failed
-            if stop():
-                return
+                    window.append(work)
+                    pixels += _pixels(work)
+            if told:
+                yield told, Batch([])
+            for batch in planned(self._complete(window), self.inpainter):
+                if wanted := [work for work in batch.works if not work.done]:
+                    yield [_started(work, self.inpainter.plan(work.found.hole)) for work in wanted], batch
+
+    def _complete(self, window: Sequence[Work | Job]) -> Iterator[Work]:
+        """The works of a window: those that are done are read again if others may go through the network with them, as they would
+        have without an interruption, so that results are the same to the bit.
+        """
+        if all(isinstance(each, Job) for each in window):
+            return
+        for each in window:
+            if isinstance(each, Work):
+                yield each
+                continue
+            with contextlib.suppress(LBAMError):
+                yield dataclasses.replace(self._reader.read(each), done=True)
+
+    def _read(self, job: Job, *, make_folders: bool, journal: Journal | None) -> Work:
+        stamps = [] if journal is None else journal.stamps(job)
+        work = dataclasses.replace(self._reader.read(job), stamps=stamps)
+        check_outputs(work, make_folders)
+        return work
+
+    def _again(self, batch: Batch, error: LBAMError) -> list[Batch]:
+        """What to try after an error; nothing if that is final."""
+        if not isinstance(error, OutOfMemoryError):
+            return batch.single()
+        self.inpainter.free_memory()
+        return batch.smaller()
 
 
-def _sharing_masks(jobs: Sequence[Job], most: int) -> Iterator[list[Job]]:
-    """The jobs in order, those in a row that share a mask together, up to ``most`` at once."""
-    for _, sharing in itertools.groupby(jobs, key=lambda job: job.mask or job.image):
-        while group := list(itertools.islice(sharing, most)):
-            yield group
+@dataclass(frozen=True, eq=False)
+class _Written:
+    """A work that is being written, and its seconds in the network."""
+
+    work: Work
+    filling: float
+
+
+def _write(work: Work, result: Pixels, journal: Journal | None) -> tuple[tuple[str, ...], float]:
+    """Write the result; notes on what it does not hold, and seconds. Raises LBAMError."""
+    start = time.perf_counter()
+    try:
+        notes = write_outputs(work, result)
+    except MemoryError as error:
+        raise JobError(f"{work.job.output}: too little memory to write it; try fewer threads, or smaller pictures") from error
+    if journal is not None:
+        height, width = work.picture.pixels.shape[:2]
+        journal.add(work.job, (width, height), work.stamps)
+    return notes, time.perf_counter() - start
+
+
+def _ended(calls: Iterator[tuple[_Written, Future[tuple[tuple[str, ...], float]]]]) -> Iterator[Event]:
+    for written, future in calls:
+        work = written.work
+        try:
+            notes, seconds = future.result()
+        except LBAMError as error:
+            yield Failed(work.job, error)
+        else:
+            yield Filled(work.job, notes, Times(work.seconds, written.filling, seconds))
+
+
+def _started(work: Work, plan: Plan) -> Started:
+    height, width = work.picture.pixels.shape[:2]
+    notes = (*work.found.notes, str(plan)) if plan.chosen else work.found.notes
+    return Started(work.job, work.found.warnings, notes, (width, height), float(work.found.hole.filled.mean()))
+
+
+def _failed(batch: Batch, error: LBAMError) -> list[Failed]:
+    jobs = [work.job for work in batch.works if not work.done]
+    return [Failed(job, InpaintError(f"{job.image}: {error}")) for job in jobs]
+
+
+def _pixels(work: Work) -> int:
+    height, width = work.picture.pixels.shape[:2]
+    return int(height * width)

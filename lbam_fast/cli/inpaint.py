@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import warnings
+from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from lbam_fast.batch.events import Failed, Started
+from lbam_fast.batch.events import Failed, Skipped, Started
+from lbam_fast.cli import inpaint_options as options
 from lbam_fast.cli.common import (
     BAD_INPUT,
     BY_SIGNAL,
@@ -25,62 +29,39 @@ from lbam_fast.cli.common import (
     print_warning,
     set_threads,
 )
-from lbam_fast.config import HoleColour
+from lbam_fast.cli.outputs import held, reporting
 from lbam_fast.files import is_same_file
 
 if TYPE_CHECKING:
-    from lbam_fast.batch import Event, Filler, Job, Pairs
+    from lbam_fast.batch import Event, Filler, Job, Journal, Pairs, Report
 
 
 def inpaint(
-    image: Annotated[Path, typer.Argument(help="Picture, or folder of pictures.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="File or folder for the result.")],
-    mask: Annotated[
-        Path | None,
-        typer.Argument(
-            help="Mask of the picture's size, white = hole unless --hole black. With a folder of pictures: a folder of masks "
-            "named as they are (NAME.png or NAME_mask000.png), or one mask for all, or none where the masks lie beside them."
-        ),
-    ] = None,
-    hole: Annotated[HoleColour, typer.Option(help="Colour of the hole in masks.")] = "white",
-    mask_from: Annotated[
-        Literal["alpha"] | None,
-        typer.Option(help="alpha: not from a mask; what is transparent is the hole, whatever --hole says."),
-    ] = None,
-    threshold: Annotated[
-        float, typer.Option(help="Mask values beyond it, towards the hole's colour, are hole; from 0 to 1.")
-    ] = 0.5,
-    grow: Annotated[int, typer.Option(metavar="PX", help="Widen the hole by so many pixels.")] = 0,
-    feather: Annotated[int, typer.Option(metavar="PX", help="Blend over so many pixels of what --grow added.")] = 0,
-    detail: Annotated[
-        Literal["auto", "exemplar", "off"],
-        typer.Option(
-            help="Texture from the known pixels, over what the network fills; auto: for narrow networks and thin holes."
-        ),
-    ] = "auto",
-    strategy: Annotated[
-        Literal["auto", "whole", "resize", "crop", "tile"],
-        typer.Option(
-            help="For large pictures. whole: in one pass; resize: at most 1024 pixels on a side; crop: boxes around the holes; "
-            "tile: overlapping tiles; auto: whole up to 1024x1024 pixels, then crop where that saves half, else tile."
-        ),
-    ] = "auto",
-    passes: Annotated[int, typer.Option(help="1, 2, 4 or 8: the mean over so many turned and mirrored pictures.")] = 1,
-    weights: Annotated[Path | None, typer.Option(help="Weights file; by default the network in the package.")] = None,
-    preset: Annotated[str | None, typer.Option(help="The network that they belong to, where several fit.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16 or float64.")] = "float32",
-    threads: Annotated[int | None, typer.Option(help="CPU threads; all by default.")] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(metavar="N", help="Refuse pictures and masks of more pixels; by default 500 million.")
-    ] = None,
-    recursive: Annotated[bool, typer.Option("--recursive", help="Search subfolders too, and keep them.")] = False,
-    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Do not write results that exist.")] = False,
-    format: Annotated[str | None, typer.Option(help="Suffix of results in a folder; by default each picture's own.")] = None,
-    comparison: Annotated[
-        Path | None, typer.Option(help="Also write the picture as given, with its hole, and filled, side by side.")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print warnings and errors only.")] = False,
+    image: options.Image,
+    output: options.Output,
+    mask: options.Mask = None,
+    hole: options.Hole = "white",
+    mask_from: options.MaskFrom = None,
+    threshold: options.Threshold = 0.5,
+    grow: options.Grow = 0,
+    feather: options.Feather = 0,
+    detail: options.Detail = "auto",
+    strategy: options.Strategy = "auto",
+    passes: options.Passes = 1,
+    weights: options.Weights = None,
+    preset: options.Preset = None,
+    device: options.Device = "auto",
+    dtype: options.Dtype = None,
+    precision: options.Precision = None,
+    threads: options.Threads = None,
+    max_pixels: options.MaxPixels = None,
+    recursive: options.Recursive = False,
+    skip_existing: options.SkipExisting = False,
+    resume: options.Resume = False,
+    format: options.Format = None,
+    comparison: options.Comparison = None,
+    report: options.ReportFile = None,
+    quiet: options.Quiet = False,
 ) -> None:
     """Fill the hole of one picture, or of every picture in a folder. In masks, white is the hole, unless --hole black.
 
@@ -89,49 +70,73 @@ def inpaint(
     each, named as the mask. Exit code: 0 all well, 1 some pictures of a folder failed, 2 bad input.
     """
     with failing_with_message():
-        if mask is not None and mask_from is not None:
-            raise ArgumentError("a MASK and --mask-from alpha were given: expected one of them")
         folder = image.is_dir()
-        _check_comparison(comparison, image, mask, output)
+        _check_choices(mask, mask_from, dtype, precision, resume, skip_existing, folder)
+        _check_extra("--comparison", comparison, image, mask, output)
+        _check_extra("--report", report, image, mask, output)
         pairs = _paired(image, mask, output, comparison, from_alpha=bool(mask_from), recursive=recursive, format=format)
         _tell_oddities(pairs)
-
-        waiting = [job for job in pairs.jobs if not (skip_existing and job.output.exists())]
-        failed = len(pairs.problems)
-        if waiting:
-            set_threads(threads)
-            limits: dict[str, Any] = {} if max_pixels is None else {"max_pixels": max_pixels}
-            filler = _filler(
-                weights,
-                preset=preset,
-                device=device,
-                dtype=dtype,
-                hole="white" if mask_from else hole,
-                threshold=threshold,
-                grow=grow,
-                feather=feather,
-                passes=passes,
-                detail=detail,
-                strategy=strategy,
-                **limits,
-            )
-            if folder and mask is not None and mask.is_file():
-                filler.read_mask(mask)  # the one for all: if it is bad, say so once
-            failed += _run(filler, waiting, folder, quiet)
+        found = Counter(failed=len(pairs.problems))
+        with reporting(report, pairs) as reported, held(output if folder else None, pairs.jobs):
+            waiting = [job for job in pairs.jobs if not (skip_existing and job.output.exists())]
+            found["skipped"] = len(pairs.jobs) - len(waiting)
+            if waiting:
+                set_threads(threads)
+                look = {"hole": "white" if mask_from else hole, "threshold": threshold, "grow": grow, "feather": feather}
+                limits = {} if max_pixels is None else {"max_pixels": max_pixels}
+                run_as = _dtype_of(dtype, precision, device, quiet)
+                choices = {
+                    **look,
+                    "passes": passes,
+                    "detail": detail,
+                    "strategy": strategy,
+                    "preset": preset,
+                    "device": device,
+                    "dtype": run_as,
+                }
+                filler = _filler(weights, **choices, **limits)
+                reported.tell(device=str(filler.inpainter.device), dtype=run_as, options={**choices, "weights": str(weights)})
+                if folder and mask is not None and mask.is_file():
+                    filler.read_mask(mask)  # the one for all: if it is bad, say so once
+                journal = _journal(output, weights, choices, mask_from, filler) if resume else None
+                found += _run(filler, waiting, folder, quiet, reported, journal)
         if not quiet:
-            _tell_end(pairs, output if folder else None, len(pairs.jobs) - len(waiting), failed)
-        if failed:
-            raise typer.Exit(BAD_INPUT if failed == len(pairs.jobs) + len(pairs.problems) else SOME_FAILED)
+            _tell_end(pairs, output if folder else None, found)
+        if found["failed"]:
+            everything = found["failed"] == len(pairs.jobs) + len(pairs.problems)
+            raise typer.Exit(BAD_INPUT if everything else SOME_FAILED)
 
 
-def _check_comparison(comparison: Path | None, image: Path, mask: Path | None, output: Path) -> None:
-    if comparison is None:
+def _check_choices(
+    mask: Path | None,
+    mask_from: str | None,
+    dtype: str | None,
+    precision: str | None,
+    resume: bool,
+    skip_existing: bool,
+    folder: bool,
+) -> None:
+    if mask is not None and mask_from is not None:
+        raise ArgumentError("a MASK and --mask-from alpha were given: expected one of them")
+    if dtype is not None and precision is not None:
+        raise ArgumentError(f"--dtype {dtype} and --precision {precision} were given: expected one of them")
+    if resume and skip_existing:
+        raise ArgumentError("--resume and --skip-existing were given: expected one of them")
+    if resume and not folder:
+        raise ArgumentError("--resume goes with a folder of pictures, not with one picture")
+
+
+def _check_extra(option: str, path: Path | None, image: Path, mask: Path | None, output: Path) -> None:
+    """That a further file to write is none of the others, and has a place."""
+    if path is None:
         return
-    if image.is_dir():
+    if option == "--comparison" and image.is_dir():
         raise ArgumentError("--comparison goes with one picture, not with a folder")
     for other in (image, mask, output):
-        if other is not None and is_same_file(comparison, other):
-            raise ArgumentError(f"--comparison {comparison} is an input or the output: choose another file")
+        if other is not None and is_same_file(path, other):
+            raise ArgumentError(f"{option} {path} is an input or the output: choose another file")
+    if option == "--report" and (path.is_dir() or not (path.parent.is_dir() or is_same_file(path.parent, output))):
+        raise ArgumentError(f"{option} {path}: expected a file in a folder that exists")
 
 
 def _paired(
@@ -163,13 +168,24 @@ def _tell_oddities(pairs: Pairs) -> None:
         print_warning(f"{len(pairs.passed_over)} files passed over, as pictures end otherwise: {_shortened(pairs.passed_over)}")
 
 
-def _tell_end(pairs: Pairs, folder: Path | None, skipped: int, failed: int) -> None:
+def _tell_end(pairs: Pairs, folder: Path | None, found: Counter[str]) -> None:
     if folder is None:
-        print_note(f"{'exists already' if skipped else 'written'}: {pairs.jobs[0].output}")
+        print_note(f"{'exists already' if found['skipped'] else 'written'}: {pairs.jobs[0].output}")
         return
-    filled = len(pairs.jobs) + len(pairs.problems) - skipped - failed
+    filled = len(pairs.jobs) + len(pairs.problems) - found["skipped"] - found["failed"]
     others = f", {len(pairs.passed_over)} passed over" if pairs.passed_over else ""
-    print_note(f"{filled} filled, {skipped} skipped, {failed} failed{others}: {folder}")
+    print_note(f"{filled} filled, {found['skipped']} skipped, {found['failed']} failed{others}: {folder}")
+
+
+def _dtype_of(dtype: str | None, precision: str | None, device: str, quiet: bool) -> str:
+    if precision is None:
+        return dtype or "float32"
+    from lbam_fast.inference.precision import resolve_precision
+
+    chosen = resolve_precision(precision, device)
+    if not quiet:
+        print_note(f"precision: {chosen.dtype} ({chosen.reason})")
+    return chosen.dtype
 
 
 def _filler(weights: Path | None, **options: Any) -> Filler:
@@ -185,32 +201,58 @@ def _filler(weights: Path | None, **options: Any) -> Filler:
     return Filler(inpainter)
 
 
+def _journal(output: Path, weights: Path | None, choices: dict[str, Any], mask_from: str | None, filler: Filler) -> Journal:
+    """The output folder's, for runs with these options and that network."""
+    from lbam_fast import __version__
+    from lbam_fast.batch import Journal, fingerprint
+    from lbam_fast.inference import embedded_weights
+
+    inpainter = filler.inpainter
+    ran = {"weights": weights or embedded_weights(), "device": inpainter.device.type, "batch_size": inpainter.batch_size}
+    return Journal(output, fingerprint({**choices, **ran, "mask_from": mask_from, "version": __version__}))
+
+
 def _shortened(paths: Sequence[Path], most: int = 20) -> str:
     return ", ".join(map(str, paths[:most])) + (f" and {len(paths) - most} more" if len(paths) > most else "")
 
 
-def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool) -> int:
-    """Do the jobs and return how many failed; outside a folder the error itself is raised.
+class _Rate(ProgressColumn):
+    """Pictures a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text(f"{speed:.1f}/s" if speed else "")
+
+
+def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool, report: Report, journal: Journal | None) -> Counter[str]:
+    """Do the jobs and return how many "failed" and were "skipped"; outside a folder the error itself is raised.
 
     Ctrl-C and SIGTERM finish the pictures at hand and end with exit code 130 and 143.
     """
-    failed, done = 0, 0
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    found: Counter[str] = Counter()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
     shown = Progress(*columns, console=errors, disable=quiet or not folder or not errors.is_terminal)
-    with shown as progress, finishing_on_signal() as received:
+    with ExitStack() as stack:
+        if journal is not None:
+            stack.enter_context(journal)
+        progress, received = stack.enter_context(shown), stack.enter_context(finishing_on_signal())
         task = progress.add_task("inpainting", total=len(jobs))
-        for event in filler.fill(jobs, make_folders=folder, stop=lambda: bool(received)):
+        for event in filler.fill(jobs, make_folders=folder, stop=lambda: bool(received), journal=journal):
+            report.add(event)
             if isinstance(event, Failed) and not folder:
                 raise event.error
             _tell(event, quiet)
-            if not isinstance(event, Started):
-                failed += isinstance(event, Failed)
-                done += 1
+            found[type(event).__name__.lower()] += 1
+            if isinstance(event, Skipped):
+                progress.update(task, total=len(jobs) - found["skipped"])
+            elif not isinstance(event, Started):
                 progress.advance(task)
+        done = found["filled"] + found["failed"] + found["skipped"]
         if received and done < len(jobs):
-            print_note(f"interrupted after {done} of {len(jobs)}; --skip-existing goes on from there")
+            further = "--resume" if journal is not None else "--skip-existing"
+            print_note(f"interrupted after {done} of {len(jobs)}; {further} goes on from there")
             raise typer.Exit(BY_SIGNAL + received[0])
-    return failed
+    return found
 
 
 def _tell(event: Event, quiet: bool) -> None:
@@ -220,5 +262,5 @@ def _tell(event: Event, quiet: bool) -> None:
         return
     for sentence in event.warnings if isinstance(event, Started) else ():
         print_warning(f"{event.job.image}: {sentence}")
-    for sentence in () if quiet else event.notes:
+    for sentence in () if quiet or isinstance(event, Skipped) else event.notes:
         print_note(f"{event.job.image}: {sentence}")

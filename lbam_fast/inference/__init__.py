@@ -1,6 +1,6 @@
 """Images in, images out."""
 
-from lbam_fast.inference.errors import InpaintError
+from lbam_fast.inference.errors import InpaintError, OutOfMemoryError
 from lbam_fast.inference.inpainter import DTYPES, Inpainter, embedded_weights
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
 from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
@@ -11,6 +11,7 @@ __all__ = [
     "InpaintError",
     "Inpainter",
     "MaskOptions",
+    "OutOfMemoryError",
     "Plan",
     "PlanOptions",
     "Strategy",

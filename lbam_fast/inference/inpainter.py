@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lbam_fast import ops
 from lbam_fast.checkpoints import load_checkpoint
 from lbam_fast.config import HoleColour
 from lbam_fast.devices import resolve_device
@@ -26,7 +27,7 @@ from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.layouts import Array, Canvas, emptied, read_image
 from lbam_fast.inference.mask_values import mask_values
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole, oddity, same_size_expected
-from lbam_fast.inference.memory import bytes_per_pixel, explaining_lack_of_memory, padded_pixels, usable_memory, weight_bytes
+from lbam_fast.inference.memory import bytes_per_pixel, explaining_lack_of_memory, padded_size, usable_memory, weight_bytes
 from lbam_fast.inference.parts import PartFiller
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
@@ -36,7 +37,9 @@ from lbam_fast.reference import MULTIPLE, plane
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDED = "lbam_narrow.safetensors"
-PIXELS_AT_ONCE = 4 * 1024 * 1024
+PIXELS_AT_ONCE = 1 << 22
+PIXELS_ON_CPU = (1 << 20) - 1
+"""From a million on, the kernels spare memory, which takes longer than several pictures at once save."""
 PASSES = (1, 2, 4, 8)
 ROWS_AT_ONCE = 64
 
@@ -135,15 +138,17 @@ class Inpainter:
         return join([canvas.restore(pixels) for canvas, pixels in zip(canvases, filled, strict=True)])
 
     def fill(self, pictures: Sequence[Array], holes: Sequence[Hole]) -> list[Array]:
-        """Fill pictures of one size in holes that are found already, all together in one call of the network for each pass.
+        """Fill pictures in holes that are found already, all together in one call of the network for each pass.
 
-        pictures  arrays [H, W, 1 or 3], uint8, uint16 or floating in [0, 1]; what lies in a hole does not count
+        pictures  arrays [H, W, 1 or 3], uint8, uint16 or floating in [0, 1], of one size once padded to multiples of 128; what
+                  lies in a hole does not count
         holes     one for each, of its height and width, as ``find_hole`` gives them; if it is the very same for all, what depends
                   on it alone is computed once
         Returns new arrays of the pictures' shapes and dtypes, known pixels the same to the bit. How many fit at once:
         ``batches``. Raises InpaintError.
         """
-        height, width = _common_size(pictures, holes)
+        _check_sizes(pictures, holes)
+        height, width = pictures[0].shape[:2]
         plans = [self.plan(hole) for hole in holes]
         if any(each.strategy != "whole" for each in plans):
             return [self._in_parts(*each) for each in zip(pictures, holes, plans, strict=True)]
@@ -156,8 +161,9 @@ class Inpainter:
                 again = self.model(*given, trend=None if trend is None else turned(trend, turn))
                 output = output + turned_back(again, turn)
             mean = output / self.passes if self.passes > 1 else output
-            raw: Array = mean[..., :height, :width].permute(0, 2, 3, 1).float().cpu().numpy()
-        return [self._finished(*each) for each in zip(pictures, raw, holes, strict=True)]
+            raw: Array = mean.permute(0, 2, 3, 1).float().cpu().numpy()
+        outputs = [output[: len(pixels), : pixels.shape[1]] for output, pixels in zip(raw, pictures, strict=True)]
+        return [self._finished(*each) for each in zip(pictures, outputs, holes, strict=True)]
 
     def fill_into(self, result: Array, pixels: Array, hole: Hole, rest: Callable[[], None] = lambda: None) -> Plan:
         """Fill a picture too large for memory in boxes around its holes, larger ones in tiles; gives how.
@@ -178,16 +184,23 @@ class Inpainter:
         return found
 
     def batches(self, holes: Sequence[Hole]) -> list[list[int]]:
-        """Indices of the holes that fill anything, those of equal size together, as many as ``fill`` should get at once."""
-        groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+        """Indices of the holes that fill anything, those of one padded size together, as many as ``fill`` should get at once."""
+        groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, hole in enumerate(holes):
             if hole.filled.any():
-                groups[hole.filled.shape].append(i)
+                groups[padded_size(*hole.filled.shape)].append(i)
         found = []
+        at_once = min(PIXELS_AT_ONCE, PIXELS_ON_CPU) if self.device.type == "cpu" else PIXELS_AT_ONCE
         for (height, width), group in groups.items():
-            size = max(1, min(self.batch_size, PIXELS_AT_ONCE // padded_pixels(height, width)))
+            size = max(1, min(self.batch_size, at_once // (height * width)))
             found += [group[start : start + size] for start in range(0, len(group), size)]
         return found
+
+    def free_memory(self) -> None:
+        """Give back what is kept from call to call; it is made again when it is needed."""
+        ops.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _holes(self, canvases: list[Canvas], masks: list[Any]) -> list[Hole]:
         holes, sentences = [], []
@@ -205,6 +218,11 @@ class Inpainter:
 
     def _given(self, pictures: Sequence[Array], holes: Sequence[Hole]) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the network gets: images, their mask or masks, and the images' trend where it has a use for one; padded."""
+        if len({pixels.shape[:2] for pixels in pictures}) > 1:
+            images, masks, trends = zip(
+                *(self._given([one], [hole]) for one, hole in zip(pictures, holes, strict=True)), strict=True
+            )
+            return torch.cat(images), torch.cat(masks), None if trends[0] is None else torch.cat(trends)
         shared = all(hole is holes[0] for hole in holes)
         image = self._tensor(np.moveaxis(emptied(pictures, holes), -1, 1))
         mask = self._tensor(np.stack([~hole.filled for hole in (holes[:1] if shared else holes)])[:, None])
@@ -284,15 +302,13 @@ def _is_grey(pixels: Array, hole: Hole) -> bool:
     return True
 
 
-def _common_size(pictures: Sequence[Array], holes: Sequence[Hole]) -> tuple[int, int]:
-    shapes = {tuple(pixels.shape[:2]) for pixels in pictures} | {hole.filled.shape for hole in holes}
-    if len(pictures) != len(holes) or len(shapes) != 1:
+def _check_sizes(pictures: Sequence[Array], holes: Sequence[Hole]) -> None:
+    shapes, hole_shapes = [pixels.shape[:2] for pixels in pictures], [hole.filled.shape for hole in holes]
+    if shapes != hole_shapes or len({padded_size(*shape) for shape in shapes}) != 1:
         raise InpaintError(
-            f"{len(pictures)} pictures and {len(holes)} holes of the sizes {sorted(shapes)} (height, width): expected a hole for "
-            "each picture, all of one size"
+            f"{len(pictures)} pictures of the sizes {sorted(set(shapes))} (height, width) and {len(holes)} holes of "
+            f"{sorted(set(hole_shapes))}: expected a hole for each picture, all of one size once padded to {MULTIPLE}s"
         )
-    ((height, width),) = shapes
-    return height, width
 
 
 def _check(canvas: Canvas, hole: Hole, colour: HoleColour) -> None:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 
-from lbam_fast.inference.errors import InpaintError
+from lbam_fast.inference.errors import OutOfMemoryError
 from lbam_fast.model import LBAM
 from lbam_fast.reference import MULTIPLE
 
 BYTES_PER_PIXEL_AND_CHANNEL, BYTES_PER_PIXEL = 13, 80
 
 
+def padded_size(height: int, width: int) -> tuple[int, int]:
+    """Height and width of a picture padded to the network's multiple of 128."""
+    return height + -height % MULTIPLE, width + -width % MULTIPLE
+
+
 def padded_pixels(height: int, width: int) -> int:
-    """Pixels of a picture padded to the network's multiple of 128."""
-    rows, columns = (int(side + -side % MULTIPLE) for side in (height, width))
-    return rows * columns
+    return math.prod(padded_size(height, width))
 
 
 def memory_needed(model: LBAM, count: int, height: int, width: int) -> int:
@@ -57,7 +61,7 @@ def usable_memory(device: torch.device) -> int | None:
 def explaining_lack_of_memory(
     model: LBAM, weights: int, device: torch.device, count: int, height: int, width: int
 ) -> Iterator[None]:
-    """Raise InpaintError with the size needed and what to try: before a CPU would be asked for more than it has, or after.
+    """Raise OutOfMemoryError with the size needed and what to try: before a CPU would be asked for more than it has, or after.
 
     weights: the model's ``weight_bytes``, which take a while to add up.
     """
@@ -67,15 +71,15 @@ def explaining_lack_of_memory(
         "Try smaller pictures, fewer at a time, a narrower network, or a device with more memory"
     )
     if device.type == "cpu" and needed > _available():
-        raise InpaintError(f"{message}; {_available() / 2**30:.1f} GiB are free")
+        raise OutOfMemoryError(f"{message}; {_available() / 2**30:.1f} GiB are free")
     try:
         yield
     except (MemoryError, torch.OutOfMemoryError) as error:
-        raise InpaintError(message) from error
+        raise OutOfMemoryError(message) from error
     except RuntimeError as error:
         if "allocate" not in str(error):
             raise
-        raise InpaintError(message) from error
+        raise OutOfMemoryError(message) from error
 
 
 def _available() -> float:

@@ -21,6 +21,8 @@ from lbam_fast.pictures.picture import FORMATS, PNG_COLOUR_TYPES, Picture, Pictu
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 _JPEG_SEGMENT = 65_533
 _PNG_HEADER = 33
+_PNG_LEVEL = 4
+"""Of deflate, 0 to 9: half the time of Pillow's 6, for photographs of two percent more bytes."""
 
 
 def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> None:
@@ -175,6 +177,8 @@ def _with_pillow(picture: Picture, samples: np.ndarray, output_format: str, qual
             del options["exif"]
         if picture.format == "JPEG":
             options["extra"] = segments(picture.extras)
+    if output_format == "PNG":
+        options["compress_level"] = _PNG_LEVEL
     if output_format == "WEBP":
         options |= {"quality": quality, "lossless": picture.lossless, "exact": True}
         if picture.pixels.shape[2] == 1:  # WebP stores grey as RGB

@@ -1,0 +1,305 @@
+"""The pipeline under ``lbam_fast.batch``: stages, windows, batches, and what it does without memory."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from networks import one_thread  # noqa: F401 - applies itself
+from test_batch import events, outline
+from test_cli_inpaint import files, load, pixels, save, save_mask, weights  # noqa: F401 - fixtures
+
+from lbam_fast import Inpainter
+from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, reading
+from lbam_fast.batch.once import Once
+from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, is_full, planned
+from lbam_fast.batch.stages import Ahead, Behind
+from lbam_fast.inference import InpaintError, OutOfMemoryError, find_hole
+
+
+@pytest.fixture
+def filler(weights):  # noqa: F811
+    return Filler(Inpainter.from_pretrained(weights, detail="off"))
+
+
+def mixed(folder, sizes, masks=None):
+    """Jobs of pictures of these heights and widths, each with a mask of its own unless ``masks`` says whose it has."""
+    jobs = []
+    for i, (height, width) in enumerate(sizes):
+        image = save(folder / "p" / f"{i:02d}.png", pixels(i, height=height, width=width))
+        box = (slice(5, 15 + i), slice(5, 20))
+        mask = masks[i] if masks else save_mask(folder / "m" / f"{i:02d}.png", height, width, box=box)
+        jobs.append(Job(image, mask, folder / "o" / image.name))
+    return jobs
+
+
+# Stages
+
+
+def ahead(work, items, threads=3, most=4, budget=100):
+    return Ahead(work, items, threads=threads, most=most, budget=budget, cost=lambda result: result)
+
+
+def test_results_come_in_order_whatever_order_they_are_made_in():
+    def work(i):
+        time.sleep(0.02 * (i % 3 == 0))
+        return i
+
+    with ahead(work, range(20)) as stage:
+        assert [stage.take() for _ in range(20)] == list(range(20))
+
+
+@pytest.mark.parametrize(("most", "budget", "expected"), [(4, 1e9, 4), (100, 10, 2)])
+def test_no_more_is_begun_than_may_wait(most, budget, expected):
+    begun = []
+    with ahead(lambda i: begun.append(i) or 5, range(50), threads=1, most=most, budget=budget) as stage:
+        time.sleep(0.2)
+        assert len(begun) == expected
+        stage.take()
+        time.sleep(0.2)
+        assert len(begun) == expected + 1
+    assert len(begun) <= expected + 1
+
+
+def test_a_result_beyond_the_budget_stops_nothing():
+    with ahead(lambda i: 1000, range(5), budget=10) as stage:
+        assert [stage.take() for _ in range(5)] == [1000] * 5
+
+
+def test_an_error_comes_where_its_result_would():
+    def work(i):
+        if i == 1:
+            raise InpaintError("no")
+        return i
+
+    with ahead(work, range(3)) as stage:
+        assert stage.take() == 0
+        with pytest.raises(InpaintError):
+            stage.take()
+        assert stage.take() == 2
+
+
+def test_calls_are_finished_in_order_and_bounded():
+    release = threading.Event()
+    with Behind(threads=2, most=2, budget=100) as stage:
+        stage.add("a", release.wait, cost=1)
+        stage.add("b", lambda: "done", cost=1)
+        assert list(stage.finished()) == []
+        release.set()
+        stage.add("c", lambda: "done", cost=1)
+        names = [item for item, _ in stage.finished()]
+        assert names[:1] == ["a"]
+        assert names + [item for item, _ in stage.finished(all_of_them=True)] == ["a", "b", "c"]
+
+
+def test_what_waits_is_bounded_by_its_cost():
+    with Behind(threads=1, most=100, budget=10) as stage:
+        for name in "abc":
+            stage.add(name, lambda: time.sleep(0.05), cost=8)
+        assert len(list(stage.finished())) >= 2
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_value_that_several_ask_for_is_made_once(fails):
+    made, once, found = [], Once(2), []
+
+    def make():
+        made.append(1)
+        time.sleep(0.1)
+        if fails:
+            raise InpaintError("no")
+        return object()
+
+    def ask():
+        try:
+            found.append(once.get("key", make))
+        except InpaintError as error:
+            found.append(error)
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1 and len(set(map(id, found))) == 1
+    ask()
+    assert len(made) == 1 + fails
+
+
+# Batches
+
+
+class Plain:
+    """Groups as an inpainter with so many at once does."""
+
+    def batches(self, holes):
+        return Inpainter.batches(self, holes)
+
+    batch_size = 4
+    device = type("Device", (), {"type": "cuda"})
+
+
+def work(height, width, found=None, empty=False):
+    mask = np.zeros((height, width), np.float32)
+    mask[2:9, 3:9] = not empty
+    hole = find_hole(mask, reading.MaskOptions())
+    picture = type("Picture", (), {"pixels": np.zeros((height, width, 3), np.uint8)})
+    return reading.Work(None, picture, found or reading.Found(hole))
+
+
+def test_batches_are_of_one_padded_size_in_the_order_of_their_first():
+    works = [work(*size) for size in [(100, 100), (300, 100), (128, 20), (257, 128), (90, 90), (20, 20), (30, 30)]]
+    found = [[works.index(each) for each in batch.works] for batch in planned(works, Plain())]
+    assert found == [[0, 2, 4, 5], [1, 3], [6]]
+
+
+def test_pictures_under_one_mask_stay_together_and_those_without_a_hole_alone():
+    shared = work(100, 100).found
+    works = [work(100, 100), work(100, 100, shared), work(100, 100, empty=True), work(100, 100), work(100, 100, shared)]
+    batches = planned(works, Plain())
+    assert [[works.index(each) for each in batch.works] for batch in batches] == [[0, 3], [1, 4], [2]]
+    assert [batch.empty for batch in batches] == [False, False, True]
+
+
+def test_windows_end_by_number_and_by_pixels():
+    assert [is_full(WINDOW - 1, 0), is_full(WINDOW, 0), is_full(1, WINDOW_PIXELS)] == [False, True, True]
+
+
+def test_smaller_batches_end_with_none():
+    first = Batch(list("abc"))
+    (again,) = first.smaller()
+    assert again.works == first.works
+    assert [batch.works for batch in again.smaller()] == [["a"], ["b", "c"]]
+    assert again.smaller()[0].smaller() == []
+
+
+def test_mixed_sizes_in_one_batch_give_what_each_alone_gives(filler, tmp_path, monkeypatch):
+    sizes = [(40, 56), (100, 128), (41, 57), (130, 40), (128, 30), (40, 57)]
+    jobs, calls, fill = mixed(tmp_path, sizes), [], filler.inpainter.fill
+    monkeypatch.setattr(filler.inpainter, "fill", lambda images, holes: calls.append(len(images)) or fill(images, holes))
+    happened = events(filler, *jobs, make_folders=True)
+    assert sum(isinstance(event, Filled) for event in happened) == 6 and sorted(calls) == [1, 1, 4]
+    for job in jobs:
+        alone = filler.inpainter(load(job.image), load(job.mask))
+        assert np.abs(load(job.output).astype(int) - alone).max() <= 1
+
+
+def test_masks_of_the_same_bytes_are_one(filler, tmp_path, monkeypatch):
+    """A mask file for every frame, all alike: the hole is found once and shared."""
+    sizes = [(40, 56)] * 5
+    for i in range(5):
+        save_mask(tmp_path / "m" / f"{i}.png")
+    jobs, shared, fill = mixed(tmp_path, sizes, [tmp_path / "m" / f"{i}.png" for i in range(5)]), [], filler.inpainter.fill
+    found = []
+    monkeypatch.setattr(reading, "find_hole", lambda *given: found.append(given) or find_hole(*given))
+    monkeypatch.setattr(
+        filler.inpainter, "fill", lambda images, holes: shared.append(len(set(map(id, holes)))) or fill(images, holes)
+    )
+    events(filler, *jobs, make_folders=True)
+    assert len(found) == 1 and shared == [1, 1]
+
+
+def test_a_mask_that_changes_is_read_again(filler, tmp_path):
+    job = mixed(tmp_path, [(40, 56)])[0]
+    events(filler, job, make_folders=True)
+    save_mask(job.mask, box=(slice(0), slice(0)))
+    events(filler, job)
+    assert np.array_equal(load(job.output), load(job.image))
+
+
+# Without memory
+
+
+def without_memory(monkeypatch, inpainter, most, times=1 << 30):
+    """``fill`` fails for more than ``most`` pictures at once, the first so many times; returns the sizes of its calls."""
+    calls, fill = [], inpainter.fill
+
+    def limited(images, holes):
+        calls.append(len(images))
+        if len(images) > most and sum(size > most for size in calls) <= times:
+            raise OutOfMemoryError("out of memory")
+        return fill(images, holes)
+
+    monkeypatch.setattr(inpainter, "fill", limited)
+    return calls
+
+
+def test_a_batch_without_memory_is_tried_again_then_halved(filler, tmp_path, monkeypatch):
+    calls = without_memory(monkeypatch, filler.inpainter, most=1)
+    happened = events(filler, *mixed(tmp_path, [(40, 56)] * 4), make_folders=True)
+    assert calls == [4, 4, 2, 1, 1, 2, 1, 1]
+    started, filled = ([name for kind, name in outline(happened) if kind == wanted] for wanted in ("Started", "Filled"))
+    assert started == filled == [f"{i:02d}.png" for i in range(4)]
+
+
+def test_what_memory_fits_for_once_it_is_free_is_the_same_to_the_bit(filler, tmp_path, monkeypatch):
+    jobs, freed = mixed(tmp_path, [(40, 56)] * 4), []
+    events(filler, *jobs, make_folders=True)
+    expected = [load(job.output) for job in jobs]
+    calls = without_memory(monkeypatch, filler.inpainter, most=1, times=1)
+    monkeypatch.setattr(filler.inpainter, "free_memory", lambda: freed.append(1))
+    events(filler, *jobs)
+    assert calls == [4, 4] and freed == [1]
+    assert all(np.array_equal(load(job.output), each) for job, each in zip(jobs, expected, strict=True))
+
+
+def test_the_picture_that_fails_does_not_fail_those_beside_it(filler, tmp_path, monkeypatch):
+    jobs, fill = mixed(tmp_path, [(40, 56), (40, 57), (40, 58)]), filler.inpainter.fill
+
+    def failing(images, holes):
+        if any(image.shape[1] == 57 for image in images):
+            raise InpaintError("no numbers")
+        return fill(images, holes)
+
+    monkeypatch.setattr(filler.inpainter, "fill", failing)
+    happened = events(filler, *jobs, make_folders=True)
+    assert [event.job for event in happened if isinstance(event, Failed)] == jobs[1:2]
+    assert files(tmp_path / "o") == {"00.png", "02.png"}
+
+
+@pytest.mark.parametrize("where", ["read", "write"])
+def test_memory_that_lacks_elsewhere_fails_the_picture_alone(filler, tmp_path, monkeypatch, where):
+    jobs = mixed(tmp_path, [(40, 56)] * 3)
+
+    def lacking(*given, right):
+        if jobs[1].image.name in str(given[0] if where == "read" else given[0].job.image):
+            raise MemoryError
+        return right(*given)
+
+    if where == "read":
+        right = filler._reader._read_picture
+        monkeypatch.setattr(filler._reader, "_read_picture", lambda *given: lacking(*given, right=right))
+    else:
+        from lbam_fast.batch import filling
+
+        right_write = filling.write_outputs
+        monkeypatch.setattr(filling, "write_outputs", lambda *given: lacking(*given, right=right_write))
+    failed = [event for event in events(filler, *jobs, make_folders=True) if isinstance(event, Failed)]
+    assert [event.job for event in failed] == jobs[1:2] and "too little memory" in str(failed[0].error)
+    assert files(tmp_path / "o") == {"00.png", "02.png"}
+
+
+def test_an_error_that_nobody_expects_is_raised_and_leaves_whole_files(filler, tmp_path, monkeypatch):
+    jobs, right = mixed(tmp_path, [(40, 56)] * 8), filler._reader.read
+
+    def failing(job):
+        if job == jobs[5]:
+            raise RuntimeError("a bug")
+        return right(job)
+
+    monkeypatch.setattr(filler._reader, "read", failing)
+    with pytest.raises(RuntimeError, match="a bug"):
+        events(filler, *jobs, make_folders=True)
+    assert all(load(path).shape == (40, 56, 3) for path in (tmp_path / "o").glob("*"))
+
+
+def test_leaving_the_loop_ends_the_threads(filler, tmp_path):
+    before = threading.active_count()
+    for _ in filler.fill(mixed(tmp_path, [(40, 56)] * 40), make_folders=True):
+        break
+    assert threading.active_count() == before
+
+
+def test_at_least_one_thread(weights):  # noqa: F811
+    with pytest.raises(JobError, match="expected at least 1"):
+        Filler(Inpainter.from_pretrained(weights), threads=0)
