@@ -18,6 +18,7 @@ from accounting import Layer, floor_seconds, layers
 from lbam_fast.cli.common import SOME_FAILED, print_error, print_note
 from lbam_fast.config import LBAMConfig
 from lbam_fast.files import replace_file
+from lbam_fast.kernels import decoder, encoder, split
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "gpu-notes.md"
@@ -55,9 +56,8 @@ MAINLOOP, BANDWIDTH, SCALAR = 0.5, 0.8, 0.6
 """Shares of the rates that kernels with gathered operands reach."""
 STEP, BLOCK_K = 0.25e-6, 64
 """Seconds of one step of a program's loop that waits for memory, and the taps in it."""
-TILES = ((128, 128), (64, 64))
-BESIDE = 5
-"""Launches beside the fused ops: the input's two halves joined, the holes, the casts of image and mask."""
+BESIDE = {"fresh mask": 4, "with maps": 1}
+"""Launches beside the fused ops: the network's input; of a fresh mask the holes, and the casts of both."""
 
 
 @dataclass(frozen=True)
@@ -83,23 +83,35 @@ class Op:
         return sum(floor_seconds(part, gpu.product, gpu.copy, BF16) for part in self.parts)
 
     def splits(self, gpu: Gpu) -> int:
-        """Programs that share one tile's taps, so that every multiprocessor has one."""
-        return max(1, min(gpu.processors // self._tiles(gpu), self.taps // (4 * BLOCK_K)))
+        """Programs that share one tile's taps, by the kernels' own rule."""
+        return 1 if self.name == "dc7" else int(split.splits_for(self._tiles(), self.taps, gpu.processors))
 
     def launches(self, gpu: Gpu) -> int:
         return 2 if self.splits(gpu) > 1 else 1
 
     def expected(self, gpu: Gpu) -> float:
         """Seconds: the slowest of arithmetic on the processors that are busy, memory, and the steps of one program's loop."""
-        programs = self._tiles(gpu) * self.splits(gpu)
+        programs = self._tiles() * self.splits(gpu)
         busy = programs / (math.ceil(programs / gpu.processors) * gpu.processors)
         arithmetic = self.flop / (gpu.product * MAINLOOP * busy)
         loop = STEP * self.taps / (BLOCK_K * self.splits(gpu))
         return GAP * self.launches(gpu) + max(arithmetic, self.bytes / (gpu.copy * BANDWIDTH), loop)
 
-    def _tiles(self, gpu: Gpu) -> int:
-        counts = [math.ceil(self.positions / m) * math.ceil(self.outputs / n) for m, n in TILES]
-        return next((count for count in counts if count >= gpu.processors), counts[-1])
+    def _tiles(self) -> int:
+        """Programs of the kernels' own tiles."""
+        if self.name == "dc7":
+            return _blocks(self.positions / 4, decoder.THIN_BLOCKS["bf16"].positions)
+        if self.name.startswith("dc"):
+            block = decoder.block_for("bf16", self.positions // 4, self.outputs)
+            return 4 * _blocks(self.positions / 4, block.positions) * _blocks(self.outputs, block.channels_out)
+        each = self.taps // 16 // len(self.parts)
+        halves = (0, each) if self.name.startswith("reverse") else (each, each if len(self.parts) == 2 else 0)
+        tile = encoder.choose_tile("bf16", *halves, self.positions, self.outputs, False)
+        return _blocks(self.positions, tile.block_m) * _blocks(self.outputs, tile.block_n)
+
+
+def _blocks(length: float, block: int) -> int:
+    return math.ceil(length / block)
 
 
 def ops(height: int, width: int, batch: int) -> list[Op]:
@@ -162,8 +174,8 @@ def whole_table() -> Iterator[str]:
         for words, found in (("fresh mask", fresh), ("with maps", with_maps(fresh, *size))):
             times = []
             for gpu in GPUS:
-                launches = sum(op.launches(gpu) for op in found) + BESIDE
-                busy = sum(op.expected(gpu) for op in found) + BESIDE * GAP
+                launches = sum(op.launches(gpu) for op in found) + BESIDE[words]
+                busy = sum(op.expected(gpu) for op in found) + BESIDE[words] * GAP
                 times += [sum(op.floor(gpu) for op in found), busy + REPLAY, max(busy + HOST, launches * HOST)]
             work = sum(op.flop for op in found) / 1e9, sum(op.bytes for op in found) / 1e6
             name = f"{size[0]}x{size[1]}, batch {size[2]}, {words}"
@@ -206,8 +218,8 @@ def assumptions_table() -> Iterator[str]:
     yield f"| one step of {BLOCK_K} taps that waits for memory | {STEP * 1e6:.2f} us |"
     gaps = ", ".join(f"{seconds * 1e6:.0f} us" for seconds in (GAP, REPLAY, HOST))
     yield f"| from kernel to kernel in a graph; a graph's launch; an op from Python | {gaps} |"
-    yield f"| tiles | {' or '.join(f'{m}x{n}' for m, n in TILES)}, taps split until every multiprocessor has a program |"
-    yield f"| launches beside the fused ops | {BESIDE} |"
+    yield "| tiles, and taps split over the multiprocessors | as the kernels choose them |"
+    yield f"| launches beside the fused ops | {', '.join(f'{count} ({name})' for name, count in BESIDE.items())} |"
 
 
 def page() -> str:

@@ -178,13 +178,11 @@ def _encode(
     output, position = channel[None, :], block * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
     if order is not None:
         position = tl.load(order + position, mask=position < positions, other=positions)
-    columns = width // 2
-    area = (height // 2) * columns
+    columns, area = width // 2, (height // 2) * (width // 2)
     row = tl.where(position < positions, position % area // columns, -2)
     tile = (position // area, row, position % columns, output, height, width, outputs)
     inside = (position < positions) & (output < outputs)
-    at = position.to(tl.int64) * outputs + output
-    size = positions.to(tl.int64) * outputs
+    at, size = position.to(tl.int64) * outputs + output, positions.to(tl.int64) * outputs
     halves: tl.constexpr = 2 if x is not None and u is not None else 1
     known = None
     if u is not None:
@@ -197,8 +195,8 @@ def _encode(
         else:
             known = finish_mask(masked, at, inside, scalars, alpha, m, attention, updated)
     if x is not None:
-        product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
         first, last = share_of(_steps(CHANNELS, 4, THIN, BLOCK_K))
+        product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
         product = _add_product(product, x, weight, tile, first, last, CHANNELS, 4, THIN, PRECISION, BLOCK_K)
         if partial is not None:
             store_partial_sum(partial, product, 0, halves, at, inside, size)

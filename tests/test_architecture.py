@@ -148,6 +148,8 @@ FOLDERS = (
     "lbam_fast/ops/backends",
     "lbam_fast/ops/runtime",
     "lbam_fast/model",
+    "lbam_fast/inference",
+    "lbam_fast/batch",
     "csrc/cpu",
     "csrc/cuda",
     "kernels",

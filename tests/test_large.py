@@ -5,10 +5,12 @@ import pytest
 import torch
 from networks import network, one_thread  # noqa: F401 - applies itself
 from PIL import Image, ImageCms
+from typer.testing import CliRunner
 
 from lbam_fast import Inpainter, InpaintError
 from lbam_fast.batch import Job
 from lbam_fast.batch.large import fill_large, is_too_large
+from lbam_fast.cli import app
 from lbam_fast.pictures import PictureError, large
 
 pytest.importorskip("pyvips")
@@ -103,7 +105,16 @@ def test_what_cannot_be_done_is_said_and_leaves_nothing(tmp_path, inpainter, pic
 
 def test_which_pictures_are_too_large(tmp_path, picture):
     job = Job(write(tmp_path / "a.png", picture), None, tmp_path / "o.png")
-    assert is_too_large(job, 700 << 20) and not is_too_large(job, 2 << 30)
+    assert is_too_large(job.image, 700 << 20) and not is_too_large(job.image, 2 << 30)
+
+
+def test_from_the_command_line(tmp_path, picture, mask):
+    image, hole, output = write(tmp_path / "a.png", picture), write(tmp_path / "m.png", mask[..., None]), tmp_path / "out.png"
+    given = ["inpaint", str(image), str(hole), "-o", str(output), "--detail", "off", "--max-memory"]
+    result = CliRunner().invoke(app, [*given, "0.7GB"])
+    assert result.exit_code == 0 and "strategy tile" in result.output
+    assert (read(output) == picture).all(axis=-1)[mask == 0].all() and (read(output) != picture)[mask > 0].mean() > 0.9
+    assert CliRunner().invoke(app, [*given, "much"]).exit_code == 2
 
 
 def write(path, pixels):

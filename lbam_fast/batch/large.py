@@ -14,7 +14,7 @@ from lbam_fast.batch.jobs import Job
 from lbam_fast.inference import Hole, Inpainter, InpaintError, find_hole
 from lbam_fast.inference.regions import grown
 from lbam_fast.pictures import PictureError
-from lbam_fast.pictures.large import Raw, check_suffix, decode, encode, mapped, release, size_of
+from lbam_fast.pictures.large import Raw, check_suffix, decode, encode, mapped, release, size_of, vips
 
 IN_MEMORY = 48
 """Bytes that a picture, its mask, its hole and its result take at their highest for each pixel, if nothing is mapped."""
@@ -25,9 +25,13 @@ STRIP = 512
 _LUMINANCE = np.array([299, 587, 114], np.uint32)
 
 
-def is_too_large(job: Job, max_memory: int) -> bool:
-    """Whether a picture takes more than so many bytes if it is filled in memory. Raises PictureError."""
-    height, width, _ = size_of(job.image)
+def is_too_large(image: Path, max_memory: int) -> bool:
+    """Whether a picture takes more than so many bytes if it is filled in memory. Raises PictureError where libvips is missing."""
+    vips()
+    try:
+        height, width = size_of(image)
+    except PictureError:  # which is told of when it is read
+        return False
     return height * width * IN_MEMORY + BESIDE > max_memory
 
 

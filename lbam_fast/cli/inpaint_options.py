@@ -50,6 +50,10 @@ Threads = Annotated[int | None, typer.Option(help="CPU threads; all by default."
 MaxPixels = Annotated[
     int | None, typer.Option(metavar="N", help="Refuse pictures and masks of more pixels; by default 500 million.")
 ]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Such as 2GB: larger pictures are filled region by region, from files into files."),
+]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Search subfolders too, and keep them.")]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Do not write results that exist.")]
 Resume = Annotated[

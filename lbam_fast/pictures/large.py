@@ -45,10 +45,10 @@ def release(mapped: NDArray[Any]) -> None:
         mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
 
 
-def size_of(path: str | os.PathLike[str]) -> tuple[int, int, int]:
-    """Height, width and bytes of a decoded picture, upright; nothing is decoded. Raises PictureError."""
+def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """Height and width of a picture, upright; nothing is decoded. Raises PictureError."""
     image = _open(Path(path))
-    return image.height, image.width, image.height * image.width * image.bands * (2 if image.format == "ushort" else 1)
+    return image.height, image.width
 
 
 def decode(path: str | os.PathLike[str], raw: Path, max_pixels: int) -> Raw:
