@@ -60,8 +60,8 @@ def hard(mask):
         (filled(1500, 1500, (500, 500, 9, 9), (900, 1300, 50, 20)), "crop", "2 boxes around its holes are 3% of 2.2 megapixels"),
         (filled(1500, 1500, (750, 750, 600, 600)), "whole", "which saves too little"),
         (speckled(1500, 1500, 3000), "whole", "which saves too little"),
-        (filled(3000, 4000, (1500, 1500, 800, 90)), "tile", "takes more than 1024 x 1024 of 12.0 megapixels"),
-        (speckled(3000, 4000, 9000), "tile", "takes more than 1024 x 1024"),
+        (filled(3000, 4000, (1500, 1500, 800, 90)), "tile", "has more than 1024 pixels on a side, of 12.0 megapixels"),
+        (speckled(3000, 4000, 9000), "tile", "has more than 1024 pixels on a side"),
     ],
 )
 def test_auto_chooses_by_sizes_and_says_why(mask, strategy, why):
@@ -237,6 +237,17 @@ def test_known_pixels_stay_and_holes_have_no_say(inpainter, monkeypatch, strateg
     assert (result[hole.filled] != picture[hole.filled]).mean() > 0.8
     picture[drawn] = np.nan if np.issubdtype(dtype, np.floating) else 7
     assert np.array_equal(in_parts(inpainter, picture, hole, strategy, detail), result)
+
+
+def test_a_hole_in_tiles_has_no_say_in_its_neighbour_s_texture(inpainter):
+    mask = filled(600, 520, (180, 260, 4, 200), (400, 260, 4, 200))
+    picture = np.random.default_rng(0).uniform(0, 1, (*mask.shape, 3)).astype(np.float32)
+    planned = plan(mask, PlanOptions("tile", side=SIDE))
+    assert len(planned.tiled) == 2
+    results = [
+        in_parts(inpainter, np.where(mask[..., None], held, picture), hard(mask), "tile", "exemplar") for held in (0, np.nan)
+    ]
+    assert np.array_equal(*results)
 
 
 @pytest.mark.parametrize("strategy", PARTIAL)

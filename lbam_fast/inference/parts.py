@@ -55,9 +55,9 @@ class PartFiller:
             fill_reduced(self.fill, pixels, result, hole, Box(everything, hole.box), plan.side)
             return
         fill_boxes(self.fill, pixels, result, hole, plan.boxes, rest)
+        for cell in (cell for box in plan.tiled for cell in cells(box.inner, TEXTURED)):  # what lies in any hole has no say
+            result[cell][hole.filled[cell]] = 0
         for box in plan.tiled:
-            for cell in cells(box.inner, TEXTURED):
-                result[cell][hole.filled[cell]] = 0
             self._fill_tiled(pixels, result, hole, box, plan.side)
             rest()
 

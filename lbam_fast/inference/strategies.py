@@ -98,7 +98,7 @@ def plan(filled: NDArray[np.bool_], options: PlanOptions | None = None) -> Plan:
     fits = options.memory is None or filled.size * options.bytes_per_pixel <= options.memory
     if filled.size <= MOST_WHOLE and fits:
         return Plan("whole", why, side=side, chosen=True)
-    why = f"a hole with what is around it takes more than {side} x {side} of {_megapixels(filled)}" if large else why
+    why = f"a box around its holes has more than {side} pixels on a side, of {_megapixels(filled)}" if large else why
     return replace(in_tiles, why=why, chosen=True)
 
 
