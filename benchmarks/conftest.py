@@ -163,7 +163,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         f"\n{about['device']}, {about['threads']} threads, torch {torch.__version__}; times in ms: median and quartiles"
     )
     console.print(
-        f"ratio: median over rounds of the time of the {BASELINE!r} (of folders, 'one at a time') over the method's; above 1 is faster\n"
+        f"ratio: median over rounds of the time of the {BASELINE!r}, for folders of 'one at a time', over the method's;"
+        " above 1 is faster\n"
     )
     for table in case_tables(state.recorded):
         console.print(table)
