@@ -5,7 +5,7 @@ else
 BIN := .venv/bin
 endif
 CPP = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu tests/cuda_on_cpu/*.h tests/cuda_on_cpu/*.cpp tests/cuda_on_cpu/*.cu)
-TEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --durations 20
+TEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
 .PHONY: help inpaint test test-all wheel lint format quality clean
@@ -17,10 +17,10 @@ inpaint: .venv/run  ## fill the hole in the example photograph: out/china.png an
 	mkdir -p out
 	$(BIN)/lbam-fast inpaint docs/example/china.jpg docs/example/china_mask.png -o out/china.png --comparison out/china_comparison.png
 
-test: .venv/dev  ## run all tests, the slow ones sampled
+test: .venv/dev  ## run every test, the slow ones with a sample of their cases
 	$(TEST)
 
-test-all: .venv/dev  ## run all tests, the slow ones in full
+test-all: .venv/dev  ## run every test with every case
 	LBAM_TEST_ALL=1 $(TEST)
 
 wheel: .venv/dev  ## make a wheel of this version, compiled kernels included: dist/*.whl

@@ -43,6 +43,7 @@ class State:
     def __init__(self, config: pytest.Config) -> None:
         self.full: bool = config.getoption("--full")
         self.device = str(resolve_device(config.getoption("--device")))
+        self.cases = [words for words in config.getoption("--case").split(",") if words]
         self.dtypes = [name for name in config.getoption("--dtype").split(",") if name]
         self.clock = ReplayClock()
         self.figures: dict[tuple[str, str], dict[str, Figure]] = {}
@@ -61,6 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--compare", metavar="RECORD", help="say what got slower or faster than in this record")
     group.addoption("--device", default="auto", help="auto, cpu or cuda (default: the GPU where there is one)")
     group.addoption("--base-width", type=int, default=64, help="of the networks (default: 64, as published)")
+    group.addoption("--case", default="", help='only cases with one of these words, e.g. "256x256 batch 1,1024x1024"')
     group.addoption("--dtype", default="", help="only methods in these dtypes, e.g. fp32,bf16 (the published form always runs)")
 
 
@@ -78,7 +80,10 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     state, suite = metafunc.config.stash[STATE], _suite(metafunc.module)
     parameters = []
-    for case in suite.full if state.full else suite.quick:
+    whole = suite.full + (suite.gpu if state.device.startswith("cuda") else ())
+    for case in whole if state.full else suite.quick:
+        if not _named(case, state):
+            continue
         case = replace(case, device=state.device, base_width=metafunc.config.getoption("--base-width"))
         for method in suite.methods(case):
             if _selected(method, state):
@@ -163,8 +168,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         f"\n{about['device']}, {about['threads']} threads, torch {torch.__version__}; times in ms: median and quartiles"
     )
     console.print(
-        f"ratio: median over rounds of the time of the {BASELINE!r}, for folders of 'one at a time', over the method's;"
-        " above 1 is faster\n"
+        f"ratio: median over rounds of the time of the {BASELINE!r} (of folders, 'one at a time') over the method's; "
+        "above 1 is faster\n"
     )
     for table in case_tables(state.recorded):
         console.print(table)
@@ -177,6 +182,11 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def _suite(module: Any) -> Suite:
     suite: Suite = module.SUITE
     return suite
+
+
+def _named(case: Case, state: State) -> bool:
+    """Whole words: "batch 1" is not in "batch 16"."""
+    return not state.cases or any(f" {words.strip()} " in f" {case.name} " for words in state.cases)
 
 
 def _selected(method: Method, state: State) -> bool:

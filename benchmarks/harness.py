@@ -80,6 +80,7 @@ class Suite:
     yardstick  what eager PyTorch gives for them in a dtype: the error budget is twice its error
     clock      makes the clock for a device
     work       what there is to do, hence the floor
+    gpu        cases that the whole grid has on a GPU alone
     slack      an error that is allowed in fp32 even where eager PyTorch's is less than half of it
     """
 
@@ -94,6 +95,7 @@ class Suite:
     work: Work = lambda case, dtype: {}
     schedule: Schedule = Schedule()
     slack: Error = OUTPUT_SLACK
+    gpu: tuple[Case, ...] = ()
     measure: Callable[[Suite, Case, Sequence[Method]], dict[str, Figure]] | None = None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
@@ -13,9 +14,10 @@ from peers import channels_last as nhwc
 from torch import Tensor
 from workload import Case, Inputs, inputs
 
-from lbam_fast import ops, reference
+from lbam_fast import native, ops, reference
 from lbam_fast.config import LBAMConfig
-from lbam_fast.ops import dispatch
+from lbam_fast.ops import autotune, dispatch
+from lbam_fast.ops.defaults import CUDA
 
 SLOPE = reference.LEAKY_SLOPE
 FRESH = ops.Wanted(update=True, keep=False)
@@ -29,20 +31,40 @@ LAYERS = (*ENCODER, *REVERSE, *DECODER)
 
 
 def layer_methods(case: Case) -> list[Method]:
-    """The published layer, the reference's functions, and the fused ops: on a GPU on Triton, elsewhere on the CPU's kernels."""
+    """The published layer, the reference's functions, and the fused ops: on a GPU by every route, else on the CPU's kernels."""
     on_gpu = case.device.startswith("cuda")
     methods = [Method(BASELINE, "fp32", partial(_ready, layer=_published, dtype="fp32"), eager=True)]
     for dtype in CUDA_DTYPES if on_gpu else CPU_DTYPES:
         build = partial(_ready, layer=_reference, dtype=dtype, channels_last=True)
         methods.append(Method(f"reference channels_last {dtype}", dtype, build, **OURS))
-        kernels = dispatch.TRITON if on_gpu else dispatch.CPU
-        build = partial(_ready, layer=_fused, dtype=dtype, channels_last=True)
-        methods.append(Method(f"lbam_fast {kernels} {dtype}", dtype, build, **OURS, absent=partial(_unavailable, kernels)))
+        for backend, route in _ways(case):
+            build = partial(_ready, layer=_fused, dtype=dtype, channels_last=True, backend=backend, route=route)
+            name = " ".join(word for word in ("lbam_fast", backend, route, dtype) if word)
+            methods.append(Method(name, dtype, build, **OURS, absent=partial(_unavailable, backend, route)))
     return methods
 
 
-def _unavailable(kernels: str, case: Case) -> str:
-    return dispatch.unavailable(kernels)
+def op_of(layer: str) -> str:
+    """The fused op that a layer is."""
+    if layer in ENCODER:
+        return "encode"
+    if layer in REVERSE:
+        return "mask_step"
+    return "reconstruct" if layer == "dc7" else "decode_with_map"
+
+
+def _ways(case: Case) -> list[tuple[str, str]]:
+    """Backend and route of every row; a CPU has no routes."""
+    if not case.device.startswith("cuda"):
+        return [(dispatch.CPU, "")]
+    from lbam_fast.ops.backends.gpu import ROUTES
+
+    return [(dispatch.GPU, route) for route in ROUTES[op_of(case.layer)]]
+
+
+def _unavailable(backend: str, route: str, case: Case) -> str:
+    reason = dispatch.unavailable(backend)
+    return reason or (native.unavailable("cuda") if route == CUDA else "")
 
 
 @torch.no_grad()
@@ -68,7 +90,16 @@ def yardstick(case: Case, pool: Inputs, dtype: str) -> Tensor:
     return _ready(case, pool, layer=_published, dtype=dtype, channels_last=dtype in HALVES).output()
 
 
-def _ready(case: Case, pool: Inputs, layer: Callable[[Any, Case], Layer], dtype: str, channels_last: bool = False) -> Candidate:
+def _ready(
+    case: Case,
+    pool: Inputs,
+    layer: Callable[[Any, Case], Layer],
+    dtype: str,
+    channels_last: bool = False,
+    backend: str = dispatch.AUTO,
+    route: str = "",
+) -> Candidate:
+    """The layer, ready; a fused one by that backend and route, and by no other."""
     module = published_module(case).get_submodule(case.layer)
     if channels_last:
         module = nhwc(module)
@@ -79,7 +110,8 @@ def _ready(case: Case, pool: Inputs, layer: Callable[[Any, Case], Layer], dtype:
 
     @torch.no_grad()
     def call(arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        with precision(case.device, dtype):
+        forced = autotune.route(route) if route else nullcontext()
+        with precision(case.device, dtype), dispatch.backend(backend), forced:
             return function(*arguments)
 
     def output() -> Tensor:

@@ -22,7 +22,7 @@ class RecordError(LBAMError, ValueError):
 class Row:
     """One figure of one method in one case.
 
-    suite     what was measured: "inference", "latency", "training", "ops", "memory", "limits"
+    suite     what was measured: "inference", "latency", "training", "layers", "memory", "limits", "routes"
     case      the work in words that are the same in every record, e.g. "256x256 batch 1 fresh mask"; rows of one case compare
     method    who did it: "lbam_fast" or a peer, e.g. "published form"; with its dtype where that differs: "OpenVINO bf16"
     metric    "seconds", "bytes", "bytes_per_second", "flop_per_second" or "joules_per_image"

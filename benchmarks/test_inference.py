@@ -24,12 +24,14 @@ GRID = tuple(
     )
     for mask in ("fresh", "shared")
 )
+ON_A_GPU = tuple(Case(256, 256, 64, mask) for mask in ("fresh", "shared"))
 PRESETS = tuple(Case(256, 256, 4, preset=preset) for preset in ("official-2019", "paddle", "paper"))
 
 SUITE = Suite(
     name="inference",
     quick=QUICK,
     full=GRID + PRESETS,
+    gpu=ON_A_GPU,
     methods=inference_methods,
     truth=truth,
     yardstick=yardstick,

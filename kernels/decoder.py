@@ -17,10 +17,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import split
 from .arguments import Affine
-from .formulas import activation, attention_map
+from .epilogue import finish_features, map_of
 from .shipped import DTYPES, Shipped
-from .sums import blocks_of, mean_and_variance, store_block_sums
+from .split import share_of, store_partial_sum
+from .sums import blocks_of, mean_and_variance
 
 
 class Block(NamedTuple):
@@ -34,29 +36,27 @@ class Block(NamedTuple):
 
 
 BLOCKS: dict[str, tuple[Block, ...]] = {
-    "fp32": (Block(64, 64, 16, 8, 3), Block(64, 32, 16, 8, 3)),
-    "tf32": (Block(128, 128, 32, 8, 3), Block(128, 64, 32, 8, 3), Block(64, 64, 32, 4, 3), Block(64, 32, 32, 4, 3)),
-    "fp16": (Block(128, 128, 64, 8, 3), Block(128, 64, 64, 8, 3), Block(64, 64, 64, 4, 4), Block(64, 32, 64, 4, 4)),
+    "fp32": (Block(64, 64, 16, 4, 3), Block(64, 32, 16, 4, 3)),
+    "tf32": (Block(128, 64, 32, 4, 3), Block(64, 64, 32, 4, 3), Block(64, 32, 32, 4, 3)),
+    "fp16": (Block(128, 64, 64, 4, 3), Block(64, 64, 64, 4, 4), Block(64, 32, 64, 4, 4)),
 }
+"""Never of 8 warps: for these, Triton may compile a loop over taps and channels wrongly (pytorch/pytorch#173068)."""
 BLOCKS["bf16"] = BLOCKS["fp16"]
 
 THIN_BLOCKS = {"fp32": Block(64, 16, 16, 4, 2), "tf32": Block(64, 16, 32, 4, 2), "fp16": Block(64, 16, 64, 4, 2)}
 """For 3 output channels in 4 phases: 12, padded."""
 THIN_BLOCKS["bf16"] = THIN_BLOCKS["fp16"]
 
-BARE, STATISTICS = "bare", "statistics"
-"""Forms of a result: as it is; as it is, with its mean and variance."""
+BARE, STATISTICS, SPLIT = "bare", "statistics", "split"
+"""Forms of a result: as it is; as it is, with its mean and variance; in partial sums."""
 
 NOTHING_AFTER = Affine()
-
-ENOUGH_PROGRAMS = 64
-"""With fewer, about half of a large GPU, smaller blocks are worth their extra loads."""
 
 
 def block_for(precision: str, positions: int, channels_out: int) -> Block:
     """The largest block that the channels fill and that makes enough programs, else the smallest."""
     for block in BLOCKS[precision]:
-        if block.channels_out <= channels_out and _programs(block, positions, channels_out) >= ENOUGH_PROGRAMS:
+        if block.channels_out <= channels_out and _programs(block, positions, channels_out) >= split.ENOUGH_PROGRAMS:
             return block
     return BLOCKS[precision][-1]
 
@@ -76,7 +76,7 @@ def decode_with_map(
     y = _output(inputs.own, inputs.own_weight)
     if attention.shape[0] not in (1, y.shape[0]) or attention.shape[1:] != y.shape[1:]:
         raise ValueError(f"a map of shape {tuple(attention.shape)} does not fit a result of shape {tuple(y.shape)}")
-    _launch(inputs, y, tf32, affine, attention=attention)
+    _launch(inputs, y, tf32, affine, y=y, given=attention)
     return y
 
 
@@ -88,7 +88,7 @@ def deconvolution(
         return reconstruct(skip, own, skip_weight, own_weight, BARE, tf32=tf32)
     inputs = _inputs(skip, own, skip_weight, own_weight)
     y = _output(inputs.own, inputs.own_weight)
-    _launch(inputs, y, tf32)
+    _launch(inputs, y, tf32, y=y)
     return y
 
 
@@ -108,11 +108,13 @@ def decode_with_statistics(
     if m.shape != y.shape:
         raise ValueError(f"m of shape {tuple(m.shape)} does not fit a result of shape {tuple(y.shape)}")
     positions, channels_out = _positions(inputs.own), y.shape[1]
-    precision = _precision(inputs.own, tf32)
-    block = _spared(block_for(precision, positions, channels_out), precision, STATISTICS).positions
-    counts = blocks_of(positions, block, y.device).repeat(4)
+    plan = _plan(inputs, channels_out, tf32)
+    if plan.splits == 1:
+        counts = blocks_of(positions, plan.block.positions, y.device).repeat(4)
+    else:
+        counts = blocks_of(4 * positions, split.ROWS, y.device)
     sums = scalars.new_empty((2, len(counts), channels_out))
-    _launch(inputs, y, tf32, m=m, scalars=scalars, sums=sums)
+    _launch(inputs, y, tf32, features=y, level=m, scalars=scalars, sums=sums)
     return y, *mean_and_variance(sums, counts)
 
 
@@ -191,49 +193,58 @@ def _output(own: Tensor, weight: Tensor) -> Tensor:
     return torch.empty(shape, dtype=own.dtype, device=own.device, memory_format=torch.channels_last)
 
 
-def _launch(inputs: _Inputs, y: Tensor, tf32: bool, affine: Affine = NOTHING_AFTER, **others: Tensor | None) -> None:
-    """Run the kernel of all layers but the last; ``others`` are its remaining tensors by name."""
+class _Plan(NamedTuple):
+    """How a layer is launched."""
+
+    precision: str
+    block: Block
+    splits: int
+
+
+def _plan(inputs: _Inputs, channels_out: int, tf32: bool) -> _Plan:
+    precision, positions = _precision(inputs.own, tf32), _positions(inputs.own)
+    block = block_for(precision, positions, channels_out)
+    inner = 4 * (inputs.own.shape[1] + (0 if inputs.skip is None else inputs.skip.shape[1]))
+    programs = max(1, _programs(block, positions, channels_out))
+    return _Plan(precision, block, split.splits_for(programs, inner, split.multiprocessors_of(inputs.own.device)))
+
+
+def _launch(inputs: _Inputs, result: Tensor, tf32: bool, affine: Affine = NOTHING_AFTER, **tensors: Tensor) -> None:
+    """Run the kernel of all layers but the last; ``tensors`` are the remaining ones by name, the results among them."""
     batch, channels_own, height, width = inputs.own.shape
-    positions, channels_out = _positions(inputs.own), y.shape[1]
+    positions, channels_out = _positions(inputs.own), result.shape[1]
     if positions == 0:
         return
-    precision = _precision(inputs.own, tf32)
-    block = block_for(precision, positions, channels_out)
-    block = _spared(block, precision, STATISTICS if "sums" in others else "" if others else BARE)
-    by_position = {
-        name: None if others.get(name) is None else others[name].contiguous(memory_format=torch.channels_last)
-        for name in ("attention", "m")
+    present = {
+        name: tensor.contiguous(memory_format=torch.channels_last) if name in ("given", "level") else tensor
+        for name, tensor in {**tensors, **affine._asdict()}.items()
+        if isinstance(tensor, Tensor)
     }
-    with torch.cuda.device_of(y):
-        _decode_with_map[(_programs(block, positions, channels_out),)](
-            y=y,
+    plan = _plan(inputs, channels_out, tf32)
+    maps = len(present["given"]) if "given" in present else batch
+    slope = float(affine.slope)
+    with torch.cuda.device_of(result):
+        partial = None if plan.splits == 1 else split.workspace(result.numel(), plan.splits, 1, result.device)
+        stored = present if partial is None else {"partial": partial}
+        _decode_with_map[(_programs(plan.block, positions, channels_out), plan.splits)](
             **inputs._asdict(),
-            **by_position,
-            **{name: others.get(name) for name in ("scalars", "sums")},
-            scale=affine.scale,
-            shift=affine.shift,
-            slope=float(affine.slope),
+            **{name: stored.get(name) for name in _OPTIONAL},
+            slope=slope,
             channels_skip=0 if inputs.skip is None else inputs.skip.shape[1],
             channels_own=channels_own,
             channels_out=channels_out,
             positions=positions,
             height=height,
             width=width,
-            map_per_image=int(by_position["attention"] is not None and by_position["attention"].shape[0] == batch),
-            **_constants(precision, block),
-            BLOCK_OUT=block.channels_out,
-            num_warps=block.num_warps,
-            num_stages=block.num_stages,
+            map_per_image=int(maps == batch),
+            **_constants(plan.precision, plan.block),
+            BLOCK_OUT=plan.block.channels_out,
+            num_warps=plan.block.num_warps,
+            num_stages=plan.block.num_stages,
         )
-
-
-def _spared(block: Block, precision: str, form: str) -> Block:
-    """The block, or a smaller one where that form spills: statistics at compute capability 90, bare results at 80 and 100."""
-    shape = block.positions, block.channels_out
-    if (form == STATISTICS and shape == (128, 128)) or (form == BARE and shape == (64, 64) and precision != "tf32"):
-        blocks = BLOCKS[precision]
-        return blocks[blocks.index(block) + 1]
-    return block
+        if partial is not None:
+            sizes = {"positions": 4 * positions, "given_positions": 4 * positions // batch * maps, "channels": channels_out}
+            split.add_partial_sums(partial, (True, False), present, slope=slope, **sizes)
 
 
 def _positions(x: Tensor) -> int:
@@ -274,31 +285,37 @@ def _place(image, row, column, height, width):
 
 
 @triton.jit
-def _add_product(
-    accumulator,
-    rows,
-    row_mask,
-    columns,
-    column_mask,
-    channels,
-    step,
-    PRECISION: tl.constexpr,
-    BLOCK_IN: tl.constexpr,
-):
-    """Adds ``x @ weight``. ``rows`` and ``columns`` point to channel 0 of each row of x and of each column of the weight, whose
-    next channel is ``step`` away. ``channels`` is no constant, or LLVM would unroll the loop whole, and spill."""
-    for start in range(0, channels, BLOCK_IN):
-        channel = start + tl.arange(0, BLOCK_IN)
-        inside = channel < channels
-        x = tl.load(rows[:, None] + channel[None, :], mask=row_mask[:, None] & inside[None, :], other=0.0)
-        weight = tl.load(columns[None, :] + channel[:, None] * step, mask=inside[:, None] & column_mask[None, :], other=0.0)
-        accumulator = tl.dot(x, weight, accumulator, input_precision=PRECISION)
-    return accumulator
+def _seen(inside, line, place, height, width, ACROSS: tl.constexpr):
+    """A bit for each of ACROSS x ACROSS taps: whether its pixel lies inside the picture; that of the first is at ``line`` and
+    ``place``, those of the next ones left of it and above."""
+    seen = tl.zeros_like(line)
+    for tap in tl.static_range(ACROSS * ACROSS):
+        up, left = line - tap // ACROSS, place - tap % ACROSS
+        seen |= tl.where(inside & (up >= 0) & (up < height) & (left >= 0) & (left < width), 1 << tap, 0)
+    return seen
+
+
+@triton.jit
+def _corners(x, weight, position, column, channels, step, BLOCK_IN: tl.constexpr):
+    """Pointers to the first BLOCK_IN channels at those positions, and to those of the columns of a filter whose next channel is
+    ``step`` away."""
+    channel = tl.arange(0, BLOCK_IN)
+    rows = x + position.to(tl.int64)[:, None] * channels + channel[None, :]
+    return rows, weight + channel[:, None] * step + column[None, :]
+
+
+@triton.jit
+def _add_tap(total, rows, near, columns, used, start, channels, PRECISION: tl.constexpr, BLOCK_IN: tl.constexpr):
+    """Adds the product of BLOCK_IN channels from ``start``, of rows that are ``near`` the picture and columns ``used``."""
+    inside = start + tl.arange(0, BLOCK_IN) < channels
+    values = tl.load(rows, mask=near[:, None] & inside[None, :], other=0.0)
+    filters = tl.load(columns, mask=inside[:, None] & used[None, :], other=0.0)
+    return tl.dot(values, filters, total, input_precision=PRECISION)
 
 
 @triton.jit
 def _add_phase(
-    accumulator,
+    total,
     x,
     weight,
     tile,
@@ -309,18 +326,30 @@ def _add_phase(
     PRECISION: tl.constexpr,
     BLOCK_IN: tl.constexpr,
 ):
-    """Adds the 2x2 convolution of one phase (``down``, ``right``) of one input."""
+    """Adds this program's share of the 2x2 convolution of one phase (``down``, ``right``) of one input.
+
+    The four taps of a block of channels follow each other. The loop must not be compiled for 8 warps: see ``BLOCKS``.
+    """
     position, inside, row, column, height, width, output = tile
-    first = x + position.to(tl.int64) * channels
-    for tap in tl.static_range(4):
-        dy, dx = down - tap // 2, right - tap % 2
-        seen = inside & (row + dy >= 0) & (row + dy < height) & (column + dx >= 0) & (column + dx < width)
-        rows = first + (dy * width + dx) * channels
-        columns = weight + ((1 + down - 2 * dy) * 4 + 1 + right - 2 * dx) * channels_out + output
-        accumulator = _add_product(
-            accumulator, rows, seen, columns, output < channels_out, channels, 16 * channels_out, PRECISION, BLOCK_IN
+    seen = _seen(inside, row + down, column + right, height, width, 2)
+    entry = ((1 - down) * 4 + 1 - right) * channels_out
+    rows, columns = _corners(x, weight, position, output + entry, channels, 16 * channels_out, BLOCK_IN)
+    rows += (down * width + right) * channels
+    first, last = share_of(4 * tl.cdiv(channels, BLOCK_IN))
+    for step in range(first, last):
+        up, left, start = step >> 1 & 1, step & 1, (step >> 2) * BLOCK_IN
+        total = _add_tap(
+            total,
+            rows + (start - (up * width + left) * channels),
+            (seen & (1 << (step & 3))) != 0,
+            columns + (start * 16 + up * 8 + left * 2) * channels_out,
+            output < channels_out,
+            start,
+            channels,
+            PRECISION,
+            BLOCK_IN,
         )
-    return accumulator
+    return total
 
 
 @triton.jit(do_not_specialize=["positions", "height", "width", "map_per_image"])
@@ -330,12 +359,14 @@ def _decode_with_map(
     skip,
     own_weight,
     skip_weight,
-    attention,
-    m,
+    given,
+    level,
     scalars,
+    features,
     sums,
     scale,
     shift,
+    partial,
     slope,
     channels_skip,
     channels_own,
@@ -352,14 +383,16 @@ def _decode_with_map(
     """One phase of a block of positions and of output channels; the phases and channels of the same positions run side by side.
 
     skip, scale    None switches them off, with skip_weight and shift
-    attention      the map, or None; map_per_image is 0 where one map serves all images, else 1
-    sums           with m and scalars, [2, phases and their blocks of positions, channels_out]: the product of result and map by
-                   ``store_block_sums``
+    given          the map, or None; map_per_image is 0 where one map serves all images, else 1
+    sums           with level (``m``), scalars and features, [2, phases and their blocks of positions, channels_out]: the product
+                   of result and map by ``store_block_sums``
+    partial        receives the product of this program's share, and nothing else is stored: ``split``
     """
     program, blocks_out = tl.program_id(0), tl.cdiv(channels_out, BLOCK_OUT)
     down, right = program % 4 // 2, program % 2
     output = program // 4 % blocks_out * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
-    position = program // 4 // blocks_out * BLOCK_POSITIONS + tl.arange(0, BLOCK_POSITIONS)
+    block = program // 4 // blocks_out
+    position = block * BLOCK_POSITIONS + tl.arange(0, BLOCK_POSITIONS)
     image, row, column = _split(position, height, width)
     tile = (position, position < positions, row, column, height, width, output)
 
@@ -370,47 +403,48 @@ def _decode_with_map(
 
     row, column, height, width = 2 * row + down, 2 * column + right, 2 * height, 2 * width
     inside = (position < positions)[:, None] & (output < channels_out)[None, :]
-    place = _place(image, row, column, height, width)[:, None] * channels_out + output[None, :]
-    if attention is not None:
-        on_map = _place(image * map_per_image, row, column, height, width)[:, None] * channels_out + output[None, :]
-        result *= tl.load(attention + on_map, mask=inside, other=0.0).to(tl.float32)
-    if sums is not None:
-        level = tl.load(m + place, mask=inside, other=0.0).to(tl.float32)
-        g = attention_map(level, tl.load(scalars), tl.load(scalars + 1), tl.load(scalars + 2), tl.load(scalars + 3))
+    at = _place(image, row, column, height, width)[:, None] * channels_out + output[None, :]
+    if partial is not None:
+        store_partial_sum(partial, result, 0, 1, at, inside, positions.to(tl.int64) * 4 * channels_out)
+    else:
+        known = None
+        if given is not None:
+            on_map = _place(image * map_per_image, row, column, height, width)[:, None] * channels_out + output[None, :]
+            known = tl.load(given + on_map, mask=inside, other=0.0).to(tl.float32)
+        elif level is not None:
+            known = map_of(tl.load(level + at, mask=inside, other=0.0).to(tl.float32), scalars)
         blocks = tl.cdiv(positions, BLOCK_POSITIONS)
-        block = program // 4 // blocks_out
-        number = program % 4 * blocks + block
-        store_block_sums(
-            sums,
-            result * g,
-            inside,
+        group = (
             tl.minimum(positions - block * BLOCK_POSITIONS, BLOCK_POSITIONS),
-            number,
+            program % 4 * blocks + block,
             4 * blocks,
-            output,
-            channels_out,
         )
-    if scale is not None:
-        result *= tl.load(scale + output, mask=output < channels_out, other=0.0).to(tl.float32)[None, :]
-        result += tl.load(shift + output, mask=output < channels_out, other=0.0).to(tl.float32)[None, :]
-    tl.store(y + place, activation(result, slope).to(y.dtype.element_ty), mask=inside)
+        finish_features(result, known, at, inside, output, channels_out, group, scale, shift, slope, y, features, sums)
 
 
 @triton.jit
-def _add_thin(accumulator, x, weight, tile, lanes, channels, PRECISION: tl.constexpr, BLOCK_IN: tl.constexpr):
+def _add_thin(total, x, weight, tile, lanes, channels, PRECISION: tl.constexpr, BLOCK_IN: tl.constexpr):
     """Adds all four phases of one input: its 3x3 neighbours, each with the kernel's entry for the lane's phase, or 0."""
     position, inside, row, column, height, width = tile
     down, right, colour = lanes
-    first = x + position.to(tl.int64) * channels
-    for neighbour in tl.static_range(9):
-        dy, dx = neighbour // 3 - 1, neighbour % 3 - 1
-        seen = inside & (row + dy >= 0) & (row + dy < height) & (column + dx >= 0) & (column + dx < width)
-        rows = first + (dy * width + dx) * channels
+    seen = _seen(inside, row + 1, column + 1, height, width, 3)
+    rows, columns = _corners(x, weight, position, ((1 + down) * 4 + 1 + right) * 3 + colour, channels, 48, BLOCK_IN)
+    for step in range(0, 9 * tl.cdiv(channels, BLOCK_IN)):
+        neighbour, start = step % 9, step // 9 * BLOCK_IN
+        dy, dx = 1 - neighbour // 3, 1 - neighbour % 3
         ky, kx = 1 + down - 2 * dy, 1 + right - 2 * dx
-        used = (ky >= 0) & (ky < 4) & (kx >= 0) & (kx < 4) & (colour < 3)
-        columns = weight + (ky * 4 + kx) * 3 + colour
-        accumulator = _add_product(accumulator, rows, seen, columns, used, channels, 48, PRECISION, BLOCK_IN)
-    return accumulator
+        total = _add_tap(
+            total,
+            rows + (start + (dy * width + dx) * channels),
+            (seen & (1 << neighbour)) != 0,
+            columns + (start * 48 - (dy * 8 + dx * 2) * 3),
+            (ky >= 0) & (ky < 4) & (kx >= 0) & (kx < 4) & (colour < 3),
+            start,
+            channels,
+            PRECISION,
+            BLOCK_IN,
+        )
+    return total
 
 
 @triton.jit(do_not_specialize=["positions", "height", "width"])
@@ -457,11 +491,12 @@ def _reconstruct(
     tl.store(y + place, result, mask=inside)
 
 
-_OPTIONAL = ("attention", "m", "scalars", "sums", "scale", "shift")
+_OPTIONAL = ("y", "given", "level", "scalars", "features", "sums", "scale", "shift", "partial")
 _CHANNELS = ("channels_skip", "channels_own", "channels_out")
 _TYPES = {
-    **{"scalars": "*fp32", "sums": "*fp32", "scale": "*fp32", "shift": "*fp32", "slope": "fp32"},
+    **dict.fromkeys(("scalars", "sums", "scale", "shift", "partial"), "*fp32"),
     **dict.fromkeys((*_CHANNELS, "positions", "height", "width", "map_per_image"), "i32"),
+    "slope": "fp32",
 }
 
 
@@ -485,10 +520,11 @@ def _entry(
 
 
 _OPTIONS: dict[str, tuple[str, ...]] = {
-    "decode": ("attention",),
-    "decode-affine": ("attention", "scale", "shift"),
-    STATISTICS: ("m", "scalars", "sums"),
-    BARE: (),
+    "decode": ("y", "given"),
+    "decode-affine": ("y", "given", "scale", "shift"),
+    STATISTICS: ("features", "level", "scalars", "sums"),
+    BARE: ("y",),
+    SPLIT: ("partial",),
 }
 """What is launched, and the optional tensors that it has."""
 
@@ -497,7 +533,7 @@ def _shipped() -> Iterator[Shipped]:
     for (form, options), precision, two in product(_OPTIONS.items(), DTYPES, (False, True)):
         present = (*options, "skip", "skip_weight") if two else options
         absent = tuple(name for name in ("skip", "skip_weight", *_OPTIONAL) if name not in present)
-        for block in dict.fromkeys(_spared(block, precision, form) for block in BLOCKS[precision]):
+        for block in BLOCKS[precision]:
             constants = {"BLOCK_OUT": block.channels_out}
             yield _entry(_decode_with_map, form + "-two" * two, precision, block, absent, constants)
     for (precision, block), form in product(THIN_BLOCKS.items(), ("tanh", "abs", BARE)):

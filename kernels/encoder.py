@@ -9,6 +9,7 @@ see the convolution before it is rounded to the type of the result.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -16,10 +17,12 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from . import split
 from .arguments import Affine, Gate, Regions, Wanted
-from .formulas import activation, attention_map, mask_update
+from .epilogue import finish_features, finish_mask
 from .shipped import DTYPES, Shipped
-from .sums import blocks_of, mean_and_variance, store_block_sums
+from .split import share_of, store_partial_sum
+from .sums import blocks_of, mean_and_variance
 
 MOST_THIN = 4
 """Layers of at most this many input channels are thin: they gather their taps across kernel rows."""
@@ -28,143 +31,103 @@ KNOWN, MIXED = tl.constexpr(1), tl.constexpr(2)
 
 
 @triton.jit
-def _multiply(
+def _pixels_seen(row, column, height, width, KERNEL: tl.constexpr):
+    """A bit for each pixel of the window, row by row: whether it lies inside the picture."""
+    seen = tl.zeros_like(row)
+    for pixel in tl.static_range(KERNEL * KERNEL):
+        line, place = 2 * row - 1 + pixel // KERNEL, 2 * column - 1 + pixel % KERNEL
+        seen |= tl.where((line >= 0) & (line < height) & (place >= 0) & (place < width), 1 << pixel, 0)
+    return seen
+
+
+@triton.jit
+def _add_product(
     total,
     x,
     weight,
     tile,
-    first_row,
-    first_tap,
+    first,
+    last,
     CHANNELS: tl.constexpr,
     KERNEL: tl.constexpr,
-    ROWS: tl.constexpr,
-    BLOCK_K: tl.constexpr,
+    THIN: tl.constexpr,
     PRECISION: tl.constexpr,
+    BLOCK_K: tl.constexpr,
 ):
-    """``total`` plus BLOCK_K taps from ``first_tap`` of the ROWS kernel rows that begin at ``first_row``."""
+    """``total`` plus the steps [first, last) of the inner axis, of BLOCK_K taps each.
+
+    A step has taps of one pixel if it can, else of one kernel row, or where THIN of any. The loop must not be compiled for 8
+    warps: see ``choose_tile``.
+    """
     image, row, column, output, height, width, outputs = tile
     length: tl.constexpr = KERNEL * CHANNELS
-    across = first_tap + tl.arange(0, BLOCK_K)[None, :]
-    down = first_tap + tl.arange(0, BLOCK_K)[:, None]
-    kernel_row = first_row
-    if ROWS > 1:
-        kernel_row = across // length
-        across = across % length
-    line = 2 * row - 1 + kernel_row
-    start = ((image.to(tl.int64) * height + line) * width + 2 * column - 1) * CHANNELS
-    low = (1 - 2 * column) * CHANNELS
-    high = tl.minimum(KERNEL, width + 1 - 2 * column) * CHANNELS
-    inside = (line >= 0) & (line < height) & (kernel_row < KERNEL) & (across >= low) & (across < high)
-    values = tl.load(x + (start + across), mask=inside, other=0.0)
-    begin = output.to(tl.int64) * (KERNEL * length) + first_row * length
-    filters = tl.load(weight + (begin + down), mask=(output < outputs) & (down < ROWS * length), other=0.0)
-    return tl.dot(values, filters, total, input_precision=PRECISION)
-
-
-@triton.jit
-def _both(
-    product,
-    masked,
-    x,
-    weight,
-    u,
-    mask_weight,
-    tile,
-    CHANNELS: tl.constexpr,
-    MASK_CHANNELS: tl.constexpr,
-    THIN: tl.constexpr,
-    MASK_KERNEL: tl.constexpr,
-    BLOCK_K: tl.constexpr,
-    PRECISION: tl.constexpr,
-):
-    """Both accumulators plus their products; a half whose tensors are None stays as it is."""
-    if THIN:
-        if x is not None:
-            for tap in range(0, 16 * CHANNELS, BLOCK_K):
-                product = _multiply(product, x, weight, tile, 0, tap, CHANNELS, 4, 4, BLOCK_K, PRECISION)
-        if u is not None:
-            for tap in range(0, MASK_KERNEL * MASK_KERNEL * MASK_CHANNELS, BLOCK_K):
-                masked = _multiply(
-                    masked, u, mask_weight, tile, 0, tap, MASK_CHANNELS, MASK_KERNEL, MASK_KERNEL, BLOCK_K, PRECISION
-                )
+    rows_at_once: tl.constexpr = KERNEL if THIN else 1
+    steps: tl.constexpr = (rows_at_once * length + BLOCK_K - 1) // BLOCK_K
+    corner = x + ((image.to(tl.int64) * height + 2 * row - 1) * width + 2 * column - 1) * CHANNELS
+    filters = weight + output.to(tl.int64) * (KERNEL * length)
+    used = output < outputs
+    if CHANNELS % BLOCK_K == 0:
+        seen = _pixels_seen(row, column, height, width, KERNEL)
     else:
-        for kernel_row in tl.static_range(4):
-            for tap in range(0, 4 * (CHANNELS or MASK_CHANNELS), BLOCK_K):
-                if x is not None:
-                    product = _multiply(product, x, weight, tile, kernel_row, tap, CHANNELS, 4, 1, BLOCK_K, PRECISION)
-                if u is not None and kernel_row < MASK_KERNEL:
-                    masked = _multiply(
-                        masked, u, mask_weight, tile, kernel_row, tap, MASK_CHANNELS, MASK_KERNEL, 1, BLOCK_K, PRECISION
-                    )
-    return product, masked
+        low, high = (1 - 2 * column) * CHANNELS, tl.minimum(KERNEL, width + 1 - 2 * column) * CHANNELS
+    for step in range(first, last):
+        kernel_row = step // steps
+        tap = step % steps * BLOCK_K
+        across = tap + tl.arange(0, BLOCK_K)[None, :]
+        down = tap + tl.arange(0, BLOCK_K)[:, None]
+        filters_here = filters + (kernel_row * length + down)
+        if CHANNELS % BLOCK_K == 0:
+            inside = (seen & (1 << step // (CHANNELS // BLOCK_K))) != 0
+            taps = tl.load(filters_here, mask=used, other=0.0)
+        else:
+            taps = tl.load(filters_here, mask=used & (down < rows_at_once * length), other=0.0)
+            if THIN:
+                kernel_row = across // length
+                across = across % length
+            line = 2 * row - 1 + kernel_row
+            inside = (line >= 0) & (line < height) & (kernel_row < KERNEL) & (across >= low) & (across < high)
+        values = tl.load(corner + (kernel_row * width * CHANNELS + across), mask=inside, other=0.0)
+        total = tl.dot(values, taps, total, input_precision=PRECISION)
+    return total
 
 
 @triton.jit
-def _finish_mask(masked, scalars, alpha, m, attention, updated, at, inside):
-    """Stores what is wanted of the mask's half, and gives its map."""
-    known = attention_map(masked, tl.load(scalars), tl.load(scalars + 1), tl.load(scalars + 2), tl.load(scalars + 3))
-    if m is not None:
-        tl.store(m + at, masked.to(m.dtype.element_ty), mask=inside)
-    if attention is not None:
-        tl.store(attention + at, known.to(attention.dtype.element_ty), mask=inside)
-    if updated is not None:
-        tl.store(updated + at, mask_update(masked, tl.load(alpha)).to(updated.dtype.element_ty), mask=inside)
-    return known
+def _steps(CHANNELS: tl.constexpr, KERNEL: tl.constexpr, THIN: tl.constexpr, BLOCK_K: tl.constexpr):
+    """How many ``_add_product`` has."""
+    rows_at_once: tl.constexpr = KERNEL if THIN else 1
+    return KERNEL // rows_at_once * tl.cdiv(rows_at_once * KERNEL * CHANNELS, BLOCK_K)
 
 
 @triton.jit
-def _finish_features(product, scale, shift, slope, y, output, outputs, at, inside):
-    """Stores the layer's result."""
-    if scale is not None:
-        by = tl.load(scale + output, mask=output < outputs, other=0.0).to(tl.float32)
-        product = product * by + tl.load(shift + output, mask=output < outputs, other=0.0).to(tl.float32)
-    tl.store(y + at, activation(product, slope).to(y.dtype.element_ty), mask=inside)
-
-
-@triton.jit
-def _products(
-    x,
-    weight,
+def _masked_product(
     u,
-    mask_weight,
+    weight,
     kinds,
     constant,
     tile,
     block,
     positions,
-    CHANNELS: tl.constexpr,
     MASK_CHANNELS: tl.constexpr,
-    THIN: tl.constexpr,
     MASK_KERNEL: tl.constexpr,
+    THIN: tl.constexpr,
     PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
 ):
-    """Both halves' products; that of the mask is known in a block whose positions are all of one kind, 0 or the constant."""
-    product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+    """The mask's product; it is known in a block whose positions are all of one kind, 0 or the constant."""
     masked = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
-    if kinds is None:
-        product, masked = _both(
-            product, masked, x, weight, u, mask_weight, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
-        )
-    else:
-        first_kind = tl.load(kinds + block * BLOCK_M)
-        last_kind = tl.load(kinds + tl.minimum((block + 1) * BLOCK_M, positions) - 1)
-        if (first_kind == last_kind) & (first_kind != MIXED):
-            product, masked = _both(
-                product, masked, x, weight, None, None, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
-            )
-            _, _, _, output, _, _, outputs = tile
-            masked += tl.where(first_kind == KNOWN, tl.load(constant + output, mask=output < outputs, other=0.0), 0.0)
-        else:
-            product, masked = _both(
-                product, masked, x, weight, u, mask_weight, tile, CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, BLOCK_K, PRECISION
-            )
-    return product, masked
+    first, last = share_of(_steps(MASK_CHANNELS, MASK_KERNEL, THIN, BLOCK_K))
+    if kinds is not None:
+        kind = tl.load(kinds + block * BLOCK_M)
+        known = (kind == tl.load(kinds + tl.minimum((block + 1) * BLOCK_M, positions) - 1)) & (kind != MIXED)
+        last = tl.where(known, first, last)
+        _, _, _, output, _, _, outputs = tile
+        masked += tl.where(known & (kind == KNOWN), tl.load(constant + output, mask=output < outputs, other=0.0), 0.0)
+    return _add_product(masked, u, weight, tile, first, last, MASK_CHANNELS, MASK_KERNEL, THIN, PRECISION, BLOCK_K)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["positions", "given_positions", "height", "width"])
 def _encode(
     x,
     weight,
@@ -184,6 +147,7 @@ def _encode(
     order,
     kinds,
     constant,
+    partial,
     positions,
     given_positions,
     height,
@@ -205,41 +169,43 @@ def _encode(
     u         the mask's half: any of m, attention (g_A(m)) and updated (g_M(m))
     sums      [2, blocks of positions, outputs]: the product of features and map by ``store_block_sums``
     order     with kinds and constant, ``arguments.Regions``
-    CHANNELS  of x, and MASK_CHANNELS of u; 0 without it. Both are alike unless THIN
+    partial   receives the products of this program's share, and nothing else is stored: ``split``
+    CHANNELS  of x, and MASK_CHANNELS of u; 0 without it
     """
     tiles = tl.cdiv(outputs, BLOCK_N)
     block = tl.program_id(0) // tiles
-    output = (tl.program_id(0) % tiles) * BLOCK_N + tl.arange(0, BLOCK_N)[None, :]
-    position = block * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
+    channel = (tl.program_id(0) % tiles) * BLOCK_N + tl.arange(0, BLOCK_N)
+    output, position = channel[None, :], block * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]
     if order is not None:
         position = tl.load(order + position, mask=position < positions, other=positions)
-    columns = width // 2
-    area = (height // 2) * columns
-    image = position // area
+    columns, area = width // 2, (height // 2) * (width // 2)
     row = tl.where(position < positions, position % area // columns, -2)
-    tile = (image, row, position % columns, output, height, width, outputs)
-    product, masked = _products(
-        *(x, weight, u, mask_weight, kinds, constant, tile, block, positions),
-        *(CHANNELS, MASK_CHANNELS, THIN, MASK_KERNEL, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K),
-    )
+    tile = (position // area, row, position % columns, output, height, width, outputs)
     inside = (position < positions) & (output < outputs)
-    at = position.to(tl.int64) * outputs + output
+    at, size = position.to(tl.int64) * outputs + output, positions.to(tl.int64) * outputs
+    halves: tl.constexpr = 2 if x is not None and u is not None else 1
+    known = None
     if u is not None:
-        known = _finish_mask(masked, scalars, alpha, m, attention, updated, at, inside)
-    elif given is not None:
-        place = (position % given_positions).to(tl.int64) * outputs + output
-        known = tl.load(given + place, mask=inside, other=0.0).to(tl.float32)
+        masked = _masked_product(
+            *(u, mask_weight, kinds, constant, tile, block, positions),
+            *(MASK_CHANNELS, MASK_KERNEL, THIN, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K),
+        )
+        if partial is not None:
+            store_partial_sum(partial, masked, halves - 1, halves, at, inside, size)
+        else:
+            known = finish_mask(masked, at, inside, scalars, alpha, m, attention, updated)
     if x is not None:
-        if features is not None:
-            tl.store(features + at, product.to(features.dtype.element_ty), mask=inside)
-        if u is not None or given is not None:
-            product *= known
-        if sums is not None:
-            count = tl.minimum(positions - block * BLOCK_M, BLOCK_M)
-            channel = tl.program_id(0) % tiles * BLOCK_N + tl.arange(0, BLOCK_N)
-            store_block_sums(sums, product, inside, count, block, tl.cdiv(positions, BLOCK_M), channel, outputs)
-        if y is not None:
-            _finish_features(product, scale, shift, slope, y, output, outputs, at, inside)
+        first, last = share_of(_steps(CHANNELS, 4, THIN, BLOCK_K))
+        product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
+        product = _add_product(product, x, weight, tile, first, last, CHANNELS, 4, THIN, PRECISION, BLOCK_K)
+        if partial is not None:
+            store_partial_sum(partial, product, 0, halves, at, inside, size)
+        else:
+            if given is not None:
+                on_map = (position % given_positions).to(tl.int64) * outputs + output
+                known = tl.load(given + on_map, mask=inside, other=0.0).to(tl.float32)
+            group = (tl.minimum(positions - block * BLOCK_M, BLOCK_M), block, tl.cdiv(positions, BLOCK_M))
+            finish_features(product, known, at, inside, channel, outputs, group, scale, shift, slope, y, features, sums)
 
 
 NOTHING_AFTER = Affine()
@@ -255,16 +221,25 @@ class Tile(NamedTuple):
     num_stages: int
 
 
-def choose_tile(precision: str, channels: int, mask_channels: int, positions: int, outputs: int) -> Tile:
-    """The tile for a product of ``positions`` x ``outputs``; ``channels`` or ``mask_channels`` is 0 for an absent half."""
+def choose_tile(precision: str, channels: int, mask_channels: int, positions: int, outputs: int, crowded: bool) -> Tile:
+    """The tile for a product of ``positions`` x ``outputs``.
+
+    ``channels`` or ``mask_channels`` is 0 for an absent half; ``crowded``: registers are short, for there are regions, or more
+    results than y and the mask. Never of 8 warps: for these, Triton may compile a loop over rows and channels wrongly
+    (pytorch/pytorch#173068).
+    """
     fits = max(16, triton.next_power_of_2(outputs))
     if precision == "fp32":
-        return Tile(64, min(64, fits), 16, 8, 3 if channels else 2)
-    block_m, num_warps = (128, 8) if positions >= 8192 else (64, 4 if channels else 8)  # with 4, masks alone spill at 100
+        return Tile(64, min(32 if channels and mask_channels else 64, fits), 16, 4, 3)
+    many = positions >= 8192 and not crowded
     if max(channels, mask_channels) <= MOST_THIN:
-        return Tile(block_m, min(64, fits), 16, num_warps, 2)
-    block_n = block_m // 2 if channels and mask_channels else block_m
-    return Tile(block_m, min(block_n, fits), 16 if precision == "tf32" else 32, num_warps, 3)
+        return Tile(128 if many else 64, min(64, fits), 16, 4, 2)
+    deep = 32 if precision == "tf32" else 64
+    if many:
+        both = channels and mask_channels
+        return Tile(128, min(64, fits), deep // 2 if both else deep, 4, 4 if both else 3)
+    enough = triton.cdiv(positions, 64) * triton.cdiv(outputs, 64) >= split.ENOUGH_PROGRAMS
+    return Tile(64, min(64 if enough else 32, fits), deep, 4, 3)
 
 
 def encode(
@@ -294,7 +269,8 @@ def encode_with_statistics(
     x, u, weight, mask_weight = _pair(x, u, weight, mask_weight)
     features, m = _result(x, weight, True), _result(u, mask_weight, True)
     positions = features.numel() // features.shape[1]
-    block = _plan(x, u, weight, tf32)[1].block_m
+    plan = _plan(x, u, weight, tf32, crowded=True)
+    block = plan.tile.block_m if plan.splits == 1 else split.ROWS
     sums = scalars.new_empty((2, triton.cdiv(positions, block), features.shape[1]))
     _launch(x, weight, u, mask_weight, tf32, scalars=scalars, features=features, m=m, sums=sums)
     return features, m, *mean_and_variance(sums, blocks_of(positions, block, sums.device))
@@ -378,32 +354,33 @@ def _launch(
     outputs, positions = filters.shape[0], _positions(each)
     if positions == 0:
         return
-    tensors = {
-        "x": x,
-        "weight": weight,
-        "u": u,
-        "mask_weight": mask_weight,
-        "scale": affine.scale,
-        "shift": affine.shift,
-        **others,
-    }
+    tensors = {"scale": affine.scale, "shift": affine.shift, **others}
     present = {name: tensor for name, tensor in tensors.items() if tensor is not None and tensor.numel() > 0}
-    precision, tile = _plan(x, u, filters, tf32)
+    plan = _plan(x, u, filters, tf32, _crowded(present))
+    sizes = {
+        "positions": positions,
+        "given_positions": present["given"].shape[0] * (positions // batch) if "given" in present else positions,
+        "slope": float(affine.slope),
+    }
+    halves = (x is not None, u is not None)
     channels, mask_channels = (0 if half is None else half.shape[1] for half in (x, u))
     mask_kernel = 4 if mask_weight is None else mask_weight.shape[2]
     with torch.cuda.device_of(each):
-        _encode[(triton.cdiv(positions, tile.block_m) * triton.cdiv(outputs, tile.block_n),)](
-            **{name: present.get(name) for name in _TENSORS},
-            positions=positions,
-            given_positions=present["given"].shape[0] * (positions // batch) if "given" in present else positions,
+        partial = None if plan.splits == 1 else split.workspace(positions * outputs, plan.splits, sum(halves), each.device)
+        stored = present if partial is None else {"partial": partial}
+        _encode[(_programs(plan.tile, positions, outputs), plan.splits)](
+            *(x, weight, u, mask_weight),
+            **{name: stored.get(name) for name in _TENSORS},
+            **sizes,
             height=height,
             width=width,
             outputs=outputs,
-            slope=float(affine.slope),
-            **_constants(tile, precision, channels, mask_channels, mask_kernel),
-            num_warps=tile.num_warps,
-            num_stages=tile.num_stages,
+            **_constants(plan, channels, mask_channels, mask_kernel),
+            num_warps=plan.tile.num_warps,
+            num_stages=plan.tile.num_stages,
         )
+        if partial is not None:
+            split.add_partial_sums(partial, halves, present, channels=outputs, **sizes)
 
 
 def _by_name(regions: Regions | None) -> dict[str, Tensor]:
@@ -414,67 +391,103 @@ def _positions(x: Tensor) -> int:
     return x.shape[0] * (x.shape[2] // 2) * (x.shape[3] // 2)
 
 
-def _plan(x: Tensor | None, u: Tensor | None, weight: Tensor, tf32: bool) -> tuple[str, Tile]:
-    """The precision and the tile of a launch with these halves."""
+class _Plan(NamedTuple):
+    """How a layer is launched."""
+
+    precision: str
+    tile: Tile
+    splits: int
+
+
+def _plan(x: Tensor | None, u: Tensor | None, weight: Tensor, tf32: bool, crowded: bool) -> _Plan:
+    """For these halves, of which the filter of one says how many outputs there are."""
     each = u if x is None else x
     precision = _HALF.get(each.dtype, "tf32" if tf32 else "fp32")
     channels, mask_channels = (0 if half is None else half.shape[1] for half in (x, u))
-    return precision, choose_tile(precision, channels, mask_channels, _positions(each), weight.shape[0])
+    positions, outputs = _positions(each), weight.shape[0]
+    tile = choose_tile(precision, channels, mask_channels, positions, outputs, crowded)
+    inner = 16 * (channels + mask_channels)
+    multiprocessors = split.multiprocessors_of(each.device)
+    return _Plan(precision, tile, split.splits_for(max(1, _programs(tile, positions, outputs)), inner, multiprocessors))
 
 
-def _constants(tile: Tile, precision: str, channels: int, mask_channels: int, mask_kernel: int) -> dict[str, int | str]:
+def _crowded(names: Collection[str]) -> bool:
+    """Of the tensors of a launch, by name."""
+    return "features" in names or "order" in names
+
+
+def _programs(tile: Tile, positions: int, outputs: int) -> int:
+    return triton.cdiv(positions, tile.block_m) * triton.cdiv(outputs, tile.block_n)
+
+
+def _constants(plan: _Plan, channels: int, mask_channels: int, mask_kernel: int) -> dict[str, int | str]:
     return {
         "CHANNELS": channels,
         "MASK_CHANNELS": mask_channels,
         "THIN": max(channels, mask_channels) <= MOST_THIN,
         "MASK_KERNEL": mask_kernel,
-        "PRECISION": "tf32" if precision == "tf32" else "ieee",
-        "BLOCK_M": tile.block_m,
-        "BLOCK_N": tile.block_n,
-        "BLOCK_K": tile.block_k,
+        "PRECISION": "tf32" if plan.precision == "tf32" else "ieee",
+        "BLOCK_M": plan.tile.block_m,
+        "BLOCK_N": plan.tile.block_n,
+        "BLOCK_K": plan.tile.block_k,
     }
 
 
 _HALF = {torch.float16: "fp16", torch.bfloat16: "bf16"}
-_FEATURES = ("x", "weight", "y")
-_MASK = ("u", "mask_weight", "scalars", "alpha")
+_FEATURES = ("x", "weight")
+_MASK = ("u", "mask_weight")
+_GATE = ("scalars", "alpha")
 _NORM = ("scale", "shift")
 _REGIONS = ("order", "kinds", "constant")
-_TENSORS = (*_FEATURES, *_MASK, *_NORM, *_REGIONS, "given", "features", "m", "attention", "updated", "sums")
+_TENSORS = (*_GATE, *_NORM, *_REGIONS, "given", "y", "features", "m", "attention", "updated", "sums", "partial")
 _SIZES = ("positions", "given_positions", "height", "width", "outputs")
 
-_TYPES = {**dict.fromkeys((*_MASK[2:], *_NORM, "constant", "sums"), "*fp32"), "order": "*i32", "kinds": "*u8"}
+_TYPES = {**dict.fromkeys((*_GATE, *_NORM, "constant", "sums", "partial"), "*fp32"), "order": "*i32", "kinds": "*u8"}
 
+_BOTH = (*_FEATURES, *_MASK)
 _FORMS: dict[str, tuple[str, ...]] = {
-    "attention": (*_FEATURES, *_MASK, "updated"),
-    "attention-affine": (*_FEATURES, *_MASK, "updated", *_NORM),
-    "attention-keep": (*_FEATURES, *_MASK, "updated", "features", "m"),
-    "attention-skip": (*_FEATURES, *_MASK, "updated", *_REGIONS),
-    "statistics": (*_FEATURES[:2], *_MASK[:3], "features", "m", "sums"),
-    "maps": (*_MASK, "updated", "attention"),
-    "maps-keep": (*_MASK, "updated", "m"),
-    "maps-skip": (*_MASK, "updated", "attention", *_REGIONS),
-    "bare": _FEATURES,
-    "given": (*_FEATURES, "given"),
-    "given-affine": (*_FEATURES, "given", *_NORM),
+    "attention": (*_BOTH, *_GATE, "y", "updated"),
+    "attention-affine": (*_BOTH, *_GATE, *_NORM, "y", "updated"),
+    "attention-keep": (*_BOTH, *_GATE, "y", "updated", "features", "m"),
+    "attention-skip": (*_BOTH, *_GATE, *_REGIONS, "y", "updated"),
+    "statistics": (*_BOTH, "scalars", "features", "m", "sums"),
+    "maps": (*_MASK, *_GATE, "updated", "attention"),
+    "maps-keep": (*_MASK, *_GATE, "updated", "m"),
+    "maps-skip": (*_MASK, *_GATE, *_REGIONS, "updated", "attention"),
+    "bare": (*_FEATURES, "y"),
+    "given": (*_FEATURES, "given", "y"),
+    "given-affine": (*_FEATURES, *_NORM, "given", "y"),
+    "attention-split": (*_BOTH, "partial"),
+    "maps-split": (*_MASK, "partial"),
+    "features-split": (*_FEATURES, "partial"),
 }
 """What is launched, and the tensors that it has."""
 
-_NOT_FIRST = ("attention-affine", "given-affine", "statistics", "attention-skip", "maps-skip", "bare")
+_THIN, _WIDE, _MIDDLE, _DEEP = (4, 1, 65536, 64), (64, 64, 65536, 128), (256, 256, 4096, 512), (512, 512, 64, 512)
+"""Channels of x and of u, positions and outputs: of the first layer, which has no BatchNorm, and from a wide one of many
+positions to a deep one of few."""
+
+_SIZES_OF_FORM = {
+    **dict.fromkeys(_FORMS, (_WIDE, _MIDDLE, _DEEP)),
+    **dict.fromkeys(("attention", "maps", "maps-keep", "given"), (_THIN, _WIDE, _MIDDLE, _DEEP)),
+    **dict.fromkeys(("attention-skip", "maps-skip", "statistics"), (_WIDE, _DEEP)),
+    "attention-keep": (_THIN, _WIDE, _DEEP),
+    **dict.fromkeys(("attention-split", "maps-split", "features-split"), (_DEEP,)),
+}
 
 
 def _shipped(form: str, precision: str, channels: int, mask_channels: int, positions: int, outputs: int) -> Shipped:
     present = _FORMS[form]
     channels, mask_channels = channels if "x" in present else 0, mask_channels if "u" in present else 0
-    tile = choose_tile(precision, channels, mask_channels, positions, outputs)
+    tile = choose_tile(precision, channels, mask_channels, positions, outputs, _crowded(present))
     pointers = {name: _TYPES.get(name, f"*{DTYPES[precision]}") for name in present}
     return Shipped(
-        name=f"encoder-{form}-{precision}-{channels}-{mask_channels}-{tile.block_m}",
+        name=f"encoder-{form}-{precision}-{channels}-{mask_channels}-{tile.block_m}x{tile.block_n}",
         kernel=_encode,
         signature={**pointers, **dict.fromkeys(_SIZES, "i32"), "slope": "fp32"},
         constants={
-            **{name: None for name in _TENSORS if name not in present},
-            **_constants(tile, precision, channels, mask_channels, 4),
+            **{name: None for name in (*_BOTH, *_TENSORS) if name not in present},
+            **_constants(_Plan(precision, tile, 1), channels, mask_channels, 4),
         },
         precision=precision,
         num_warps=tile.num_warps,
@@ -485,10 +498,5 @@ def _shipped(form: str, precision: str, channels: int, mask_channels: int, posit
 
 
 SHIPPED: tuple[Shipped, ...] = tuple(
-    _shipped(form, precision, *sizes)
-    for form in _FORMS
-    for precision in DTYPES
-    for sizes in ((4, 1, 65536, 64), (64, 64, 65536, 128), (512, 512, 1024, 512))
-    if not (sizes[0] == 4 and form in _NOT_FIRST)
+    _shipped(form, precision, *sizes) for form in _FORMS for precision in DTYPES for sizes in _SIZES_OF_FORM[form]
 )
-"""The first layer, which has no BatchNorm, a wide one of many positions and a deep one of few."""

@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of time, without a GPU, and what their machine code holds: ``python tests/aot.py pointwise 80 90 100``.
+"""Kernels compiled ahead of time, without a GPU, and what their machine code holds: ``python tests/aot.py pointwise 80 90``.
 
 Triton's interpreter must be off in the process that runs this: it is chosen when a kernel is decorated.
 """
@@ -21,8 +21,15 @@ from triton.compiler import ASTSource
 
 from lbam_fast.kernels.shipped import Shipped
 
-TENSOR_CORE = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA"}
+TENSOR_CORE = {80: "HMMA", 90: "HGMMA", 100: "UTCHMMA", 120: "HMMA"}
 """The instruction of matrix products at each compute capability."""
+
+SHARED_MEMORY = {80: 163 << 10, 90: 227 << 10, 100: 227 << 10, 120: 99 << 10}
+"""The most bytes of shared memory that a block may have at each."""
+REGISTERS = 65536
+"""The most that a block may have at any."""
+TENSOR_MEMORY = 512
+"""Columns of it, where there is any."""
 
 _TOOL = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 _INSTRUCTION = re.compile(r"^\s*/\*[0-9a-f]+\*/\s+(?:@!?\w+\s+)?([A-Z][\w.]*)", re.MULTILINE)
@@ -34,7 +41,8 @@ _REGISTERS = re.compile(r"\bREG:(\d+)")
 
 @dataclass(frozen=True)
 class MachineCode:
-    """Counts of instructions of one kernel at one compute capability; ``error`` where it does not compile."""
+    """Counts of instructions of one kernel at one compute capability, and what a block of it takes: registers of all its threads,
+    bytes of shared memory, columns of tensor memory. ``error`` where it does not compile."""
 
     name: str
     precision: str
@@ -44,6 +52,8 @@ class MachineCode:
     local_memory: int = 0
     atomics: int = 0
     registers: int = 0
+    shared_memory: int = 0
+    tensor_memory: int = 0
     error: str = ""
 
 
@@ -58,9 +68,10 @@ def compile_shipped(entry: Shipped, capability: int) -> MachineCode:
     options = {"num_warps": entry.num_warps, "num_stages": entry.num_stages}
     described = {"name": entry.name, "precision": entry.precision, "multiplies": entry.multiplies, "capability": capability}
     try:
-        asm = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options).asm
+        compiled = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
     except Exception as error:  # whatever the compiler raises is the result
         return MachineCode(**described, error=f"{type(error).__name__}: {error}")
+    asm, metadata = compiled.asm, compiled.metadata
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(asm["cubin"])
         file.flush()
@@ -72,7 +83,9 @@ def compile_shipped(entry: Shipped, capability: int) -> MachineCode:
         tensor_core=counts[TENSOR_CORE[capability]],
         local_memory=counts["STL"] + counts["LDL"],
         atomics=sum(map(bool, map(_SASS_ATOMIC.match, instructions))) + len(_PTX_ATOMIC.findall(asm["ptx"])),
-        registers=max(map(int, registers)),
+        registers=max(map(int, registers)) * metadata.num_warps * 32,
+        shared_memory=metadata.shared,
+        tensor_memory=metadata.tmem_size,
     )
 
 
@@ -89,7 +102,7 @@ def shipped(module: str) -> tuple[Shipped, ...]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="+", help="modules of lbam_fast.kernels and compute capabilities (80, 90, 100)")
+    parser.add_argument("what", nargs="+", help="modules of lbam_fast.kernels and compute capabilities (80, 90, 100, 120)")
     parser.add_argument("--sample", nargs="+", default=[], metavar="CAPABILITY", help="compile the bf16 kernels alone there")
     arguments = parser.parse_args()
     capabilities = [what for what in arguments.what if what.isdigit()]

@@ -15,7 +15,6 @@ GROUND = {"errors", "files"}
 # Where what may come has its place, importing what its part may unless said otherwise:
 #   batch/ray.py             jobs on many machines
 #   evaluation/rivals/       networks of others, as the functions that the evaluation takes
-#   inference/strategies.py  ways with pictures too large for one pass
 #   service/                 a part beside cli: may import batch, and what that may
 MAY_IMPORT = {
     "errors": set(),
@@ -149,6 +148,8 @@ FOLDERS = (
     "lbam_fast/ops/backends",
     "lbam_fast/ops/runtime",
     "lbam_fast/model",
+    "lbam_fast/inference",
+    "lbam_fast/batch",
     "csrc/cpu",
     "csrc/cuda",
     "kernels",

@@ -30,8 +30,8 @@ from published import Published
 from rows import ABSENT, FAILED, OK, WRONG, Row, append_rows, read_rows
 from timing import Quartiles, Schedule, interleave, ratios
 
-import lbam_fast
 from lbam_fast import PRESETS, reference
+from lbam_fast.ops import dispatch
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -314,12 +314,25 @@ def test_layers_agree_with_the_published_ones(layer):
     assert {figure.row.status for figure in harness.measure(judged, case, methods).values()} == {OK}
 
 
+@pytest.mark.parametrize(("layer", "routes"), [("ec2", 3), ("reverseConv2", 3), ("dc2", 2), ("dc7", 3)])
+def test_a_row_of_layers_names_what_ran(layer, routes, monkeypatch):
+    """On a GPU one row for every route, which is forced; without, the kernels of the CPU."""
+    names = [method.name for method in layers.layer_methods(replace(CASE, layer=layer)) if method.name.startswith("lbam_fast")]
+    assert names == ["lbam_fast cpu fp32", "lbam_fast cpu bf16"]
+    on_gpu = [m for m in layers.layer_methods(replace(CASE, layer=layer, device="cuda")) if m.name.startswith("lbam_fast")]
+    assert len(on_gpu) == routes * 4 and "lbam_fast gpu kernel bf16" in [method.name for method in on_gpu]
+    seen = []
+    case = replace(CASE, layer=layer)
+    spy = lambda module, case: lambda *_: seen.append(dispatch.choices()) or (torch.zeros(1),)  # noqa: E731
+    layers._ready(case, layers.layer_inputs(case), layer=spy, dtype="fp32", backend="eager", route="library").output()
+    assert set(seen) == {("eager", "library")}
+
+
 @pytest.mark.parametrize("layer", layers.LAYERS)
 def test_layers_of_fused_ops_give_what_the_published_ones_do(layer):
     case = replace(CASE, layer=layer)
     pool = layers.layer_inputs(case)
-    with lbam_fast.backend("eager"):
-        output = layers._ready(case, pool, layer=layers._fused, dtype="fp32", channels_last=True).output()
+    output = layers._ready(case, pool, layer=layers._fused, dtype="fp32", channels_last=True, backend="eager").output()
     assert gate.error_of(output, layers.truth(case, pool)).maximum < 2e-5
 
 

@@ -36,6 +36,7 @@ def write(path: Path, state: dict[str, Tensor]) -> Path:
     return path
 
 
+@pytest.mark.sampled("name", "suffix")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", PRESET_NAMES)
 def test_round_trip(tmp_path, name, suffix):
@@ -67,6 +68,7 @@ def test_a_named_preset_wins_over_the_configuration_in_the_file(tmp_path):
     assert load_checkpoint(tmp_path / "a.safetensors", preset="relu").config.attention == "relu"
 
 
+@pytest.mark.sampled("name", "suffix")
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("name", PRESET_NAMES)
 def test_recognised_from_its_keys(tmp_path, name, suffix):
@@ -91,6 +93,7 @@ WRAPPINGS = {
 }
 
 
+@pytest.mark.sampled("wrapping", "zipped")
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "old format"])
 @pytest.mark.parametrize("wrapping", WRAPPINGS)
 def test_foreign_files(tmp_path, wrapping, zipped):
@@ -110,6 +113,7 @@ def test_the_published_class_and_ours_read_each_others_files(tmp_path):
     assert load_checkpoint(tmp_path / "theirs.safetensors").config == ours.config
 
 
+@pytest.mark.sampled("suffix", "dtype")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_saved_in_another_precision(tmp_path, suffix, dtype):

@@ -272,6 +272,21 @@ def test_doctor_names_routes_that_were_refused(monkeypatch, tmp_path):
     assert "library for 1" in doctor_finding("routes") and "a call, kernel: result 0 differs" in doctor_finding("routes")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to warm")
+def test_doctor_warms_no_cpu():
+    result = run("doctor", "--warm", "--size", "256x256", "--batch", "16", "--dtype", "bf16")
+    assert result.exit_code == 2 and "PyTorch finds no CUDA device" in said(result)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(("--size", "200x256"), "multiples of 128"), (("--dtype", "int8"), "fp32, bf16, fp16"), (("--batch", "0"), "at least 1")],
+)
+def test_doctor_says_what_it_can_warm_for(options, message):
+    result = run("doctor", "--warm", *options)
+    assert result.exit_code == 2 and message in said(result)
+
+
 def doctor_finding(name: str) -> str:
     return json.loads(run("doctor", "--json").stdout)[name]
 

@@ -1,6 +1,5 @@
-"""A few hundred mutated files on every run; minutes with LBAM_TEST_ALL=1, more with ``python tests/fuzz.py``."""
+"""A few hundred mutated files on every run; minutes in ``make test-all``, more with ``python tests/fuzz.py``."""
 
-import os
 import time
 
 import fuzz
@@ -8,19 +7,22 @@ import pytest
 
 from lbam_fast.pictures import reading
 
-SECONDS = 180 if os.environ.get("LBAM_TEST_ALL") else 6
+
+@pytest.fixture
+def seconds(thorough):
+    return 180 if thorough else 6
 
 
-def test_mutated_pictures_are_read_or_refused(tmp_path):
+def test_mutated_pictures_are_read_or_refused(tmp_path, seconds):
     sources = list(fuzz.pictures())
     assert len(sources) > 25
-    assert fuzz.run(fuzz.read_one_picture, sources, tmp_path, 0, 10**9, time.monotonic() + SECONDS) > len(sources)
+    assert fuzz.run(fuzz.read_one_picture, sources, tmp_path, 0, 10**9, time.monotonic() + seconds) > len(sources)
 
 
-def test_mutated_checkpoints_are_read_or_refused(tmp_path):
+def test_mutated_checkpoints_are_read_or_refused(tmp_path, seconds):
     sources = list(fuzz.checkpoints(tmp_path))
     fuzz.read_one_checkpoint(tmp_path / "seed.pth")  # loads what PyTorch loads but once
-    assert fuzz.run(fuzz.read_one_checkpoint, sources, tmp_path, 0, 10**9, time.monotonic() + SECONDS) > 10
+    assert fuzz.run(fuzz.read_one_checkpoint, sources, tmp_path, 0, 10**9, time.monotonic() + seconds) > 10
 
 
 def test_a_file_comes_of_its_seed_alone():

@@ -15,13 +15,25 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 ROUTES = ("kernel", "cuda", "library", "measure")
 
 
-@pytest.fixture(params=ROUTES, autouse=True)
+def require_compiled():
+    """That they are missing is said once, by ``test_the_compiled_kernels_are_there``."""
+    if reason := native.unavailable("cuda"):
+        pytest.skip(f"the compiled CUDA kernels are missing: {reason}")
+
+
+@pytest.fixture(params=ROUTES)
 def route(request, monkeypatch, tmp_path):
-    monkeypatch.setenv("LBAM_ROUTES", request.param)
+    if request.param == "cuda":
+        require_compiled()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    autotune.remembered.cache_clear()
-    yield request.param
-    autotune.remembered.cache_clear()
+    autotune.forget()
+    with autotune.route(request.param):
+        yield request.param
+    autotune.forget()
+
+
+by_every_route = pytest.mark.usefixtures("route")
+by_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: str(dtype).removeprefix("torch."))
 
 
 def test_the_compiled_kernels_are_there():
@@ -54,10 +66,8 @@ def error(output, exact):
     return float((output.double() - exact).abs().max())
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_inference_stays_within_twice_what_eager_loses(preset, dtype):
-    model, exact = on_gpu(preset), on_gpu(preset, torch.float64)
+def inference_is_right(preset, dtype, width, backend):
+    model, exact = on_gpu(preset, width=width), on_gpu(preset, torch.float64, width)
     image, mask = pictures()
     with torch.no_grad():
         truth = exact(image.double(), mask.double())
@@ -65,14 +75,35 @@ def test_inference_stays_within_twice_what_eager_loses(preset, dtype):
             with lbam_fast.backend("reference"):
                 allowed = 2 * error(model(image, mask), truth) + 2e-5
             assert ops.chosen(image.device, image.dtype) == "gpu"
-            assert error(model(image, mask), truth) <= allowed
-            assert error(model(image, maps=model.attention_maps(mask)), truth) <= allowed
-            with lbam_fast.backend("cuda"):
+            with lbam_fast.backend(backend):
                 assert error(model(image, mask), truth) <= allowed
+                assert error(model(image, maps=model.attention_maps(mask)), truth) <= allowed
+
+
+@by_every_route
+@by_dtype
+def test_the_published_width_stays_within_twice_what_eager_loses(dtype):
+    """64 channels and more: the tiles that users run."""
+    inference_is_right("official", dtype, 64, "gpu")
+
+
+@by_every_route
+@pytest.mark.parametrize("preset", PRESETS)
+@by_dtype
+def test_inference_stays_within_twice_what_eager_loses(preset, dtype):
+    inference_is_right(preset, dtype, 16, "gpu")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@by_dtype
+def test_inference_on_the_compiled_kernels_alone(preset, dtype):
+    require_compiled()
+    inference_is_right(preset, dtype, 16, "cuda")
+
+
+@by_every_route
+@pytest.mark.parametrize("preset", PRESETS)
+@by_dtype
 def test_gradients_stay_within_twice_what_eager_loses(preset, dtype):
     image, mask = pictures()
 
@@ -98,12 +129,13 @@ def test_two_backward_passes_agree_to_the_bit(route):
     found = []
     for _ in range(2):
         model = on_gpu("official-2019").train()
-        with torch.backends.cudnn.flags(deterministic=True, benchmark=False, allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False, allow_tf32=False):
             model(*pictures()).square().mean().backward()
         found.append([p.grad for p in model.parameters() if p.grad is not None])
     assert all(torch.equal(p, q) for p, q in zip(*found, strict=True))
 
 
+@by_every_route
 @pytest.mark.parametrize("skip_from", [0, dispatch.SKIP_FROM])
 def test_a_cuda_graph_replays_with_new_inputs(skip_from, monkeypatch):
     monkeypatch.setattr(dispatch, "SKIP_FROM", skip_from)
@@ -126,8 +158,9 @@ def test_a_cuda_graph_replays_with_new_inputs(skip_from, monkeypatch):
     assert torch.allclose(output, expected, rtol=0, atol=1e-6)
 
 
+@by_every_route
 @pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("dtype", DTYPES)
+@by_dtype
 def test_leaving_out_what_is_known_changes_nothing(preset, dtype, monkeypatch):
     model = on_gpu(preset)
     image, mask = pictures()
@@ -137,6 +170,7 @@ def test_leaving_out_what_is_known_changes_nothing(preset, dtype, monkeypatch):
         assert torch.allclose(model(image, mask), whole, rtol=0, atol=1e-5 if dtype == torch.float32 else 2e-2)
 
 
+@by_every_route
 def test_training_with_a_grad_scaler_lowers_the_loss():
     model = on_gpu("official").train()
     image, mask = pictures()
@@ -155,6 +189,7 @@ def test_training_with_a_grad_scaler_lowers_the_loss():
     assert losses[-1] < losses[0]
 
 
+@by_every_route
 @pytest.mark.parametrize("kind", ["fresh", "soft"])
 def test_large_pictures(kind):
     """Half a billion elements in the first layer: offsets past 2^31 bytes."""

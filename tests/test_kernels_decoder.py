@@ -115,6 +115,7 @@ def statistics_errors(arguments: Arguments, dtype: torch.dtype) -> list[float]:
     return errors
 
 
+@pytest.mark.sampled("sizes", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("sizes", [(3, 0, 4, 8, 3, 5), (1, 32, 16, 40, 10, 13), (1, 8, 8, 4, 1, 1)])
 def test_decode_with_statistics(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
@@ -143,12 +144,14 @@ REVERSE = {
 }
 
 
+@pytest.mark.sampled("case", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", REVERSE)
 def test_decode_with_map(case: str, dtype: torch.dtype) -> None:
     check("decode_with_map", REVERSE[case], dtype)
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("block", decoder.BLOCKS["fp16"], ids=lambda block: f"{block.positions}x{block.channels_out}")
 def test_every_block_gives_the_same_result(block: decoder.Block, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(decoder.BLOCKS, "fp32", (block,))
@@ -166,6 +169,7 @@ RECONSTRUCT = {
 }
 
 
+@pytest.mark.sampled("case", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", RECONSTRUCT)
 def test_reconstruct(case: str, dtype: torch.dtype) -> None:
@@ -190,6 +194,7 @@ def strewn(x: object) -> object:
     return wide[..., ::2]
 
 
+@pytest.mark.sampled("name", "layout")
 @pytest.mark.parametrize("layout", [strewn, lambda x: x.contiguous() if isinstance(x, Tensor) else x], ids=["strewn", "nchw"])
 @pytest.mark.parametrize(
     ("name", "arguments"),
@@ -242,6 +247,11 @@ def test_blocks() -> None:
     assert decoder.block_for("bf16", 1, 512) == smallest
     assert decoder.block_for("bf16", 2**20, 4) == smallest
     assert decoder.block_for("bf16", 2**20, 64).channels_out == 64
+
+
+def test_no_block_has_more_warps_than_the_loop_bears() -> None:
+    blocks = [*decoder.THIN_BLOCKS.values(), *(block for blocks in decoder.BLOCKS.values() for block in blocks)]
+    assert max(block.num_warps for block in blocks) <= 4
 
 
 def test_shipped_names_are_unique() -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from interpreted import as_on_a_gpu  # noqa: F401 - applies itself
 from networks import masks, one_thread  # noqa: F401
 from torch import Tensor
 
-from lbam_fast.kernels import encoder
+from lbam_fast.kernels import encoder, epilogue
 from lbam_fast.ops import Affine, Gate, Wanted
 from lbam_fast.ops.backends import eager
 
@@ -113,24 +114,34 @@ def poisoned(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "empty", lambda *args, **options: empty(*args, **options).fill_(torch.nan))
 
 
+@pytest.mark.sampled("channels", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("channels", "outputs", "batch", "height", "width"),
-    [(4, 8, 3, 12, 8), (8, 16, 3, 8, 12), (16, 32, 1, 4, 6), (32, 24, 3, 2, 2), (20, 72, 1, 6, 10)],
+    [(4, 8, 3, 12, 8), (8, 16, 3, 8, 12), (16, 32, 1, 4, 6), (32, 24, 3, 2, 2), (20, 72, 1, 6, 10), (64, 8, 1, 4, 6)],
 )
 def test_layers(channels, outputs, batch, height, width, dtype):
     check_forward(layer(channels, outputs, batch, height, width), dtype)
 
 
+@pytest.mark.sampled("channels", "dtype", "crowded")
+@pytest.mark.parametrize("crowded", [False, True])
 @pytest.mark.parametrize("channels", [4, 8])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_tile_for_many_positions(channels, dtype, monkeypatch):
-    tile = encoder.choose_tile("bf16", channels, channels, 65536, 512)
-    assert tile.block_m > encoder.choose_tile("bf16", channels, channels, 16, 512).block_m
+def test_the_tile_for_many_positions(channels, dtype, crowded, monkeypatch):
+    tile, few = (encoder.choose_tile("bf16", channels, channels, positions, 512, crowded) for positions in (65536, 16))
+    assert crowded or tile.block_m > few.block_m
     monkeypatch.setattr(encoder, "choose_tile", lambda *_: tile)
     check_forward(layer(channels, 72, batch=3, height=10, width=20), dtype)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "tf32", "fp16", "bf16"])
+def test_no_tile_has_more_warps_than_the_loop_bears(precision):
+    for channels, mask_channels, positions, crowded in product((0, 4, 64), (0, 4, 64), (16, 65536), (False, True)):
+        assert encoder.choose_tile(precision, channels, mask_channels, positions, 512, crowded).num_warps <= 4
+
+
+@pytest.mark.sampled("kind", "channels", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("kind", ["hole", "known", "pixel", "soft"])
 @pytest.mark.parametrize("channels", [4, 8])
@@ -139,6 +150,7 @@ def test_masks(kind, channels, dtype):
     check_mask(layer(channels, 8, kind=kind), dtype)
 
 
+@pytest.mark.sampled("update", "keep", "affine", "slope", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("update", "keep", "affine", "slope"),
@@ -150,6 +162,7 @@ def test_options(update, keep, affine, slope, dtype):
     check_mask(case, dtype, update, keep)
 
 
+@pytest.mark.sampled("x_channels", "u_channels", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("x_channels", "u_channels"), [(4, 1), (4, 3), (3, 1), (3, 3)])
 def test_thin_layers(x_channels, u_channels, dtype):
@@ -158,6 +171,7 @@ def test_thin_layers(x_channels, u_channels, dtype):
     check_mask(case, dtype)
 
 
+@pytest.mark.sampled("x_channels", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("x_channels", "u_channels"), [(4, 1), (4, 3), (8, 8)])
 def test_mask_filters_of_3x3(x_channels, u_channels, dtype):
@@ -170,6 +184,7 @@ def statistics(case: Layer, ops) -> tuple[Tensor, ...]:
     return ops.encode_with_statistics(case.x, case.u, case.weight, case.mask_weight, case.scalars)
 
 
+@pytest.mark.sampled("channels", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("channels", "outputs", "batch", "height", "width"),
@@ -213,6 +228,7 @@ def eager_with_map(case: Layer, attention: Tensor) -> Tensor:
     return F.leaky_relu(product, case.slope).to(case.x.dtype)
 
 
+@pytest.mark.sampled("channels", "shared", "affine", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("channels", [3, 16])
 @pytest.mark.parametrize("shared", [True, False])
@@ -230,6 +246,7 @@ def strided(x: Tensor) -> Tensor:
     return torch.stack([x, x + 1], dim=-1).flatten(-2)[..., ::2]
 
 
+@pytest.mark.sampled("channels", "layout")
 @pytest.mark.parametrize(
     "layout", [strided, lambda x: x.contiguous(memory_format=torch.channels_last), lambda x: x.mT.contiguous().mT]
 )
@@ -266,8 +283,8 @@ def test_garbage_beyond_the_picture_is_not_read():
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", ["attention_map", "mask_update", "activation"])
 def test_a_wrong_formula_is_noticed(name, dtype, monkeypatch):
-    right = getattr(encoder, name)
-    monkeypatch.setattr(encoder, name, lambda value, *others: right(value, *others) * 1.01)
+    right = getattr(epilogue, name)
+    monkeypatch.setattr(epilogue, name, lambda value, *others: right(value, *others) * 1.01)
     with pytest.raises(AssertionError):
         check_forward(layer(8, 16), dtype)
 

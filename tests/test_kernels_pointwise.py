@@ -138,6 +138,7 @@ def check(function: str, given: Inputs, spare: int = 4) -> list[str]:
     return excess(run(given, pointwise), run(given, eager), run(given.double(), eager), spare)
 
 
+@pytest.mark.sampled("function", "case", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("function", FUNCTIONS)

@@ -11,7 +11,10 @@ import lbam_fast
 from lbam_fast.ops import definitions
 from lbam_fast.ops.backends import triton
 
-FRESH, WITH_MAPS = 30, 16
+FRESH, WITH_MAPS = 24, 15
+"""Without the second kernels of layers that are split, which batch 1 has at the deep levels."""
+SPLIT_FRESH, SPLIT_WITH_MAPS = 9, 6
+SECOND = "_add_partial_sums"
 IDLE = ("aten::empty", "aten::new_empty", "aten::detach", "aten::alias", "aten::promote_types")
 
 
@@ -66,18 +69,21 @@ def launched(counter, model, call):
     return counter[-1]
 
 
-def test_a_forward_pass_in_bfloat16(counting):
-    model = network(width=8, dtype=torch.float32)
+@pytest.mark.parametrize("low", [True, False])
+def test_a_forward_pass(low, counting):
+    """In bfloat16 under autocast, and in float32, whose filters would be copied into another layout."""
+    model = network(width=64, dtype=torch.float32)
     image, mask = images(1, 256, 256).float(), masks("irregular", height=256, width=256)[:, :1].float()
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16), lbam_fast.backend("triton"):
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=low), lbam_fast.backend("triton"):
         launched(counting, model, lambda: model(image, mask))
         fresh = launched(counting, model, lambda: model(image, mask))
         counting.append(Launches())
         maps = model.attention_maps(mask)
         launched(counting, model, lambda: model(image, maps=maps))
         given = launched(counting, model, lambda: model(image, maps=maps))
-    assert len(fresh.names) <= FRESH, fresh.names
-    assert len(given.names) <= WITH_MAPS, given.names
+    for found, most, seconds in ((fresh.names, FRESH, SPLIT_FRESH), (given.names, WITH_MAPS, SPLIT_WITH_MAPS)):
+        assert found.count(SECOND) <= seconds, found
+        assert len(found) - found.count(SECOND) <= most, found
     assert not fresh.of_parameters and not given.of_parameters
 
 

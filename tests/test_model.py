@@ -44,6 +44,7 @@ def reloaded(model: LBAM) -> LBAM:
     return fresh.eval()
 
 
+@pytest.mark.sampled("name", "again")
 @pytest.mark.parametrize("again", [copied, pickled, reloaded])
 @pytest.mark.parametrize("name", PRESET_NAMES)
 def test_a_copy_is_equal_and_apart(name, again):
@@ -57,6 +58,7 @@ def test_a_copy_is_equal_and_apart(name, again):
     assert torch.equal(model(image, mask), expected)
 
 
+@pytest.mark.sampled("training")
 @pytest.mark.parametrize(("name", "training"), [("official", False), ("paddle", True), ("pconv", False)])
 def test_compiles_whole(name, training):
     torch.compiler.reset()
@@ -145,6 +147,7 @@ def test_autocast_stays_close():
     assert (result.float() - expected).abs().max() < 0.1
 
 
+@pytest.mark.sampled("name", "channels", "kinds")
 @pytest.mark.parametrize("kinds", [("irregular",), ("irregular", "soft", "per_channel")], ids=["one mask", "a mask each"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("name", PRESET_NAMES)
@@ -175,6 +178,7 @@ def test_maps_have_the_described_shapes(name):
     assert maps.known == ()
 
 
+@pytest.mark.sampled("name", "mask_channels")
 @pytest.mark.parametrize("mask_channels", [1, 3])
 @pytest.mark.parametrize("name", PRESET_NAMES)
 @settings(max_examples=4, deadline=None)

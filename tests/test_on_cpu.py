@@ -199,6 +199,7 @@ def test_sparing_memory_changes_little_and_no_maps(preset, dtype, monkeypatch):
         assert all(map(torch.equal, kept, (*maps.forward, *maps.reverse)))
 
 
+@pytest.mark.sampled("preset", "kind", "winograd_from")
 @pytest.mark.parametrize("preset", ["official", "official-2019", "paddle", "paper"])
 @pytest.mark.parametrize("kind", ["irregular", "soft"])
 def test_a_network_is_the_reference(preset, kind):

@@ -1,5 +1,7 @@
 """The whole narrow network on the Triton kernels, in Triton's interpreter: forward, backward, and what PyTorch sees of it."""
 
+from functools import cache
+
 import pytest
 import torch
 from interpreted import as_on_a_gpu  # noqa: F401 - applies itself
@@ -13,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import lbam_fast
 from lbam_fast.kernels import decoder, encoder
-from lbam_fast.ops import Affine, Gate, Tracker, Wanted
+from lbam_fast.ops import Affine, Gate, Tracker, Wanted, autotune
 from lbam_fast.ops.autotune import RouteError
 from lbam_fast.ops.backends import triton
 
@@ -22,15 +24,17 @@ from lbam_fast.ops.backends import triton
 def few_programs(monkeypatch):
     """The interpreter takes its time by programs, so blocks are large here; the shipped ones have tests of their own."""
     monkeypatch.delenv("LBAM_ROUTES", raising=False)
-    monkeypatch.setattr(encoder, "choose_tile", lambda *_: encoder.Tile(1024, 32, 16, 4, 2))
-    monkeypatch.setattr(decoder, "block_for", lambda *_: decoder.Block(1024, 32, 16, 4, 2))
-    monkeypatch.setattr(decoder, "THIN_BLOCKS", dict.fromkeys(decoder.THIN_BLOCKS, decoder.Block(1024, 16, 16, 4, 2)))
+    autotune.forget()
+    monkeypatch.setattr(encoder, "choose_tile", lambda *_: encoder.Tile(1024, 32, 32, 4, 2))
+    monkeypatch.setattr(decoder, "block_for", lambda *_: decoder.Block(1024, 32, 32, 4, 2))
+    monkeypatch.setattr(decoder, "THIN_BLOCKS", dict.fromkeys(decoder.THIN_BLOCKS, decoder.Block(1024, 16, 32, 4, 2)))
 
 
 def pictures(n=1, dtype=torch.float32):
     return images(n).to(dtype), masks(*["irregular", "box"][:n])[:, :1].to(dtype)
 
 
+@cache
 def loss(preset, backend, dtype, training):
     model = network(preset, dtype=dtype).train(training)
     image, mask = pictures(2, dtype)
@@ -40,7 +44,14 @@ def loss(preset, backend, dtype, training):
     return output.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-@pytest.mark.parametrize(("preset", "training"), [("official", True), ("official-2019", True), ("paper", False)])
+@pytest.mark.parametrize(
+    ("preset", "training"),
+    [
+        ("official", True),
+        pytest.param("official-2019", True, marks=pytest.mark.sampled),
+        pytest.param("paper", False, marks=pytest.mark.sampled),
+    ],
+)
 def test_forward_and_backward_equal_the_reference(preset, training):
     exact, gradients = loss(preset, "reference", torch.float64, training)
     eager, eager_gradients = loss(preset, "reference", torch.float32, training)
@@ -55,6 +66,7 @@ def test_forward_and_backward_equal_the_reference(preset, training):
         assert (our_gradients[name] - gradient).abs().max() <= allowed, name
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("preset", ["official", "paddle"])
 def test_inference_equals_the_reference(preset):
     model, exact = network(preset, dtype=torch.float32), network(preset)
@@ -98,6 +110,7 @@ def seen(backend, training):
     return {event.name for event in profile.events()}, joins.count
 
 
+@pytest.mark.sampled
 @pytest.mark.filterwarnings("ignore")  # of the profiler
 @pytest.mark.parametrize("training", [False, True])
 def test_nothing_runs_beside_the_kernels(training):
@@ -128,7 +141,7 @@ def test_no_map_is_stored():
 
 
 def test_two_backward_passes_agree_to_the_bit():
-    first, second = (loss("official", "triton", torch.float32, True)[1] for _ in range(2))
+    first, second = (each("official", "triton", torch.float32, True)[1] for each in (loss, loss.__wrapped__))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
@@ -161,11 +174,11 @@ def calls():
 
 
 @pytest.mark.parametrize(("name", "arguments"), [*calls()])
-def test_the_routes_of_an_op_agree(name, arguments, monkeypatch):
+def test_the_routes_of_an_op_agree(name, arguments):
     found = []
     for route in ("kernel", "library"):
-        monkeypatch.setenv("LBAM_ROUTES", route)
-        results = getattr(triton, name)(*arguments)
+        with autotune.route(route):
+            results = getattr(triton, name)(*arguments)
         found.append([results] if isinstance(results, torch.Tensor) else results)
     for kernel, library in zip(*found, strict=True):
         assert kernel.shape == library.shape and torch.allclose(kernel, library, rtol=1e-5, atol=1e-5)
@@ -173,5 +186,9 @@ def test_the_routes_of_an_op_agree(name, arguments, monkeypatch):
 
 def test_a_route_that_does_not_exist_is_refused(monkeypatch):
     monkeypatch.setenv("LBAM_ROUTES", "cudnn")
-    with pytest.raises(RouteError, match="expected measure, kernel, cuda, library"):
+    autotune.forget()
+    with pytest.raises(RouteError, match="LBAM_ROUTES names the route 'cudnn', expected measure, default, kernel, cuda, library"):
         triton.encode(*encoder_layer())
+    autotune.forget()
+    with pytest.raises(RouteError, match="route\\(\\) names"), autotune.route("cudnn"):
+        pass

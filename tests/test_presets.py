@@ -157,6 +157,7 @@ def test_every_preset_has_its_facts():
     assert tuple(FACTS) == PRESET_NAMES
 
 
+@pytest.mark.sampled("name", "training")
 @pytest.mark.parametrize("training", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize("name", PRESET_NAMES)
 def test_arithmetic(name, training):
@@ -280,6 +281,7 @@ def out_of_range(model: LBAM, low: bool) -> dict[str, tuple[float, float]]:
     return moved
 
 
+@pytest.mark.sampled("name", "low")
 @pytest.mark.parametrize("low", [True, False], ids=["too low", "too high"])
 @pytest.mark.parametrize("name", GAUSSIAN)
 def test_scalars_out_of_range_act_from_the_edge_and_still_learn(name, low):

@@ -115,6 +115,7 @@ def check(results: tuple[Tensor, ...], x: Tensor, u: Tensor, weight: Tensor) -> 
         assert (result - right).abs().max() <= 2 * (rounded - right).abs().max() + 2e-5 * right.abs().max()
 
 
+@pytest.mark.sampled("dtype")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 @pytest.mark.parametrize("name", ["irregular", "box", "corner", "edge", "strip", "frame", "known", "hole", "soft", "pixel"])
 def test_kernels_that_skip_give_the_same(name, dtype):

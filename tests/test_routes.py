@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from lbam_fast.ops import autotune
-from lbam_fast.ops.autotune import RouteError, Routes
+from lbam_fast.ops.judge import RouteError
+from lbam_fast.ops.routes import Routes
 
-UNMEASURED = "unmeasured"
 VERSIONS = {"lbam_fast": "0", "device": "none"}
 
 
@@ -22,7 +22,7 @@ def scripted(durations):
     """A clock by the route's name, read off what the work returns."""
 
     def clock(work):
-        return durations[work().route]
+        return lambda: durations[work().route]
 
     return clock
 
@@ -45,12 +45,13 @@ def arguments():
 
 
 def choose(table, ways, arguments, durations, key="k"):
-    return table.choose(key, ways, arguments, plain, scripted(durations), UNMEASURED)
+    return table.choose(key, ways, arguments, plain, scripted(durations))
 
 
 def test_the_fastest_wins(tmp_path, arguments):
     ways = {"a": way("a"), "b": way("b"), "c": way("c")}
     assert choose(Routes(tmp_path / "r.json", VERSIONS), ways, arguments, {"a": 3.0, "b": 1.0, "c": 2.0}) == "b"
+    assert Routes(tmp_path / "r.json", VERSIONS).seconds == {"k": {"a": 3.0, "b": 1.0, "c": 2.0}}
 
 
 @pytest.mark.parametrize("bad", [{"wrong": 1e-3}, {"wrong": float("nan")}, {"fails": True}])
@@ -76,7 +77,7 @@ def test_what_is_not_finite_judges_no_route(tmp_path, arguments, value):
     table, ways = Routes(tmp_path / "r.json", VERSIONS), {"a": way("a"), "b": way("b")}
     sound = [x.clone() for x in arguments]
     arguments[0][0, 0] = value
-    assert choose(table, ways, arguments, {}) == UNMEASURED
+    assert choose(table, ways, arguments, {}) is None
     assert not table.path.exists()
     assert choose(table, ways, sound, {"a": 2.0, "b": 1.0}) == "b"
 
@@ -90,7 +91,7 @@ def test_lack_of_memory_is_remembered_while_the_process_lives(tmp_path, argument
 
     table, ways = Routes(tmp_path / "r.json", VERSIONS), {"a": way("a"), "b": way("b")}
     for _ in range(3):
-        assert table.choose("k", ways, arguments, short, None, UNMEASURED) == UNMEASURED
+        assert table.choose("k", ways, arguments, short, None) is None
     assert len(calls) == 1
     assert not table.path.exists()
     assert choose(Routes(table.path, VERSIONS), ways, arguments, {"a": 1.0, "b": 2.0}) == "a"
@@ -101,7 +102,7 @@ def test_lack_of_memory_in_one_route_is_no_fault_of_it(tmp_path, arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     table = Routes(tmp_path / "r.json", VERSIONS)
-    assert choose(table, {"quick": short, "right": way("right")}, arguments, {"right": 1.0}) == UNMEASURED
+    assert choose(table, {"quick": short, "right": way("right")}, arguments, {"right": 1.0}) is None
     assert not table.path.exists() and not table.refused
 
 
@@ -133,23 +134,23 @@ def test_it_is_measured_once_and_remembered(tmp_path, arguments):
 
 
 def test_a_broken_file_is_as_good_as_none(tmp_path, arguments):
-    for contents in ("", "{", "[]", '{"format": 99}', '{"format": 2, "versions": 3, "choices": []}'):
+    for contents in ("", "{", "[]", '{"format": 99}', '{"format": 3, "versions": 3, "choices": []}'):
         path = tmp_path / "r.json"
         path.write_text(contents)
-        assert choose(Routes(path, VERSIONS), {"a": way("a")}, arguments, {}) == "a"
+        assert choose(Routes(path, VERSIONS), {"a": way("a")}, arguments, {"a": 1.0}) == "a"
         assert json.loads(path.read_text())["choices"] == {"k": "a"}
 
 
 def test_a_folder_that_cannot_be_written_does_no_harm(tmp_path, arguments):
     (tmp_path / "file").write_text("")
-    assert choose(Routes(tmp_path / "file" / "r.json", VERSIONS), {"a": way("a")}, arguments, {}) == "a"
+    assert choose(Routes(tmp_path / "file" / "r.json", VERSIONS), {"a": way("a")}, arguments, {"a": 1.0}) == "a"
 
 
 def test_processes_add_to_one_file(tmp_path, arguments):
     path = tmp_path / "r.json"
     first, second = Routes(path, VERSIONS), Routes(path, VERSIONS)
-    choose(first, {"a": way("a")}, arguments, {}, "one")
-    choose(second, {"a": way("a")}, arguments, {}, "two")
+    choose(first, {"a": way("a")}, arguments, {"a": 1.0}, "one")
+    choose(second, {"a": way("a")}, arguments, {"a": 1.0}, "two")
     assert Routes(path, VERSIONS).choices == {"one": "a", "two": "a"}
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.json"]
 
@@ -157,22 +158,11 @@ def test_processes_add_to_one_file(tmp_path, arguments):
 def test_threads_measure_a_key_once(tmp_path, arguments):
     table, calls = Routes(tmp_path / "r.json", VERSIONS), []
     ways = {"a": lambda x, y: calls.append(1) or plain(x, y)}
-    threads = [threading.Thread(target=table.choose, args=("k", ways, arguments, plain, None, UNMEASURED)) for _ in range(4)]
+    threads = [
+        threading.Thread(target=table.choose, args=("k", ways, arguments, plain, lambda work: lambda: 1.0)) for _ in range(4)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     assert len(calls) == 1
-
-
-def test_keys_tell_calls_apart():
-    x = torch.zeros(1, 4, 8, 8)
-    keys = [
-        autotune.key("op", [x, None, 0.2]),
-        autotune.key("op", [x.half(), None, 0.2]),
-        autotune.key("op", [x[..., :4], None, 0.2]),
-        autotune.key("op", [x, x, 0.2]),
-        autotune.key("other", [x, None, 0.2]),
-        autotune.key("op", [x, None, 0.2], "tf32=True"),
-    ]
-    assert len(set(keys)) == len(keys)

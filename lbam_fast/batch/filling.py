@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,12 +20,14 @@ from lbam_fast.batch.errors import JobError
 from lbam_fast.batch.events import Event, Failed, Filled, Skipped, Started, Times
 from lbam_fast.batch.jobs import Job
 from lbam_fast.batch.journal import Journal
+from lbam_fast.batch.large import fill_large, is_too_large
 from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, is_full, planned
 from lbam_fast.batch.reading import Reader, Work
 from lbam_fast.batch.stages import Ahead, Behind, default_threads
-from lbam_fast.batch.writing import check_outputs, write_outputs
+from lbam_fast.batch.writing import check_outputs, make_folder, write_outputs
 from lbam_fast.errors import LBAMError
-from lbam_fast.inference import Inpainter, InpaintError, OutOfMemoryError
+from lbam_fast.inference import Inpainter, InpaintError, OutOfMemoryError, Plan
+from lbam_fast.pictures.large import size_of
 
 Pixels = NDArray[Any]
 Sizes = Mapping[Job, tuple[int, int] | None]
@@ -34,10 +37,11 @@ class Filler:
     """Reads, fills and writes pictures with that inpainter.
 
     threads: how many read, and how many write, while the calling thread computes; by default one for every core, at most 8.
+    max_memory: bytes; pictures that would take more are filled last and region by region, from files into files.
     """
 
-    def __init__(self, inpainter: Inpainter, *, threads: int | None = None) -> None:
-        self.inpainter = inpainter
+    def __init__(self, inpainter: Inpainter, *, threads: int | None = None, max_memory: int | None = None) -> None:
+        self.inpainter, self._max_memory = inpainter, max_memory
         self._threads = default_threads() if threads is None else threads
         if self._threads < 1:
             raise JobError(f"threads is {threads}, expected at least 1")
@@ -46,6 +50,10 @@ class Filler:
     def read_mask(self, path: Path) -> None:
         """Read a mask that many jobs share, so that a bad one is told of once. Raises PictureError."""
         self._reader.mask(path)
+
+    def is_large(self, path: Path) -> bool:
+        """Whether a picture or a mask is beyond ``max_memory``. Raises PictureError where what that needs is missing."""
+        return self._max_memory is not None and is_too_large(path, self._max_memory)
 
     def fill(
         self,
@@ -63,6 +71,8 @@ class Filler:
         written, the rest has no event. journal: jobs that are done as it says are skipped, others enter it once they are.
         """
         done: Sizes = {} if journal is None else {job: journal.size(job) for job in jobs}
+        large = {job: None for job in jobs if self.is_large(job.image)}
+        jobs = [job for job in jobs if job not in large]
         todo = [job for job in jobs if not done.get(job)]
         read = partial(self._read, make_folders=make_folders, journal=journal)
         ahead = Ahead(read, todo, threads=self._threads, most=2 * WINDOW, budget=WINDOW_PIXELS, cost=_pixels)
@@ -90,6 +100,24 @@ class Filler:
                 if stop():
                     break
             yield from _ended(behind.finished(all_of_them=True))
+        for job in itertools.takewhile(lambda _: not stop(), large):
+            yield from [Skipped(job)] if done.get(job) else self._fill_large(job, make_folders, journal)
+
+    def _fill_large(self, job: Job, make_folders: bool, journal: Journal | None) -> Iterator[Event]:
+        start = time.perf_counter()
+        try:
+            if make_folders:
+                make_folder(job.output.parent)
+            stamps = [] if journal is None else journal.stamps(job)
+            height, width = size_of(job.image)
+            yield Started(job, size=(width, height), strategy="tile")
+            notes = fill_large(job, self.inpainter, self.inpainter.max_pixels)
+            if journal is not None:
+                journal.add(job, (width, height), stamps)
+        except LBAMError as error:
+            yield Failed(job, error)
+        else:
+            yield Filled(job, notes, Times(0.0, time.perf_counter() - start, 0.0))
 
     def _batches(self, jobs: Sequence[Job], done: Sizes, ahead: Ahead[Job, Work]) -> Iterator[tuple[list[Event], Batch]]:
         """Batches in order, each with what is to be told before it; an empty batch where there is nothing but that."""
@@ -117,7 +145,7 @@ class Filler:
                 yield told, Batch([])
             for batch in planned(self._complete(window), self.inpainter):
                 if wanted := [work for work in batch.works if not work.done]:
-                    yield [_started(work) for work in wanted], batch
+                    yield [_started(work, self.inpainter.plan(work.found.hole)) for work in wanted], batch
 
     def _complete(self, window: Sequence[Work | Job]) -> Iterator[Work]:
         """The works of a window: those that are done are read again if others may go through the network with them, as they would
@@ -178,9 +206,11 @@ def _ended(calls: Iterator[tuple[_Written, Future[tuple[tuple[str, ...], float]]
             yield Filled(work.job, notes, Times(work.seconds, written.filling, seconds))
 
 
-def _started(work: Work) -> Started:
+def _started(work: Work, plan: Plan) -> Started:
     height, width = work.picture.pixels.shape[:2]
-    return Started(work.job, work.found.warnings, work.found.notes, (width, height), float(work.found.hole.filled.mean()))
+    notes = (*work.found.notes, str(plan)) if plan.chosen else work.found.notes
+    share = float(work.found.hole.filled.mean())
+    return Started(work.job, work.found.warnings, notes, (width, height), share, plan.strategy)
 
 
 def _failed(batch: Batch, error: LBAMError) -> list[Failed]:

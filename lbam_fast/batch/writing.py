@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,20 +15,24 @@ from lbam_fast.inference import Hole
 from lbam_fast.pictures import Picture, check_output, copy_picture, losses, write_picture
 
 
-def check_outputs(work: Work, make_folder: bool) -> None:
+def check_outputs(work: Work, make_folders: bool) -> None:
     """Find out before the work, not after it, what cannot be written. Raises JobError or PictureError."""
     job, picture = work.job, work.picture
-    if make_folder:
-        folder = job.output.parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise JobError(f"{folder}: this folder cannot be made ({error.strerror}); choose another one") from error
+    if make_folders:
+        make_folder(job.output.parent)
     check_output(job.output, picture)
     if job.comparison is not None:
         given = picture.pixels
         wide = np.broadcast_to(given[:, :1], (given.shape[0], 3 * given.shape[1], given.shape[2]))
         check_output(job.comparison, dataclasses.replace(picture, pixels=wide, alpha=None))
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and those above it, where they do not exist. Raises JobError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise JobError(f"{folder}: this folder cannot be made ({error.strerror}); choose another one") from error
 
 
 def write_outputs(work: Work, pixels: NDArray[Any]) -> tuple[str, ...]:

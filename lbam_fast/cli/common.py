@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -116,6 +117,17 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArgumentError(f"{folder}: this folder cannot be made ({error.strerror}); choose another one") from error
+
+
+def bytes_of(size: str | None) -> int | None:
+    """The bytes that "2GB", "800 MB" or "1.5GiB" mean. Raises ArgumentError."""
+    if size is None:
+        return None
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?\s*", size, re.IGNORECASE)
+    if found is None:
+        raise ArgumentError(f"--max-memory is {size!r}, expected a size such as 2GB, 800MB or 1.5GiB")
+    number, unit, binary = found.groups()
+    return int(float(number) * (1024 if binary else 1000) ** " KMGT".index(unit.upper() or " "))
 
 
 def set_threads(count: int | None) -> None:

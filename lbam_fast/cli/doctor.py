@@ -12,14 +12,26 @@ from typing import Annotated
 
 import typer
 
-from lbam_fast.cli.common import console, escaped
+from lbam_fast.cli.common import console, escaped, failing_with_message
+from lbam_fast.cli.warm import DTYPES, warm_up
 
 ABSENT = "absent"
 _LIBRARIES = {"PyTorch": "torch", "Triton": "triton", "NumPy": "numpy", "Pillow": "PIL", "OpenCV": "cv2"}
 
 
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    warm: Annotated[bool, typer.Option("--warm", help="First compile and measure for a GPU what a network needs.")] = False,
+    size: Annotated[str, typer.Option(help="With --warm: height and width of the pictures.")] = "256x256",
+    batch: Annotated[int, typer.Option(help="With --warm: pictures at a time.")] = 1,
+    dtype: Annotated[str, typer.Option(help=f"With --warm: {', '.join(DTYPES)}.")] = "bf16",
+    preset: Annotated[str, typer.Option(help="With --warm: of the network.")] = "official",
+    base_width: Annotated[int, typer.Option(help="With --warm: of the network.")] = 64,
+) -> None:
     """Show versions, devices, weights, and which backend is active and why."""
+    if warm:
+        with failing_with_message():
+            warm_up(size, batch, dtype, preset, base_width)
     findings = examine()
     if as_json:
         typer.echo(json.dumps(findings, indent=2))

@@ -21,6 +21,7 @@ from lbam_fast.cli.common import (
     BY_SIGNAL,
     SOME_FAILED,
     ArgumentError,
+    bytes_of,
     errors,
     failing_with_message,
     finishing_on_signal,
@@ -46,6 +47,7 @@ def inpaint(
     grow: options.Grow = 0,
     feather: options.Feather = 0,
     detail: options.Detail = "auto",
+    strategy: options.Strategy = "auto",
     passes: options.Passes = 1,
     weights: options.Weights = None,
     preset: options.Preset = None,
@@ -54,6 +56,7 @@ def inpaint(
     precision: options.Precision = None,
     threads: options.Threads = None,
     max_pixels: options.MaxPixels = None,
+    max_memory: options.MaxMemory = None,
     recursive: options.Recursive = False,
     skip_existing: options.SkipExisting = False,
     resume: options.Resume = False,
@@ -84,12 +87,13 @@ def inpaint(
                 look = {"hole": "white" if mask_from else hole, "threshold": threshold, "grow": grow, "feather": feather}
                 limits = {} if max_pixels is None else {"max_pixels": max_pixels}
                 run_as = _dtype_of(dtype, precision, device, quiet)
-                choices = {**look, "passes": passes, "detail": detail, "preset": preset, "device": device, "dtype": run_as}
-                filler = _filler(weights, **choices, **limits)
+                choices: dict[str, Any] = {**look, "passes": passes, "detail": detail, "strategy": strategy}
+                choices |= {"preset": preset, "device": device, "dtype": run_as}
+                filler = _filler(weights, bytes_of(max_memory), **choices, **limits)
                 reported.tell(device=str(filler.inpainter.device), dtype=run_as, options={**choices, "weights": str(weights)})
-                if folder and mask is not None and mask.is_file():
+                if folder and mask is not None and mask.is_file() and not filler.is_large(mask):
                     filler.read_mask(mask)  # the one for all: if it is bad, say so once
-                journal = _journal(output, weights, choices, mask_from, filler) if resume else None
+                journal = _journal(output, weights, {**choices, "max_memory": max_memory}, mask_from, filler) if resume else None
                 found += _run(filler, waiting, folder, quiet, reported, journal)
         if not quiet:
             _tell_end(pairs, output if folder else None, found)
@@ -179,7 +183,7 @@ def _dtype_of(dtype: str | None, precision: str | None, device: str, quiet: bool
     return chosen.dtype
 
 
-def _filler(weights: Path | None, **options: Any) -> Filler:
+def _filler(weights: Path | None, max_memory: int | None, **options: Any) -> Filler:
     """With an inpainter of those options, whose warnings are printed."""
     from lbam_fast.batch import Filler
     from lbam_fast.inference import Inpainter
@@ -189,7 +193,7 @@ def _filler(weights: Path | None, **options: Any) -> Filler:
         inpainter = Inpainter.from_pretrained(weights, **options)
     for warning in caught:
         print_warning(str(warning.message))
-    return Filler(inpainter)
+    return Filler(inpainter, max_memory=max_memory)
 
 
 def _journal(output: Path, weights: Path | None, choices: dict[str, Any], mask_from: str | None, filler: Filler) -> Journal:

@@ -30,6 +30,13 @@ Detail = Annotated[
     Literal["auto", "exemplar", "off"],
     typer.Option(help="Texture from the known pixels, over what the network fills; auto: for narrow networks and thin holes."),
 ]
+Strategy = Annotated[
+    Literal["auto", "whole", "resize", "crop", "tile"],
+    typer.Option(
+        help="For large pictures. whole: in one pass; resize: at most 1024 pixels on a side; crop: boxes around the holes; "
+        "tile: overlapping tiles; auto: whole up to 1024x1024 pixels, then crop where that saves half, else tile."
+    ),
+]
 Passes = Annotated[int, typer.Option(help="1, 2, 4 or 8: the mean over so many turned and mirrored pictures.")]
 Weights = Annotated[Path | None, typer.Option(help="Weights file; by default the network in the package.")]
 Preset = Annotated[str | None, typer.Option(help="The network that they belong to, where several fit.")]
@@ -42,6 +49,10 @@ Precision = Annotated[
 Threads = Annotated[int | None, typer.Option(help="CPU threads; all by default.")]
 MaxPixels = Annotated[
     int | None, typer.Option(metavar="N", help="Refuse pictures and masks of more pixels; by default 500 million.")
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Such as 2GB: larger pictures are filled region by region, from files into files."),
 ]
 Recursive = Annotated[bool, typer.Option("--recursive", help="Search subfolders too, and keep them.")]
 SkipExisting = Annotated[bool, typer.Option("--skip-existing", help="Do not write results that exist.")]

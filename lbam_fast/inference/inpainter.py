@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,11 +24,14 @@ from lbam_fast.devices import resolve_device
 from lbam_fast.inference.batches import listed_images, listed_masks
 from lbam_fast.inference.detail import Detail, Detailer
 from lbam_fast.inference.errors import InpaintError
-from lbam_fast.inference.layouts import Array, Canvas, emptied, from_unit, read_image, to_unit
+from lbam_fast.inference.layouts import Array, Canvas, emptied, read_image
 from lbam_fast.inference.mask_values import mask_values
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole, oddity, same_size_expected
-from lbam_fast.inference.memory import explaining_lack_of_memory, padded_size, weight_bytes
+from lbam_fast.inference.memory import bytes_per_pixel, explaining_lack_of_memory, padded_size, usable_memory, weight_bytes
+from lbam_fast.inference.parts import PartFiller
+from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.shared_maps import SharedMaps
+from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
 from lbam_fast.model import LBAM
 from lbam_fast.pictures import MAX_PIXELS
 from lbam_fast.reference import MULTIPLE, plane
@@ -62,6 +68,7 @@ class Inpainter:
         batch_size: int = 4,
         passes: int = 1,
         detail: Detail = "auto",
+        strategy: Strategy = "auto",
         max_pixels: int = MAX_PIXELS,
     ) -> None:
         """``model`` is moved to ``device`` ("auto": the GPU if there is one) and put into ``eval()``.
@@ -71,8 +78,10 @@ class Inpainter:
         or 8; the mean of so many results, of the picture as it is, mirrored, turned and transposed, in so many times the time.
         detail: "exemplar" lays texture of the known pixels over what the network has filled, "off" leaves it smooth; "auto"
         does it for networks of a base width up to 32, which leave texture out, and for others in holes up to 8 pixels from
-        border to middle, which they blur; not where the compiled kernels are missing, with one notice. max_pixels: PIL images of
-        more are refused before they are decoded.
+        border to middle, which they blur; not where the compiled kernels are missing, with one notice. strategy: "whole" fills
+        a picture in one pass; "resize" at 1024 pixels on its longer side at most; "crop" in boxes around its holes; "tile" in
+        boxes too, larger ones in overlapping tiles; "auto" chooses, "whole" up to 1024x1024 pixels; ``plan`` says what, and why.
+        max_pixels: PIL images of more are refused before they are decoded.
         Raises InpaintError, or ConfigError for the device.
         """
         self.options = MaskOptions(hole, threshold, grow, feather)
@@ -93,6 +102,9 @@ class Inpainter:
         self._weight_bytes = weight_bytes(self.model)
         self._shared_maps = SharedMaps()
         self._keeps_maps = self.dtype in (torch.float32, torch.float64)  # in others kept maps would change roundings
+        needed = bytes_per_pixel(self.model)
+        self._plan_options = PlanOptions(strategy, bytes_per_pixel=needed, memory=usable_memory(self.device))
+        self._plans: WeakKeyDictionary[Hole, Plan] = WeakKeyDictionary()
         if self.device.type == "cuda":  # on a CPU filters are packed from any layout
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -140,6 +152,9 @@ class Inpainter:
         """
         _check_sizes(pictures, holes)
         height, width = pictures[0].shape[:2]
+        plans = [self.plan(hole) for hole in holes]
+        if any(each.strategy != "whole" for each in plans):
+            return [self._in_parts(*each) for each in zip(pictures, holes, plans, strict=True)]
         lack = explaining_lack_of_memory(self.model, self._weight_bytes, self.device, len(pictures), height, width)
         with lack, torch.inference_mode(), self._autocast():
             image, mask, trend = self._given(pictures, holes)
@@ -153,6 +168,24 @@ class Inpainter:
             raw: Array = mean.permute(0, 2, 3, 1).float().cpu().numpy()
         outputs = [output[: len(pixels), : pixels.shape[1]] for output, pixels in zip(raw, pictures, strict=True)]
         return [self._finished(*each) for each in zip(pictures, outputs, holes, strict=True)]
+
+    def fill_into(self, result: Array, pixels: Array, hole: Hole, rest: Callable[[], None] = lambda: None) -> Plan:
+        """Fill a picture too large for memory in boxes around its holes, larger ones in tiles; gives how.
+
+        result  a copy of the picture that is written to, such as a mapped file
+        pixels  the picture [H, W, 1 or 3]; ``hole`` as for ``fill``; any of them may be mapped files
+        rest    is called between regions, to give memory back
+        """
+        how = plan(hole.filled, dataclasses.replace(self._plan_options, strategy="tile"))
+        self._part_filler().into(result, pixels, hole, how, rest)
+        return how
+
+    def plan(self, hole: Hole) -> Plan:
+        """How a picture with that hole is filled, and why; found once for each hole."""
+        found = self._plans.get(hole)
+        if found is None:
+            found = self._plans[hole] = plan(hole.filled, self._plan_options)
+        return found
 
     def batches(self, holes: Sequence[Hole]) -> list[list[int]]:
         """Indices of the holes that fill anything, those of one padded size together, as many as ``fill`` should get at once."""
@@ -208,31 +241,26 @@ class Inpainter:
             region[:] = region.mean(axis=-1, keepdims=True)
         return paste(pixels, self.detailer(pixels, output, hole), hole)
 
+    def _in_parts(self, pixels: Array, hole: Hole, plan: Plan) -> Array:
+        if plan.strategy == "whole":
+            return self._whole(self.detailer).fill([pixels], [hole])[0]
+        return self._part_filler()(pixels, hole, plan)
+
+    def _part_filler(self) -> PartFiller:
+        return PartFiller(self._whole(self.detailer).fill, self._whole(Detailer("off", 0)).fill, self.detailer)
+
+    def _whole(self, detailer: Detailer) -> Inpainter:
+        """One for the parts of pictures, which fills each in one pass."""
+        other = copy.copy(self)
+        other.detailer, other._plan_options, other._plans = detailer, PlanOptions("whole"), WeakKeyDictionary()
+        return other
+
     def _tensor(self, batch: Array) -> Tensor:
         return torch.from_numpy(batch).to(self.device, torch.float64 if self.dtype == torch.float64 else torch.float32)
 
     def _autocast(self) -> torch.autocast:
         low = self.dtype in (torch.bfloat16, torch.float16)
         return torch.autocast(self.device.type, self.dtype if low else None, enabled=low)
-
-
-def paste(pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
-    """``pixels`` [H, W, 1 or 3] with the network's ``output`` [H, W, 3] in its hole; all other pixels are the very same.
-
-    Raises InpaintError for an output that is no numbers.
-    """
-    filled = hole.filled[hole.box]
-    values, weight = output[hole.box][filled], hole.weight[hole.box][filled][:, None]
-    if not np.isfinite(values).all():
-        raise InpaintError("the network gave values that are no numbers: try dtype float32, or other weights")
-    result = pixels.copy()
-    region = result[hole.box]
-    blended = weight[:, 0] < 1
-    if blended.any():
-        known = to_unit(region[filled][None, blended])[0]
-        values[blended] = weight[blended] * values[blended] + (1 - weight[blended]) * known
-    region[filled] = from_unit(values, pixels)
-    return result
 
 
 def embedded_weights() -> Path:

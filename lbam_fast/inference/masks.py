@@ -44,7 +44,7 @@ class MaskOptions:
             )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hole:
     """What is filled in one picture: ``filled`` [H, W] bool, and ``weight`` [H, W] float32, the filling's share (0 outside)."""
 

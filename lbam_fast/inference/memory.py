@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +39,22 @@ def weight_bytes(model: LBAM) -> int:
 
 
 def _pass_bytes(model: LBAM, count: int, height: int, width: int) -> int:
-    return count * padded_pixels(height, width) * (BYTES_PER_PIXEL_AND_CHANNEL * model.config.base_width + BYTES_PER_PIXEL)
+    return count * padded_pixels(height, width) * bytes_per_pixel(model)
+
+
+def bytes_per_pixel(model: LBAM) -> int:
+    """Bytes that a forward pass takes at its highest for each pixel, roughly, beside the weights."""
+    return BYTES_PER_PIXEL_AND_CHANNEL * model.config.base_width + BYTES_PER_PIXEL
+
+
+def usable_memory(device: torch.device) -> int | None:
+    """Half of the bytes that a device has, taken or not, so that it is the same at any time; None where that is not known."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory) // 2
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    except (AttributeError, ValueError, OSError):
+        return None
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lbam_fast.ops.arguments import Affine, Gate, Regions, Signature, Wanted, nhwc
-from lbam_fast.ops.dispatch import implementation, map_dtype
+from lbam_fast.ops.dispatch import choices, implementation, made, map_dtype
 
 _library = torch.library.Library("lbam", "DEF")
 
@@ -46,7 +46,17 @@ class _Op:
         torch.library.register_fake(f"lbam::{self._name}", function, lib=_library)
 
     def register_autograd(self, backward: Callable[..., Any], *, setup_context: Callable[..., Any]) -> None:
-        torch.library.register_autograd(f"lbam::{self._name}", backward, setup_context=setup_context, lib=_library)
+        """The backward pass runs under the choices of the forward pass, in whichever thread autograd runs it."""
+
+        def keep(ctx, inputs, output) -> None:
+            ctx.choices = choices()
+            setup_context(ctx, inputs, output)
+
+        def run(ctx, *gradients):
+            with made(ctx.choices):
+                return backward(ctx, *gradients)
+
+        torch.library.register_autograd(f"lbam::{self._name}", run, setup_context=keep, lib=_library)
 
 
 def _ordered(x: Tensor) -> Tensor:

@@ -37,6 +37,8 @@ SKIP_FROM = 512 * 512
 """Pixels of a picture from which Triton's kernels skip; in smaller ones, most of their blocks see a hole's border."""
 
 _override: ContextVar[str | None] = ContextVar("lbam_backend", default=None)
+forced_route: ContextVar[str | None] = ContextVar("lbam_route", default=None)
+"""Of ``autotune``; here, as it goes from thread to thread with the backend."""
 
 
 class BackendError(LBAMError, RuntimeError):
@@ -60,6 +62,22 @@ def backend(name: str) -> Iterator[None]:
         yield
     finally:
         _override.reset(token)
+
+
+def choices() -> tuple[str | None, str | None]:
+    """What this thread's blocks have named, backend and route."""
+    return _override.get(), forced_route.get()
+
+
+@contextmanager
+def made(named: tuple[str | None, str | None]) -> Iterator[None]:
+    """Inside the block the ``choices`` of another thread or time."""
+    tokens = _override.set(named[0]), forced_route.set(named[1])
+    try:
+        yield
+    finally:
+        _override.reset(tokens[0])
+        forced_route.reset(tokens[1])
 
 
 def chosen(device: torch.device, dtype: torch.dtype) -> str:

@@ -54,6 +54,7 @@ POINTWISE = {
 }
 
 
+@pytest.mark.sampled("case", "function")
 @pytest.mark.parametrize("function", [f for f in FUNCTIONS if f != "maps"])
 @pytest.mark.parametrize("case", POINTWISE.values(), ids=POINTWISE.keys())
 def test_pointwise(case, function):
@@ -118,6 +119,7 @@ def loss(preset, backend, dtype, training):
     return (output.detach(), without), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.mark.sampled("training")
 @pytest.mark.parametrize(("preset", "training"), [("official", True), ("official-2019", True), ("paper", False)])
 def test_the_network_equals_the_reference(preset, training):
     exact, gradients = loss(preset, "reference", torch.float64, training)

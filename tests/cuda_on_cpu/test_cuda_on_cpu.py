@@ -46,6 +46,7 @@ ATTENDED = {
 }
 
 
+@pytest.mark.sampled("case", "function")
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("case", ATTENDED.values(), ids=ATTENDED.keys())
 def test_pointwise(case, function):
@@ -182,6 +183,7 @@ CLASSIFIED = {
 }
 
 
+@pytest.mark.sampled("channels", "dtype")
 @pytest.mark.parametrize(("size", "channels", "dtype", "kind"), CLASSIFIED.values(), ids=CLASSIFIED.keys())
 def test_classes(size, channels, dtype, kind):
     batch, height, width = size

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 from lbam_fast import native
-from lbam_fast.ops.autotune import LIBRARY, Way, measured
+from lbam_fast.ops.autotune import measured
 from lbam_fast.ops.backends import cuda, eager, triton
 from lbam_fast.ops.backends.triton import WAYS
+from lbam_fast.ops.defaults import CUDA, KERNEL, LIBRARY
+from lbam_fast.ops.judge import Way
 
-CUDA = "cuda"
 _PARTS = "attend", "attend_backward", "statistics_backward", "encode", "encode_with_statistics", "mask_step"
-_COMPILED = () if native.unavailable("cuda") else (*_PARTS, "decode_with_statistics", "reconstruct")
-"""Ops that the CUDA kernels have a part in."""
+_IN_CUDA = (*_PARTS, "decode_with_statistics", "reconstruct")
+_COMPILED = not native.unavailable("cuda")
+ROUTES = {
+    name: tuple(route for route in (KERNEL, CUDA, LIBRARY) if route in ways or (route == CUDA and name in _IN_CUDA))
+    for name, ways in WAYS.items()
+}
+"""Of every op the routes that it has where the CUDA kernels are built."""
 
 
 def _op(name: str) -> Way:
-    ways = dict(WAYS[name])
-    library = ways.pop(LIBRARY, None)
-    if name in _COMPILED:
-        ways[CUDA] = getattr(cuda, name)
-    if library is not None:
-        ways[LIBRARY] = library
+    ways = {
+        route: getattr(cuda, name) if route == CUDA else WAYS[name][route] for route in ROUTES[name] if route != CUDA or _COMPILED
+    }
     return measured(name, ways) if len(ways) > 1 else next(iter(ways.values()))
 
 

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import torch
+
 from lbam_fast.kernels import decoder, encoder, inputs, pointwise
-from lbam_fast.ops.autotune import LIBRARY, Way, allows_tf32, measured
+from lbam_fast.ops.arguments import tensors_of
+from lbam_fast.ops.autotune import allows_tf32, measured
 from lbam_fast.ops.backends import eager
 from lbam_fast.ops.backends.composed import Composed
-
-KERNEL = "kernel"
-
+from lbam_fast.ops.defaults import KERNEL, LIBRARY
+from lbam_fast.ops.judge import Way
 
 _BY_LIBRARY = Composed(pointwise.attend, pointwise.statistics, pointwise.maps)
 
 
 def _with_tf32(kernel: Way) -> Way:
     """The kernel in the precision that PyTorch's convolutions are allowed."""
-    return lambda *arguments: kernel(*arguments, tf32=allows_tf32())
+
+    def run(*arguments: Any) -> Any:
+        return kernel(*arguments, tf32=next(tensors_of(arguments)).dtype == torch.float32 and allows_tf32())
+
+    return run
 
 
 WAYS: dict[str, dict[str, Way]] = {

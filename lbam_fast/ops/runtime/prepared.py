@@ -38,7 +38,7 @@ class Prepared:
                 return found[2]
         with torch.inference_mode(False), torch.no_grad():  # so that it has a version itself
             made = make(*parameters)
-        owners = storages_of(parameters)
+        owners = _storages_of(parameters)
         with self._lock:
             for old in [old for old, (_, owners, _) in self._kept.items() if any(owner.expired() for owner in owners)]:
                 del self._kept[old]
@@ -60,14 +60,24 @@ def have_versions(tensors: Sequence[Tensor]) -> bool:
     return not any(x.is_inference() for x in tensors)
 
 
-def storages_of(tensors: Sequence[Tensor]) -> list[StorageWeakRef]:
+def _storages_of(tensors: Sequence[Tensor]) -> list[StorageWeakRef]:
     """Weak references, which keep a storage's identity from being used again, not its memory."""
     return [StorageWeakRef(x.untyped_storage()) for x in tensors]
 
 
-def marks(tensors: Sequence[Tensor]) -> list[tuple[Any, ...]]:
-    """What changes with a tensor's values, as long as its storage is alive or referred to weakly."""
-    return [(x.untyped_storage()._cdata, x.data_ptr(), x.stride(), x._version) for x in tensors]  # type: ignore[attr-defined]
+class Marks:
+    """Tells whether tensors are as they were when it was last asked. Not safe under threads."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[Any, ...]] = []
+        self._storages: list[StorageWeakRef] = []
+
+    def changed(self, tensors: Sequence[Tensor]) -> bool:
+        now = [(x.untyped_storage()._cdata, x.data_ptr(), x.stride(), x._version) for x in tensors]  # type: ignore[attr-defined]
+        if now == self._seen:
+            return False
+        self._seen, self._storages = now, _storages_of(tensors)
+        return True
 
 
 def _identity(x: Tensor) -> tuple[Any, ...]:

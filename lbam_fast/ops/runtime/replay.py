@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lbam_fast.ops.runtime.prepared import marks, storages_of
+from lbam_fast.ops.runtime.prepared import Marks
 
 MOST = 4
 """Tapes that are kept, those that were played last. Each has memory for all results of its kernels."""
@@ -29,7 +29,6 @@ MOST_SEEN = 64
 
 Run = Callable[..., Tensor]
 Call = tuple[Callable[..., Any], tuple[Any, ...]]
-_Marks = list[tuple[Any, ...]]
 Record = Callable[[Run, Sequence[Tensor], Sequence[Tensor]], "Playable"]
 
 
@@ -127,17 +126,14 @@ class Tapes:
         self._lock = threading.Lock()
         self._tapes: OrderedDict[Hashable, Playable] = OrderedDict()  # those played last at the end
         self._seen: OrderedDict[Hashable, bool] = OrderedDict()  # what was run before: whether it can be recorded
-        self._marks: _Marks = []
-        self._owners: list[object] = []
+        self._marks = Marks()
 
     def find(self, key: Hashable, weights: Sequence[Tensor]) -> Playable | None:
         """The tape of that call, made with ``weights`` as they are now."""
-        now = marks(weights)
         with self._lock:
-            if now != self._marks:
+            if self._marks.changed(weights):
                 self._tapes.clear()
                 self._seen.clear()
-                self._marks, self._owners = now, [storages_of(weights)]
             if (tape := self._tapes.get(key)) is not None:
                 self._tapes.move_to_end(key)
             return tape

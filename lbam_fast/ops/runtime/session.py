@@ -6,13 +6,14 @@ import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from lbam_fast import native
 from lbam_fast.ops.runtime import graphs
+from lbam_fast.ops.runtime.kept import Kept
 from lbam_fast.ops.runtime.memory import Fresh, Memory
 from lbam_fast.ops.runtime.prepared import Prepared, have_versions
 from lbam_fast.ops.runtime.replay import Run, Tape, Tapes
@@ -21,6 +22,9 @@ SMALL = 1 << 17
 """Pixels of a call on a CPU up to which its kernels are recorded and played again: beyond, Python's share is below 1 %."""
 LARGE = {torch.float32: 1 << 20, torch.bfloat16: 1 << 22}
 """Pixels of a call on a CPU, by its dtype, from which memory is spared at the cost of a little time: docs/architecture.md."""
+
+
+Value = TypeVar("Value")
 
 
 class _Running(NamedTuple):
@@ -38,7 +42,7 @@ class Session:
     def __init__(self, device: graphs.Device | None = None) -> None:
         """device: what stands in for CUDA in tests."""
         cuda = device or graphs.Cuda()
-        self._prepared, self._memory = Prepared(), Memory()
+        self._prepared, self._memory, self._kept = Prepared(), Memory(), Kept()
         self._tapes = Tapes(lambda run, inputs, maps: Tape(run, inputs, native.ops()))
         self._graphs = Tapes(lambda run, inputs, maps: graphs.Graph(run, inputs, maps, cuda), graphs.MOST, graphs.MOST_BYTES)
         _all.add(self)
@@ -106,6 +110,13 @@ class Session:
         """Whether a call for that input [N, C, H, W] spares memory."""
         return x.device.type == "cpu" and x.dtype in LARGE and _pixels(x) >= LARGE[x.dtype]
 
+    def kept(self, key: Hashable, weights: Sequence[Tensor], make: Callable[[], Value], nbytes: Callable[[Value], int]) -> Value:
+        """``make()``, or what it gave for that key with the weights as they are now, within some 256 MB."""
+        if not have_versions(weights):
+            return make()
+        value: Value = self._kept.get(key, weights, make, nbytes)
+        return value
+
     def prepared(self, kind: str, make: Callable[..., Tensor], *parameters: Tensor) -> Tensor:
         """``make(*parameters)``, or what it gave for these very tensors. ``kind`` names it. Without gradients."""
         return self._prepared.get(kind, make, *parameters)
@@ -120,7 +131,7 @@ class Session:
 
     def clear(self) -> None:
         """Free everything that nothing uses; it comes again when it is needed."""
-        for kept in (self._prepared, self._memory, self._tapes, self._graphs):
+        for kept in (self._prepared, self._memory, self._kept, self._tapes, self._graphs):
             kept.clear()
 
 

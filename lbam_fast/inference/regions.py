@@ -1,0 +1,42 @@
+"""Regions of a picture, pairs of rows and columns, and what lies in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lbam_fast.inference.masks import Hole
+
+Region = tuple[slice, slice]
+
+
+def extent(region: Region) -> tuple[int, int]:
+    """Height and width."""
+    rows, columns = region
+    return rows.stop - rows.start, columns.stop - columns.start
+
+
+def within(region: Region, outer: Region) -> Region:
+    """The region counted from the corner of ``outer``."""
+    rows, columns = (slice(r.start - o.start, r.stop - o.start) for r, o in zip(region, outer, strict=True))
+    return rows, columns
+
+
+def grown(region: Region, pixels: int, shape: tuple[int, ...]) -> Region:
+    """The region with so many pixels around it, as far as a picture of that (height, width) has them."""
+    rows, columns = (
+        slice(max(0, r.start - pixels), min(size, r.stop + pixels)) for r, size in zip(region, shape[:2], strict=True)
+    )
+    return rows, columns
+
+
+def cells(region: Region, side: int) -> Iterator[Region]:
+    """The region in squares of that side, the last ones smaller, row by row."""
+    rows, columns = region
+    for top in range(rows.start, rows.stop, side):
+        for left in range(columns.start, columns.stop, side):
+            yield slice(top, min(top + side, rows.stop)), slice(left, min(left + side, columns.stop))
+
+
+def part(hole: Hole, region: Region) -> Hole:
+    """The hole as far as it lies there; views."""
+    return Hole(hole.filled[region], hole.weight[region])

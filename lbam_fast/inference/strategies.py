@@ -1,0 +1,117 @@
+"""How a large picture is filled: in one pass, at a limited size, in boxes around its holes, or in tiles. Without torch.
+
+>>> plan(filled)                                      # a mask [H, W], True where there is a hole
+Plan(strategy='crop', why='2 holes in 2 boxes, 3 % of 12.0 megapixels', boxes=(...), ...)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lbam_fast.inference.boxes import Box, Rectangles, around, cost, groups, region
+from lbam_fast.inference.errors import InpaintError
+from lbam_fast.inference.regions import extent
+
+Strategy = Literal["auto", "whole", "resize", "crop", "tile"]
+Chosen = Literal["whole", "resize", "crop", "tile"]
+
+SMALL = 1024 * 1024
+"""Pixels up to which a picture is filled whole by "auto"."""
+MOST_WHOLE = 4 * 1024 * 1024
+"""Pixels up to which it is where boxes save too little."""
+SAVING = 2
+"""How many times cheaper boxes have to be than the whole picture."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a plan depends on beside the hole.
+
+    strategy         "auto" or what is to be done
+    side             pixels of a side of a tile, and of what "resize" gives the network, at most; a multiple of 128, from 384 on
+    bytes_per_pixel  memory that the network takes for each of the pixels that it is given at once
+    memory           bytes that it may take, for "auto"; None: no limit
+    """
+
+    strategy: Strategy = "auto"
+    side: int = 1024
+    bytes_per_pixel: int = 288
+    memory: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.strategy not in get_args(Strategy):
+            raise InpaintError(f"strategy is {self.strategy!r}, expected one of {', '.join(get_args(Strategy))}")
+        if self.side % 128 or self.side < 384:
+            raise InpaintError(f"side is {self.side}, expected a multiple of 128, 384 at least")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one picture is filled.
+
+    strategy  "whole", "resize", "crop" or "tile"
+    why       the reason, as a part of a sentence
+    boxes     parts that are filled by themselves, with "crop" and "tile"; the inner parts share no pixel and hold the whole hole
+    tiled     larger parts likewise, with "tile", which are filled in tiles of ``side`` pixels
+    side      see PlanOptions
+    chosen    whether it was "auto" that had a choice, which users may want to know of
+    """
+
+    strategy: Chosen
+    why: str
+    boxes: tuple[Box, ...] = ()
+    tiled: tuple[Box, ...] = ()
+    side: int = 1024
+    chosen: bool = False
+
+    def __str__(self) -> str:
+        return f"strategy {self.strategy}: {self.why}"
+
+
+def plan(filled: NDArray[np.bool_], options: PlanOptions | None = None) -> Plan:
+    """How a picture with that hole [H, W] is filled. The same for the same hole and options, whatever the machine is at.
+
+    Raises InpaintError for options that do not exist.
+    """
+    options = options or PlanOptions()
+    asked, side = options.strategy, options.side
+    if asked == "whole" or asked == "resize":
+        return Plan(asked, "as asked", side=side)
+    if asked == "auto" and filled.size <= SMALL:
+        return Plan("whole", f"{_megapixels(filled)} are few", side=side)
+    found = groups(filled)
+    boxes = _boxes(found, filled)
+    if asked == "crop" or not boxes:
+        return Plan("crop", f"as asked, {_counted(found, filled)}", boxes, side=side)
+    large = [box for box in boxes if max(extent(box.outer)) > side]
+    in_tiles = Plan("tile", "as asked", tuple(box for box in boxes if box not in large), tuple(large), side)
+    if asked == "tile":
+        return in_tiles
+    saving = filled.size / int(cost(found, filled.shape).sum())
+    if saving >= SAVING and not large:
+        return Plan("crop", _counted(found, filled), boxes, side=side, chosen=True)
+    why = f"{_counted(found, filled)}, which saves too little"
+    fits = options.memory is None or filled.size * options.bytes_per_pixel <= options.memory
+    if filled.size <= MOST_WHOLE and fits:
+        return Plan("whole", why, side=side, chosen=True)
+    why = f"a hole with what is around it takes more than {side} x {side} of {_megapixels(filled)}" if large else why
+    return replace(in_tiles, why=why, chosen=True)
+
+
+def _boxes(found: Rectangles, filled: NDArray[np.bool_]) -> tuple[Box, ...]:
+    outer = around(found, filled.shape)
+    return tuple(Box(region(read), region(rectangle)) for read, rectangle in zip(outer, found, strict=True))
+
+
+def _counted(found: Rectangles, filled: NDArray[np.bool_]) -> str:
+    share = int(cost(found, filled.shape).sum()) / filled.size
+    boxes = "1 box around its holes is" if len(found) == 1 else f"{len(found)} boxes around its holes are"
+    return f"{boxes} {share:.0%} of {_megapixels(filled)}"
+
+
+def _megapixels(filled: NDArray[np.bool_]) -> str:
+    return f"{filled.size / 1e6:.1f} megapixels"
