@@ -218,6 +218,7 @@ def test_the_report_tells_of_every_file(run, folder):
     good = by_name["02.png"]
     assert (good["status"], good["width"], good["height"], good["hole"]) == ("filled", 57, 40, round(12 * 15 / (40 * 57), 6))
     assert all(seconds > 0 for seconds in good["seconds"].values())
+    assert good["strategy"] == "whole"
     assert good["bytes_written"] == (folder / "o" / "02.png").stat().st_size
 
 

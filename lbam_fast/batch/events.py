@@ -24,8 +24,9 @@ class Times:
 class Started:
     """Its picture is read and its hole is found; what is odd about the hole, and what is only worth a note.
 
-    size  the picture's width and height in pixels
-    hole  the share of its pixels that are filled, from 0 to 1
+    size      the picture's width and height in pixels
+    hole      the share of its pixels that are filled, from 0 to 1
+    strategy  how the network goes over it: "whole", "resize", "crop" or "tile"
     """
 
     job: Job
@@ -33,6 +34,7 @@ class Started:
     notes: tuple[str, ...] = ()
     size: tuple[int, int] = (0, 0)
     hole: float = 0.0
+    strategy: str = "whole"
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Filler:
         written, the rest has no event. journal: jobs that are done as it says are skipped, others enter it once they are.
         """
         done: Sizes = {} if journal is None else {job: journal.size(job) for job in jobs}
-        large = [job for job in jobs if not done.get(job) and self.is_large(job.image)]
+        large = {job: None for job in jobs if self.is_large(job.image)}
         jobs = [job for job in jobs if job not in large]
         todo = [job for job in jobs if not done.get(job)]
         read = partial(self._read, make_folders=make_folders, journal=journal)
@@ -101,7 +101,7 @@ class Filler:
                     break
             yield from _ended(behind.finished(all_of_them=True))
         for job in itertools.takewhile(lambda _: not stop(), large):
-            yield from self._fill_large(job, make_folders, journal)
+            yield from [Skipped(job)] if done.get(job) else self._fill_large(job, make_folders, journal)
 
     def _fill_large(self, job: Job, make_folders: bool, journal: Journal | None) -> Iterator[Event]:
         start = time.perf_counter()
@@ -110,7 +110,7 @@ class Filler:
                 make_folder(job.output.parent)
             stamps = [] if journal is None else journal.stamps(job)
             height, width = size_of(job.image)
-            yield Started(job, size=(width, height))
+            yield Started(job, size=(width, height), strategy="tile")
             notes = fill_large(job, self.inpainter, self.inpainter.max_pixels)
             if journal is not None:
                 journal.add(job, (width, height), stamps)
@@ -209,7 +209,8 @@ def _ended(calls: Iterator[tuple[_Written, Future[tuple[tuple[str, ...], float]]
 def _started(work: Work, plan: Plan) -> Started:
     height, width = work.picture.pixels.shape[:2]
     notes = (*work.found.notes, str(plan)) if plan.chosen else work.found.notes
-    return Started(work.job, work.found.warnings, notes, (width, height), float(work.found.hole.filled.mean()))
+    share = float(work.found.hole.filled.mean())
+    return Started(work.job, work.found.warnings, notes, (width, height), share, plan.strategy)
 
 
 def _failed(batch: Batch, error: LBAMError) -> list[Failed]:

@@ -38,8 +38,8 @@ class Report:
     def add(self, event: Event) -> None:
         entry = self._files.setdefault(event.job, _entry(event.job))
         match event:
-            case Started(_, warnings, notes, size, hole):
-                entry |= {"width": size[0], "height": size[1], "hole": round(hole, 6)}
+            case Started(_, warnings, notes, size, hole, strategy):
+                entry |= {"width": size[0], "height": size[1], "hole": round(hole, 6), "strategy": strategy}
                 entry["sentences"] += [*warnings, *notes]
             case Filled(_, notes, times):
                 entry |= {"status": "filled", "seconds": _seconds(times.reading, times.filling, times.writing)}

@@ -93,7 +93,7 @@ def inpaint(
                 reported.tell(device=str(filler.inpainter.device), dtype=run_as, options={**choices, "weights": str(weights)})
                 if folder and mask is not None and mask.is_file() and not filler.is_large(mask):
                     filler.read_mask(mask)  # the one for all: if it is bad, say so once
-                journal = _journal(output, weights, choices, mask_from, filler) if resume else None
+                journal = _journal(output, weights, {**choices, "max_memory": max_memory}, mask_from, filler) if resume else None
                 found += _run(filler, waiting, folder, quiet, reported, journal)
         if not quiet:
             _tell_end(pairs, output if folder else None, found)
