@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 import lbam_fast
 from lbam_fast import LBAM, native, ops, reference
+from lbam_fast.model.engine import Engine
 from lbam_fast.ops import Affine, Gate, Regions, Session, Tracker, Wanted
 from lbam_fast.ops.arguments import map_tensors
 from lbam_fast.ops.backends import cpu, cpu_filters, eager
@@ -579,3 +580,39 @@ def test_parameters_are_not_replaced_by_the_walk_through_them():
         **{name: id(b) for name, b in model.named_buffers()},
     }
     assert isinstance(model, nn.Module)
+
+
+class TestMapsOfManyPictures:
+    """Those of a mask that the pictures of a batch share are kept for the next batch."""
+
+    @pytest.fixture
+    def made(self, monkeypatch):
+        found, right = [], Engine._maps
+        monkeypatch.setattr(Engine, "_maps", lambda self, *given: found.append(1) or right(self, *given))
+        return found
+
+    @torch.no_grad()
+    @pytest.mark.parametrize("size", [128, 512])
+    def test_they_are_made_once_and_change_no_bit(self, made, size):
+        model, image = network(width=8, dtype=torch.float32), images(2, size, size).float()
+        mask = masks("irregular", height=size, width=size)[:, :1].float()
+        first = model(image, mask)
+        assert torch.equal(model(image, mask.clone()), first) and len(made) == 1
+        other = masks("box", height=size, width=size)[:, :1].float()
+        assert not torch.equal(model(image, other), first) and len(made) == 2
+        for parameter in model.parameters():
+            parameter.mul_(0.9)
+        with lbam_fast.backend("reference"):
+            expected = model(image, mask)
+        assert (model(image, mask) - expected).abs().max() < 2e-5 and len(made) == 3
+
+    @torch.no_grad()
+    def test_they_take_so_much_memory_and_no_more(self):
+        model, image = network(width=8, dtype=torch.float32), images(2).float()
+        kept = model._session._kept
+        kept._most_bytes = 2 << 20
+        for kind in ("irregular", "box", "soft", "pixel", "hole"):
+            model(image, masks(kind)[:, :1].float())
+        assert 0 < len(kept._values) < 5 and sum(size for _, size in kept._values.values()) <= 2 << 20
+        ops.clear()
+        assert not kept._values

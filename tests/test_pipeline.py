@@ -5,7 +5,6 @@ import time
 
 import numpy as np
 import pytest
-import torch
 from networks import one_thread  # noqa: F401 - applies itself
 from test_batch import events, outline
 from test_cli_inpaint import files, load, pixels, save, save_mask, weights  # noqa: F401 - fixtures
@@ -304,59 +303,3 @@ def test_leaving_the_loop_ends_the_threads(filler, tmp_path):
 def test_at_least_one_thread(weights):  # noqa: F811
     with pytest.raises(JobError, match="expected at least 1"):
         Filler(Inpainter.from_pretrained(weights), threads=0)
-
-
-# One mask for many
-
-
-@pytest.mark.parametrize("network", ["tiny", "that ships"])
-@pytest.mark.parametrize("count", [1, 3])
-def test_maps_that_are_kept_change_no_bit(weights, network, count):  # noqa: F811
-    inpainter = Inpainter.from_pretrained(weights if network == "tiny" else None, detail="off")
-    mask = np.zeros((130, 140), np.float32)
-    mask[20:60, 30:90] = 1
-    images = [pixels(i, height=130, width=140) for i in range(count)]
-    first, second, third = (
-        inpainter.fill(images, [hole] * count) for hole in [find_hole(mask, inpainter.options)] for _ in range(3)
-    )
-    assert inpainter._shared_maps._maps is not None
-    for again in (second, third):
-        assert all(np.array_equal(one, other) for one, other in zip(first, again, strict=True))
-
-
-def test_maps_are_those_of_this_hole_and_these_weights(weights, monkeypatch):  # noqa: F811
-    inpainter, made = Inpainter.from_pretrained(weights, detail="off"), []
-    make = inpainter.model.attention_maps
-    monkeypatch.setattr(inpainter.model, "attention_maps", lambda mask: made.append(1) or make(mask))
-    mask = np.zeros((40, 56), np.float32)
-    mask[5:20, 5:20] = 1
-    one, other = (find_hole(np.roll(mask, shift), inpainter.options) for shift in (0, 9))
-
-    def fill(hole):
-        return inpainter.fill([pixels()], [hole])[0]
-
-    for _ in range(4):
-        fill(one)
-    assert len(made) == 1
-    for _ in range(2):
-        fill(other)
-        fill(one)
-    assert len(made) == 1
-    before = fill(one)
-    with torch.no_grad():
-        inpainter.model.ec1.conv.conv.weight.mul_(2)
-    assert len(made) == 2 and not np.array_equal(fill(one), before)
-    fresh = Inpainter(inpainter.model, detail="off")
-    assert np.array_equal(fill(one), fresh.fill([pixels()], [one])[0])
-
-
-def test_freeing_memory_forgets_maps(weights):  # noqa: F811
-    inpainter = Inpainter.from_pretrained(weights, detail="off")
-    mask = np.zeros((40, 56), np.float32)
-    mask[5:20, 5:20] = 1
-    hole = find_hole(mask, inpainter.options)
-    for _ in range(2):
-        before = inpainter.fill([pixels()], [hole])[0]
-    inpainter.free_memory()
-    assert inpainter._shared_maps._maps is None
-    assert np.array_equal(inpainter.fill([pixels()], [hole])[0], before)

@@ -30,7 +30,6 @@ from lbam_fast.inference.masks import Hole, MaskOptions, find_hole, oddity, same
 from lbam_fast.inference.memory import bytes_per_pixel, explaining_lack_of_memory, padded_size, usable_memory, weight_bytes
 from lbam_fast.inference.parts import PartFiller
 from lbam_fast.inference.pasting import paste
-from lbam_fast.inference.shared_maps import SharedMaps
 from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
 from lbam_fast.model import LBAM
 from lbam_fast.pictures import MAX_PIXELS
@@ -100,8 +99,6 @@ class Inpainter:
         weights = torch.float64 if self.dtype == torch.float64 else torch.float32
         self.model = model.to(self.device, weights).eval()
         self._weight_bytes = weight_bytes(self.model)
-        self._shared_maps = SharedMaps()
-        self._keeps_maps = self.dtype in (torch.float32, torch.float64)  # in others kept maps would change roundings
         needed = bytes_per_pixel(self.model)
         self._plan_options = PlanOptions(strategy, bytes_per_pixel=needed, memory=usable_memory(self.device))
         self._plans: WeakKeyDictionary[Hole, Plan] = WeakKeyDictionary()
@@ -158,8 +155,7 @@ class Inpainter:
         lack = explaining_lack_of_memory(self.model, self._weight_bytes, self.device, len(pictures), height, width)
         with lack, torch.inference_mode(), self._autocast():
             image, mask, trend = self._given(pictures, holes)
-            maps = self._shared_maps.of(self.model, holes[0], mask) if self._keeps_maps and len(mask) == 1 else None
-            output = self.model(image, mask if maps is None else None, maps=maps, trend=trend)
+            output = self.model(image, mask, trend=trend)
             for turn in range(1, self.passes):
                 given = (turned(image, turn), turned(mask, turn))
                 again = self.model(*given, trend=None if trend is None else turned(trend, turn))
@@ -202,7 +198,6 @@ class Inpainter:
 
     def free_memory(self) -> None:
         """Give back what is kept from call to call; it is made again when it is needed."""
-        self._shared_maps.clear()
         ops.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
