@@ -18,9 +18,9 @@ Result = TypeVar("Result")
 
 
 def default_threads() -> int:
-    """Threads for each of the two stages: one for every core that this process may use, at most 8."""
+    """Threads for each of the two stages: one for every two cores that this process may use, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, cores)
+    return max(1, min(8, cores // 2))
 
 
 class Ahead(Generic[Item, Result]):
