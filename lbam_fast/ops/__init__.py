@@ -151,12 +151,13 @@ def working_dtype(x: Tensor) -> torch.dtype:
 
 def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
     """``reference.damaged_input``, by the backend's kernel if it has one: then in the dtype that the ops compute in."""
-    dtype = working_dtype(image)
-    own = None if torch.is_grad_enabled() or traced() else getattr(implementation(image.device, dtype), "damaged_input", None)
-    if own is None or chosen(image.device, image.dtype) != chosen(image.device, dtype):
-        return reference.damaged_input(image, mask, channels)
-    result: Tensor = own(image, mask, channels, dtype)
-    return result
+    name = chosen(image.device, image.dtype)
+    own = None
+    if name != REFERENCE and not torch.is_grad_enabled() and not traced():
+        dtype = working_dtype(image)
+        if chosen(image.device, dtype) == name:
+            own = getattr(implementation(image.device, dtype), "damaged_input", None)
+    return reference.damaged_input(image, mask, channels) if own is None else own(image, mask, channels, dtype)
 
 
 def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None = None) -> tuple[Tensor, Tensor]:
