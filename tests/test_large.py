@@ -9,9 +9,10 @@ from typer.testing import CliRunner
 
 from lbam_fast import Inpainter, InpaintError
 from lbam_fast.batch import Job
-from lbam_fast.batch.large import fill_large, is_too_large
+from lbam_fast.batch.large import fill_large, is_too_large, mapped_hole
 from lbam_fast.cli import app
-from lbam_fast.pictures import PictureError, large
+from lbam_fast.inference import find_hole
+from lbam_fast.pictures import PictureError, large, read_mask
 
 pytest.importorskip("pyvips")
 
@@ -61,6 +62,24 @@ def test_it_is_what_boxes_in_memory_give(tmp_path, inpainter, picture, mask):
     tiled = Inpainter(inpainter.model, detail="off", grow=3, feather=2, strategy="tile")
     assert np.array_equal(read(output), tiled(picture, mask))
     assert why.startswith("strategy tile")
+
+
+@pytest.mark.parametrize("hole", ["white", "black"])
+@pytest.mark.parametrize("kind", ["grey", "rgb", "rgba", "zeros and ones", "zeros and ones, opaque", "jpeg of zeros and ones"])
+def test_a_mask_means_what_it_means_in_memory(tmp_path, mask, kind, hole):
+    soft = np.where(mask > 0, 255, np.arange(WIDTH) % 100).astype(np.uint8)[..., None]
+    ones, opaque = (mask[..., None] > 0).astype(np.uint8), np.full((HEIGHT, WIDTH, 1), 255, np.uint8)
+    pixels = {
+        "grey": soft,
+        "rgb": np.concatenate([soft, soft[::-1], soft], -1),
+        "rgba": np.concatenate([soft, soft[::-1], soft, soft[:, ::-1]], -1),
+        "zeros and ones, opaque": np.concatenate([ones, ones, ones, opaque], -1),
+    }.get(kind, ones)
+    path = write(tmp_path / ("m.jpg" if "jpeg" in kind else "m.png"), pixels)
+    filler = Inpainter(network(dtype=torch.float32), hole=hole, grow=3, feather=2)
+    found = mapped_hole(large.decode(path, tmp_path / "m.v", 10**9), filler, tmp_path)
+    expected = find_hole(read_mask(path, hole), filler.options)
+    assert np.array_equal(found.filled, expected.filled) and np.array_equal(found.weight, expected.weight)
 
 
 def test_a_hole_larger_than_a_tile(tmp_path, inpainter, picture):

@@ -54,9 +54,7 @@ class Report:
         """ended_by: what ended the run before its end. Raises JobError."""
         files = list(self._files.values())
         seconds = time.perf_counter() - self._start
-        counts = {
-            status: sum(file["status"] == status for file in files) for status in ("filled", "skipped", "failed", "unfinished")
-        }
+        counts = {status: sum(file["status"] == status for file in files) for status in STATUSES}
         report = {
             "begun": self._begun.isoformat(timespec="seconds"),
             "ended_by": ended_by,

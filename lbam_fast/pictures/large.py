@@ -19,6 +19,8 @@ SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg")
 _HEADER = 64
 """Bytes before the pixels in libvips' own format."""
 _TYPES: dict[str, np.dtype[Any]] = {"uchar": np.dtype(np.uint8), "ushort": np.dtype(np.uint16)}
+_LOSSLESS = ("pngload", "tiffload")
+"""How libvips names the readers of files that are taken for lossless."""
 _COLOURS = ("b-w", "srgb", "rgb", "grey16", "rgb16")
 
 
@@ -26,12 +28,23 @@ _COLOURS = ("b-w", "srgb", "rgb", "grey16", "rgb16")
 class Raw:
     """A decoded picture on disk, upright.
 
-    path    the file, in libvips' own format, with all metadata of the picture
-    pixels  [H, W, C], its pixels, mapped; C from 1 to 4, with alpha in 2 and 4
+    path      the file, in libvips' own format, with all metadata of the picture
+    pixels    [H, W, C], its pixels, mapped; C from 1 to 4, with alpha in 2 and 4
+    lossless  whether the file that it comes from keeps every pixel as it was
     """
 
     path: Path
     pixels: NDArray[Any]
+    lossless: bool
+
+    @property
+    def has_alpha(self) -> bool:
+        return self.pixels.shape[2] in (2, 4)
+
+    @property
+    def colours(self) -> int:
+        """How many channels are not alpha."""
+        return int(self.pixels.shape[2]) - self.has_alpha
 
     def release(self) -> None:
         """Let go of the memory of what was read or written so far; it stays in the file."""
@@ -69,7 +82,8 @@ def decode(path: str | os.PathLike[str], raw: Path, max_pixels: int) -> Raw:
         image.write_to_file(str(raw))
     except vips().Error as error:
         raise PictureError(f"{path}: cannot be decoded ({_reason(error)}); open or save it anew") from error
-    return Raw(raw, mapped(raw, (image.height, image.width, image.bands), _TYPES[image.format]))
+    lossless = image.get("vips-loader").startswith(_LOSSLESS)
+    return Raw(raw, mapped(raw, (image.height, image.width, image.bands), _TYPES[image.format]), lossless)
 
 
 def encode(raw: Path, path: str | os.PathLike[str]) -> None:

@@ -21,6 +21,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from lbam_fast.config import HoleColour
 from lbam_fast.pictures import png, tiff
 from lbam_fast.pictures.extras import extras_of
+from lbam_fast.pictures.luminance import luminance, white_of
 from lbam_fast.pictures.picture import PNG_COLOUR_TYPES, PROFILE_SPACES, Picture, PictureError, descriptive
 
 MAX_PIXELS = 500_000_000
@@ -132,17 +133,8 @@ def read_mask(path: str | os.PathLike[str], hole: HoleColour = "white", max_pixe
         PictureError: as ``read_picture`` does.
     """
     picture = read_picture(path, max_pixels)
-    full = np.iinfo(picture.pixels.dtype).max
-    pixels = picture.pixels.astype(np.uint32)
-    white = 1 if picture.lossless and pixels.max() <= 1 else full
-    if pixels.shape[2] == 3:  # whole numbers keep white at exactly 1
-        luminance = (pixels @ np.array([299, 587, 114], np.uint32)).astype(np.float32) / np.float32(1000 * white)
-    else:
-        luminance = pixels[..., 0].astype(np.float32) / np.float32(white)
-    if picture.alpha is None:
-        return luminance
-    opacity = picture.alpha.astype(np.float32) / np.float32(full)
-    return luminance * opacity if hole == "white" else 1 - (1 - luminance) * opacity
+    white = white_of(int(picture.pixels.max()), picture.pixels.dtype, picture.lossless)
+    return luminance(picture.pixels, picture.alpha, white, hole)
 
 
 def _file_bytes(path: Path) -> bytes:
