@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lbam_fast.data.photographs import picture_files
+from lbam_fast.data.files import picture_files
 from lbam_fast.files import replace_file
 from lbam_fast.pictures import PictureError, read_mask
 
