@@ -1,8 +1,8 @@
 """The adversarial terms of a generator and its critic.
 
-The gradient penalty is differentiated twice, through the critic alone: what it is shown there is cut off from the generator. So the
-critic, ``lbam_fast.model.Discriminator``, is plain PyTorch, whose operators all have second derivatives; the generator's fused ops
-have first ones and need no others.
+The gradient penalty is differentiated twice, through the critic alone: what it is shown there is cut off from the generator. So
+the critic, ``lbam_fast.model.Discriminator``, is plain PyTorch, whose operators all have second derivatives; the generator's
+fused ops have first ones and need no others.
 """
 
 from __future__ import annotations
