@@ -65,7 +65,7 @@ class OwnMasks:
         if mask.shape != size:
             raise MaskError(
                 f"the mask {self.pairs[picture]} is {mask.shape[1]}x{mask.shape[0]}, its picture {picture} {size[1]}x{size[0]} "
-                "(width x height): make them the same size, or take any mask for any picture (--mask-pairs any), which scales masks"
+                "(width x height): make them the same size, or let any mask serve any picture, scaled (--mask-pairs any)"
             )
         return frame.cut_mask(mask)
 
