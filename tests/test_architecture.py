@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "evaluation": {"data", "pictures"},
     "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "pictures", "reference"},
     "inspection": {"config", "model", "reference"},
-    "training": {"checkpoints", "config", "data", "inspection", "model", "ops"},
+    "training": {"checkpoints", "config", "data", "devices", "inspection", "model", "ops"},
     "batch": {"config", "inference", "pictures"},
     "cli": {
         "batch",

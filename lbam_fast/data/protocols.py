@@ -101,14 +101,18 @@ def nvidia_masks(folder: Path) -> dict[Ratio, list[Path]]:
     return {ratio: paths for ratio, paths in found.items() if paths}
 
 
-def write_split(split: Split, path: Path, root: Path) -> None:
-    """List the split in a file, a line a picture: part, tab, path below ``root``. Raises OSError."""
-    lines = [
-        f"{part.name}\t{picture.relative_to(root).as_posix()}\n"
+def listed(split: Split, root: Path | None = None) -> str:
+    """The split as lines, a picture each: part, tab, path, below ``root`` where that is given."""
+    return "".join(
+        f"{part.name}\t{(picture.relative_to(root) if root else picture).as_posix()}\n"
         for part in fields(split)
         for picture in getattr(split, part.name)
-    ]
-    replace_file(path, "".join(lines).encode())
+    )
+
+
+def write_split(split: Split, path: Path, root: Path) -> None:
+    """List the split in a file, by paths below ``root``. Raises OSError."""
+    replace_file(path, listed(split, root).encode())
 
 
 def read_split(path: Path, root: Path) -> Split:
