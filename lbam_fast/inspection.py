@@ -24,7 +24,7 @@ class InspectionError(LBAMError, ValueError):
 
 @torch.no_grad()
 def attention_maps(model: Generator, mask: Tensor) -> dict[str, NDArray[np.float32]]:
-    """Of each layer the map, averaged over its channels: {"forward 1": [H/2, W/2], ... "forward 7", "reverse 1", ... "reverse 6"}.
+    """Of each layer the map, averaged over its channels: {"forward 1": [H/2, W/2], ... "forward 7", "reverse 1", ...}.
 
     mask [1, 1 or 3, H, W], 1 = known, H and W multiples of 128. 0 hides features, 1 lets them through, more stresses them. The
     reverse chain, which starts from the holes, is missing where the network has none; "reverse" maps of a network of partial
