@@ -116,7 +116,7 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
         pixels = read_picture(self.files[number]).pixels
         if pixels.dtype == np.uint16:
             pixels = (pixels >> 8).astype(np.uint8)
-        pixels = np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+        pixels = np.array(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
         if min(pixels.shape[:2]) < self.crop and self._found[number] != NAMED:
             self._found[number] = SMALL
         self._cache[number] = pixels
