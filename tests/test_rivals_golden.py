@@ -122,7 +122,7 @@ def partial_convolutions() -> dict[str, Tensor]:
     single = PartialConv2d(3, 8, 5, 2, multi_channel=False)
     found["nvidia_single_mask"] = run("nvidia_single", single, given, known[:, :1])
     run("nvidia_multi_nobias", PartialConv2d(3, 8, 5, 2, bias=False), without_bias, known)
-    run("nvidia_no_mask_padding", PartialConv2d(3, 8, 5, 2), given)
+    run("nvidia_no_mask_padding", single, given)
     mean = {"input_conv.weight": 75 * given["weight"], "input_conv.bias": given["bias"]}
     found["naoto_mask"] = run("naoto_weight_x75", MeanPartialConv2d(3, 8, 5, 2), mean, known)
     return found

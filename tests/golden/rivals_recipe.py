@@ -52,10 +52,7 @@ def weight(seed: int, name: str, shape: tuple[int, ...], kind: str) -> np.ndarra
 
 def state(case: dict) -> dict[str, np.ndarray]:
     """The whole state dict of a case, keys in the order of the file."""
-    return {
-        name: weight(case["seed"], name, tuple(shape), kind)
-        for name, (shape, kind) in case["keys"].items()
-    }
+    return {name: weight(case["seed"], name, tuple(shape), kind) for name, (shape, kind) in case["keys"].items()}
 
 
 def features(seed: int, name: str, n: int, channels: int, height: int, width: int) -> np.ndarray:

@@ -43,7 +43,7 @@ class ContextualAttention(nn.Module):
     def forward(self, features: Tensor, hole: Tensor | None = None) -> Tensor:
         """features [N, C, h, w], h and w even; hole [N, 1, 4h, 4w], 1 in the hole, or none. Gives [N, C, h, w].
 
-        Memory: a few tensors of N (h w / 4)^2 numbers. The steps of ``fused`` wrap over the ends of rows: that is their definition.
+        Memory: a few tensors of N (h w / 4)^2 numbers.
         """
         dialect, size = self.dialect, (features.shape[2], features.shape[3])
         grid = size[0] // 2, size[1] // 2
@@ -62,7 +62,8 @@ class ContextualAttention(nn.Module):
     def _norm(self, keys: Tensor) -> Tensor:
         if self.dialect.summed_norm:
             return (keys.square() + SMALLEST_NORM).sum(1, keepdim=True).sqrt()
-        return keys.norm(dim=1, keepdim=True).clamp(min=SMALLEST_NORM)
+        norm: Tensor = torch.linalg.vector_norm(keys, dim=1, keepdim=True)
+        return norm.clamp(min=SMALLEST_NORM)
 
     def _valid(self, hole: Tensor, grid: tuple[int, int]) -> Tensor:
         """1 for the patches that are free of hole, [N, L, 1]."""
@@ -83,7 +84,7 @@ class ContextualAttention(nn.Module):
 def fused(scores: Tensor, grid: tuple[int, int]) -> Tensor:
     """Scores [N, L, L] of a grid's positions, each with those of its neighbours one step on in keys and queries alike.
 
-    First along rows, then along columns; outside 0.
+    First along rows, then along columns; outside 0. A step wraps over the end of a row: that is its definition.
     """
     n, length, _ = scores.shape
     rows = _with_neighbours(scores).view(n, *grid, *grid)

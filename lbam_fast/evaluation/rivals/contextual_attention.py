@@ -1,14 +1,14 @@
-"""Contextual Attention (DeepFill v1; Yu et al., CVPR 2018): a coarse network and a fine one, in the dialects of its public versions."""
+"""Contextual Attention (DeepFill v1; Yu et al., CVPR 2018): a coarse and a fine network, in the dialects of public versions."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lbam_fast.evaluation.rivals.attention import AttentionDialect, ContextualAttention, Resampling, resized
+from lbam_fast.evaluation.rivals.attention import AttentionDialect, ContextualAttention, resized
 from lbam_fast.evaluation.rivals.tree import place
 
 
@@ -50,10 +50,8 @@ class Block(nn.Module):
         self.doubled, self.resampling = layer.doubled, ATTENTION[dialect].resampling
         self.same = layer.stride == 2 and dialect.startswith("ca_authors")
         padding = 0 if self.same else layer.dilation * (layer.kernel_size - 1) // 2
-        mode = "reflect" if dialect == "ca_mmagic" else "zeros"
-        self.conv = nn.Conv2d(
-            c_in, c_out, layer.kernel_size, layer.stride, padding, layer.dilation, padding_mode=mode
-        )
+        mode: Literal["reflect", "zeros"] = "reflect" if dialect == "ca_mmagic" else "zeros"
+        self.conv = nn.Conv2d(c_in, c_out, layer.kernel_size, layer.stride, padding, layer.dilation, padding_mode=mode)
         self.activation = activation
         nn.init.xavier_uniform_(self.conv.weight)
         nn.init.zeros_(self.conv.bias)  # type: ignore[arg-type]
@@ -107,7 +105,7 @@ class ContextualAttentionNetwork(nn.Module):
         return paths
 
     def forward(self, x: Tensor, hole: Tensor) -> tuple[Tensor, Tensor]:
-        """x [N, 3, H, W] in [-1, 1], 0 in the hole; hole [N, 1, H, W], 1 there. Gives the coarse and the fine picture, in [-1, 1]."""
+        """x [N, 3, H, W] in [-1, 1], 0 in the hole; hole [N, 1, H, W], 1 there. Gives the coarse and the fine picture, as x."""
         ones = torch.ones_like(hole)
         coarse = self._run(self._coarse, torch.cat([x, ones, hole], 1)).clamp(-1, 1)
         given = torch.cat([coarse * hole + x * (1 - hole), ones, hole], 1)

@@ -114,7 +114,7 @@ def _column(size: int, base_width: int) -> nn.Sequential:
 
 
 def around_hole(image: Tensor, mask: Tensor, size: int) -> Tensor:
-    """The part [N, 3, size, size] of each picture whose middle is nearest to that of the box around its hole, as training takes it.
+    """The part [N, 3, size, size] of each picture that lies around the middle of its hole's box, as far as the picture allows.
 
     image [N, 3, H, W], mask [N, 1, H, W] with 1 = known; H, W at least ``size``. Without a hole: the middle of the picture.
     """

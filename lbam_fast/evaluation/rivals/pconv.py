@@ -37,8 +37,10 @@ class PartialConv2d(nn.Conv2d):
         channels = (c_out, c_in) if multi_channel else (1, 1)
         _publish_ones(self, "weight_mask_updater", (*channels, kernel_size, kernel_size))
 
-    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """x [N, C_in, H, W]; mask [N, C_in or 1, H, W], none: all known. Gives y and its mask, expanded where ``multi_channel``."""
+    def forward(  # type: ignore[override]
+        self, x: Tensor, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """x [N, C_in, H, W]; mask [N, C_in or 1, H, W], none: all known. Gives y and its mask [N, C_out or 1, H', W']."""
         if mask is None:
             mask = torch.ones_like(x if self.multi_channel else x[:, :1])
         kernel_size, stride, padding = self.kernel_size[0], self.stride[0], int(self.padding[0])
@@ -66,7 +68,7 @@ class MeanPartialConv2d(nn.Module):
             self.input_conv.weight *= c_in * kernel_size**2
 
     def forward(self, x: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """x and mask [N, C_in, H, W]. Gives y and its mask, expanded."""
+        """x and mask [N, C_in, H, W]. Gives y and its mask [N, C_out, H', W']."""
         conv = self.input_conv
         kernel_size, stride, padding = conv.kernel_size[0], conv.stride[0], int(conv.padding[0])
         total = window_sum(mask, kernel_size, stride, padding)
@@ -92,7 +94,7 @@ class Block(nn.Module):
 
 
 class PartialUNet(nn.Module):
-    """The U-Net: ``levels`` convolutions of stride 2, then as many of stride 1 on what is doubled in size and joined with its level.
+    """The U-Net: ``levels`` convolutions of stride 2, then as many on what is doubled in size and joined with its level.
 
     dialect     "pconv_naoto" or "pconv_mmagic"
     base_width  channels of the first layer, 64 as published
@@ -102,14 +104,15 @@ class PartialUNet(nn.Module):
     def __init__(self, dialect: str, base_width: int = 64, levels: int = 7) -> None:
         super().__init__()
         if dialect == "pconv_naoto":
-            layer, first_bias, self._encoder, self._decoder = MeanPartialConv2d, False, "enc_{}", "dec_{}"
+            self._encoder, self._decoder = "enc_{}", "dec_{}"
         else:
-            layer, first_bias, self._encoder, self._decoder = PartialConv2d, True, "encoder.enc{}", "decoder.dec{}"
+            self._encoder, self._decoder = "encoder.enc{}", "decoder.dec{}"
+        layer = MeanPartialConv2d if dialect == "pconv_naoto" else PartialConv2d
         self.levels = levels
         widths = [3, *(base_width * min(2**i, 8) for i in range(levels))]
         for i in range(1, levels + 1):
             kernel_size = 7 if i == 1 else 5 if i < 4 else 3
-            conv = layer(widths[i - 1], widths[i], kernel_size, stride=2, bias=first_bias and i == 1)
+            conv = layer(widths[i - 1], widths[i], kernel_size, stride=2, bias=i == 1 and layer is PartialConv2d)
             place(self, self._encoder.format(i), Block(conv, widths[i] if i > 1 else 0, nn.ReLU()))
         for i in range(levels, 0, -1):
             c_out = widths[i - 1]
@@ -135,11 +138,13 @@ def _doubled(x: Tensor) -> Tensor:
 
 def _publish_ones(module: nn.Module, name: str, shape: tuple[int, ...]) -> None:
     """Published files hold the mask's filter too, all ones: write it without keeping it, and pass over it when loading."""
-    module.register_state_dict_post_hook(partial(_write_ones, name=name, shape=shape))
-    module.register_load_state_dict_pre_hook(partial(_skip_ones, name=name))
+    module.register_state_dict_post_hook(partial(_write_ones, name=name, shape=shape))  # type: ignore[no-untyped-call]
+    module.register_load_state_dict_pre_hook(partial(_skip_ones, name=name))  # type: ignore[no-untyped-call]
 
 
-def _write_ones(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any, *, name: str, shape: tuple[int, ...]) -> None:
+def _write_ones(
+    module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any, *, name: str, shape: tuple[int, ...]
+) -> None:
     state[prefix + name] = next(module.parameters()).new_ones(()).expand(shape)
 
 
