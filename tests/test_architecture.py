@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "devices": {"config"},
     "evaluation": {"checkpoints", "data", "pictures"},
     "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "pictures", "reference"},
-    "training": {"checkpoints", "config", "data", "model", "ops"},
+    "inspection": {"config", "model", "reference"},
+    "training": {"checkpoints", "config", "data", "devices", "inspection", "model", "ops"},
     "batch": {"config", "inference", "pictures"},
     "cli": {
         "batch",
@@ -41,6 +42,7 @@ MAY_IMPORT = {
         "devices",
         "export",
         "inference",
+        "inspection",
         "model",
         "native",
         "ops",
