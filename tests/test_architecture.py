@@ -14,7 +14,6 @@ PACKAGE = Path(lbam_fast.__file__).parent
 GROUND = {"errors", "files"}
 # Where what may come has its place, importing what its part may unless said otherwise:
 #   batch/ray.py             jobs on many machines
-#   evaluation/rivals/       networks of others, as the functions that the evaluation takes
 #   service/                 a part beside cli: may import batch, and what that may
 MAY_IMPORT = {
     "errors": set(),
@@ -30,7 +29,7 @@ MAY_IMPORT = {
     "pictures": {"config"},
     "data": {"config", "pictures"},
     "devices": {"config"},
-    "evaluation": {"data", "pictures"},
+    "evaluation": {"checkpoints", "data", "pictures"},
     "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "pictures", "reference"},
     "inspection": {"config", "model", "reference"},
     "training": {"checkpoints", "config", "data", "devices", "inspection", "model", "ops"},
