@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from lbam_fast.config import HoleColour
 from lbam_fast.data.files import picture_files
 from lbam_fast.files import replace_file
 from lbam_fast.pictures import PictureError, read_mask
@@ -80,8 +81,8 @@ def places(folder: Path, listed: Path | None = None) -> Split:
     return Split(*(tuple(sorted(part)) for part in (train, validation, test)))
 
 
-def nvidia_masks(folder: Path) -> dict[Ratio, list[Path]]:
-    """NVIDIA's irregular masks, white = hole, by the share of the hole: {(0.01, 0.1): [...], (0.1, 0.2): [...], ...}, rising.
+def nvidia_masks(folder: Path, hole: HoleColour = "white") -> dict[Ratio, list[Path]]:
+    """NVIDIA's irregular masks by the share of the hole: {(0.01, 0.1): [...], (0.1, 0.2): [...], ...}, rising.
 
     Folders whose names end in two numbers (``0.1-0.2``, ``10_20``, ``mask 20~30%``) are taken at their word. Without such
     folders every mask below ``folder`` is read and measured, as for the test set, which comes as one folder of 12,000; those
@@ -97,7 +98,7 @@ def nvidia_masks(folder: Path) -> dict[Ratio, list[Path]]:
             if low < share <= high:
                 found[low, high].append(path)
     if not any(found.values()):
-        raise PictureError(f"no mask in {folder} has a hole of 1 % to 60 %; expected white holes: are they black?")
+        raise PictureError(f"no mask in {folder} has a hole of 1 % to 60 %; expected {hole} holes: are they of the other colour?")
     return {ratio: paths for ratio, paths in found.items() if paths}
 
 
