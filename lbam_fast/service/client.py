@@ -97,10 +97,10 @@ class Client:
             if answer.status_code == 200:
                 notes = tuple(json.loads(answer.headers.get("LBAM-Notes", "[]")))
                 return Filled(answer.content, answer.headers["Content-Type"], notes, answer.headers.get("LBAM-Strategy", ""))
-            error = _refusal(answer)
-            if error.retry_after is None or time.monotonic() + error.retry_after > until:
-                raise error
-            time.sleep(error.retry_after)
+            refusal = _refusal(answer)
+            if refusal.retry_after is None or time.monotonic() + refusal.retry_after > until:
+                raise refusal
+            time.sleep(refusal.retry_after)
 
 
 def _refusal(answer: httpx.Response) -> ServiceError:

@@ -70,7 +70,8 @@ INPAINT: dict[str, Any] = {
             422,
             "Unprocessable Content",
             "bad_picture",
-            "mask: the mask is 64x64 pixels (width x height), but the picture image is 96x64: expected the same size, with white = hole",
+            "mask: the mask is 64x64 pixels (width x height), but the picture image is 96x64: expected the same size, with "
+            "white = hole",
         ),
         503: _refusal(503, "Service Unavailable", "queue_full", "64 requests are waiting already; try again", _RETRY),
     },
@@ -92,8 +93,8 @@ INPAINT: dict[str, Any] = {
                             "mask": {
                                 "type": "string",
                                 "format": "binary",
-                                "description": "A picture of the same size: white is the hole, unless hole=black. Without a mask the "
-                                "transparent part is the hole.",
+                                "description": "A picture of that size: white is the hole, unless hole=black. Without a mask, "
+                                "what is transparent is.",
                             },
                         },
                     },

@@ -61,7 +61,7 @@ def _inpainters(settings: Settings) -> list[Inpainter]:
     names = [name.strip() for name in settings.device.split(",")]
     if names == ["auto"] and torch.cuda.is_available():
         names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-    options = {"preset": settings.preset, "dtype": settings.dtype, "max_pixels": settings.max_pixels}
+    options: dict[str, Any] = {"preset": settings.preset, "dtype": settings.dtype, "max_pixels": settings.max_pixels}
     return [Inpainter.from_pretrained(settings.weights, device=name, **options) for name in names]
 
 
