@@ -15,7 +15,6 @@ GROUND = {"errors", "files"}
 # Where what may come has its place, importing what its part may unless said otherwise:
 #   batch/ray.py             jobs on many machines
 #   evaluation/rivals/       networks of others, as the functions that the evaluation takes
-#   service/                 a part beside cli: may import batch, and what that may
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
@@ -34,6 +33,7 @@ MAY_IMPORT = {
     "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "pictures", "reference"},
     "training": {"checkpoints", "config", "data", "model", "ops"},
     "batch": {"config", "inference", "pictures"},
+    "service": {"batch", "config", "inference", "pictures"},
     "cli": {
         "batch",
         "checkpoints",
@@ -47,6 +47,7 @@ MAY_IMPORT = {
         "ops",
         "pictures",
         "reference",
+        "service",
         "training",
     },
 }
@@ -150,6 +151,7 @@ FOLDERS = (
     "lbam_fast/model",
     "lbam_fast/inference",
     "lbam_fast/batch",
+    "lbam_fast/service",
     "csrc/cpu",
     "csrc/cuda",
     "kernels",
