@@ -14,7 +14,6 @@ PACKAGE = Path(lbam_fast.__file__).parent
 GROUND = {"errors", "files"}
 # Where what may come has its place, importing what its part may unless said otherwise:
 #   batch/ray.py             jobs on many machines
-#   service/                 a part beside cli: may import batch, and what that may
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
@@ -34,6 +33,7 @@ MAY_IMPORT = {
     "inspection": {"config", "model", "reference"},
     "training": {"checkpoints", "config", "data", "devices", "inspection", "model", "ops"},
     "batch": {"config", "inference", "pictures"},
+    "service": {"batch", "config", "inference", "pictures"},
     "cli": {
         "batch",
         "checkpoints",
@@ -49,6 +49,7 @@ MAY_IMPORT = {
         "ops",
         "pictures",
         "reference",
+        "service",
         "training",
     },
 }
@@ -152,6 +153,7 @@ FOLDERS = (
     "lbam_fast/model",
     "lbam_fast/inference",
     "lbam_fast/batch",
+    "lbam_fast/service",
     "csrc/cpu",
     "csrc/cuda",
     "kernels",
