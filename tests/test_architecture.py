@@ -13,7 +13,6 @@ import lbam_fast
 PACKAGE = Path(lbam_fast.__file__).parent
 GROUND = {"errors", "files"}
 # Where what may come has its place, importing what its part may unless said otherwise:
-#   batch/ray.py             jobs on many machines
 #   evaluation/rivals/       networks of others, as the functions that the evaluation takes
 #   service/                 a part beside cli: may import batch, and what that may
 MAY_IMPORT = {
@@ -33,7 +32,7 @@ MAY_IMPORT = {
     "evaluation": {"data", "pictures"},
     "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "pictures", "reference"},
     "training": {"checkpoints", "config", "data", "model", "ops"},
-    "batch": {"config", "inference", "pictures"},
+    "batch": {"config", "inference", "model", "pictures"},
     "cli": {
         "batch",
         "checkpoints",
