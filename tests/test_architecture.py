@@ -13,7 +13,6 @@ import lbam_fast
 PACKAGE = Path(lbam_fast.__file__).parent
 GROUND = {"errors", "files"}
 # Where what may come has its place, importing what its part may unless said otherwise:
-#   batch/ray.py             jobs on many machines
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
@@ -32,7 +31,7 @@ MAY_IMPORT = {
     "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "pictures", "reference"},
     "inspection": {"config", "model", "reference"},
     "training": {"checkpoints", "config", "data", "devices", "inspection", "model", "ops"},
-    "batch": {"config", "inference", "pictures"},
+    "batch": {"config", "inference", "model", "pictures"},
     "service": {"batch", "config", "inference", "pictures"},
     "cli": {
         "batch",
