@@ -12,26 +12,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lbam_fast.batch.errors import JobError
-    from lbam_fast.batch.events import Event, Failed, Filled, Skipped, Started, Times
+    from lbam_fast.batch.events import Advanced, Event, Failed, Filled, Skipped, Started, Times, VideoEvent
     from lbam_fast.batch.filling import Filler
     from lbam_fast.batch.jobs import Job
     from lbam_fast.batch.journal import Journal, fingerprint
     from lbam_fast.batch.locking import locked, remove_leftovers
     from lbam_fast.batch.pairing import Pairs, pair_file, pair_folder
     from lbam_fast.batch.report import Report
+    from lbam_fast.batch.video import VideoJob, fill_video
 
 _MODULES = {
     "errors": ("JobError",),
-    "events": ("Event", "Failed", "Filled", "Skipped", "Started", "Times"),
+    "events": ("Advanced", "Event", "Failed", "Filled", "Skipped", "Started", "Times", "VideoEvent"),
     "filling": ("Filler",),
     "jobs": ("Job",),
     "journal": ("Journal", "fingerprint"),
     "locking": ("locked", "remove_leftovers"),
     "pairing": ("Pairs", "pair_file", "pair_folder"),
     "report": ("Report",),
+    "video": ("VideoJob", "fill_video"),
 }
 
 __all__ = [
+    "Advanced",
     "Event",
     "Failed",
     "Filled",
@@ -44,6 +47,9 @@ __all__ = [
     "Skipped",
     "Started",
     "Times",
+    "VideoEvent",
+    "VideoJob",
+    "fill_video",
     "fingerprint",
     "locked",
     "pair_file",

@@ -8,13 +8,13 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from lbam_fast.batch.events import Failed, Skipped, Started
+from lbam_fast.batch.events import Advanced, Failed, Skipped, Started
 from lbam_fast.cli import inpaint_options as options
 from lbam_fast.cli.common import (
     BAD_INPUT,
@@ -31,10 +31,11 @@ from lbam_fast.cli.common import (
     set_threads,
 )
 from lbam_fast.cli.outputs import held, reporting
+from lbam_fast.cli.video import is_video, paired_video, refuse, video_events
 from lbam_fast.files import is_same_file
 
 if TYPE_CHECKING:
-    from lbam_fast.batch import Event, Filler, Job, Journal, Pairs, Report
+    from lbam_fast.batch import Event, Filler, Job, Journal, Pairs, Report, VideoJob
 
 
 def inpaint(
@@ -62,11 +63,15 @@ def inpaint(
     resume: options.Resume = False,
     format: options.Format = None,
     comparison: options.Comparison = None,
+    codec: options.Codec = None,
+    codec_options: options.CodecOptions = None,
+    temporal: options.Temporal = False,
     report: options.ReportFile = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fill the hole of one picture, or of every picture in a folder. In masks, white is the hole, unless --hole black.
+    """Fill the hole of one picture, of every picture in a folder, or of every frame of a video.
 
+    In masks, white is the hole, unless --hole black.
     Pixels outside the hole stay the same to the bit where the output format is lossless; EXIF, colour profile and
     transparency are kept. In a folder, a picture with several masks (NAME_mask000, NAME_mask001 ...) gives a result for
     each, named as the mask. Exit code: 0 all well, 1 some pictures of a folder failed, 2 bad input.
@@ -76,7 +81,13 @@ def inpaint(
         _check_choices(mask, mask_from, dtype, precision, resume, skip_existing, folder)
         _check_extra("--comparison", comparison, image, mask, output)
         _check_extra("--report", report, image, mask, output)
-        pairs = _paired(image, mask, output, comparison, from_alpha=bool(mask_from), recursive=recursive, format=format)
+        video = {"--codec": codec, "--codec-options": codec_options, "--temporal": temporal}
+        pictures = {"--mask-from": mask_from, "--recursive": recursive, "--format": format, "--comparison": comparison}
+        if is_video(image):
+            pairs = paired_video(image, mask, output, video, {**pictures, "--max-memory": max_memory})
+        else:
+            refuse(video, "a video, not with pictures")
+            pairs = _paired(image, mask, output, comparison, from_alpha=bool(mask_from), recursive=recursive, format=format)
         _tell_oddities(pairs)
         found = Counter(failed=len(pairs.problems))
         with reporting(report, pairs) as reported, held(output if folder else None, pairs.jobs):
@@ -225,14 +236,26 @@ def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool, report:
     Ctrl-C and SIGTERM finish the pictures at hand and end with exit code 130 and 143.
     """
     found: Counter[str] = Counter()
+    video = is_video(jobs[0].image)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    shown = Progress(*columns, console=errors, disable=quiet or not folder or not errors.is_terminal)
+    shown = Progress(*columns, console=errors, disable=quiet or not (folder or video) or not errors.is_terminal)
     with ExitStack() as stack:
         if journal is not None:
             stack.enter_context(journal)
         progress, received = stack.enter_context(shown), stack.enter_context(finishing_on_signal())
         task = progress.add_task("inpainting", total=len(jobs))
-        for event in filler.fill(jobs, make_folders=folder, stop=lambda: bool(received), journal=journal):
+        events = (
+            video_events(filler, cast("VideoJob", jobs[0]))
+            if video
+            else filler.fill(jobs, make_folders=folder, stop=lambda: bool(received), journal=journal)
+        )
+        for event in events:
+            if isinstance(event, Advanced):
+                progress.update(task, completed=event.done, total=event.total or None)
+                if received:
+                    print_note(f"interrupted after {event.done} of {event.total} frames; nothing is written")
+                    raise typer.Exit(BY_SIGNAL + received[0])
+                continue
             report.add(event)
             if isinstance(event, Failed) and not folder:
                 raise event.error
