@@ -213,7 +213,7 @@ def shipped():
 
 def in_parts(inpainter, pixels, hole, strategy, detail="off"):
     """The picture filled with a small ``side``; ``inpainter`` must do all pictures whole."""
-    filler = PartFiller(inpainter.fill, inpainter.fill, Detailer(detail, inpainter.model.config.base_width))
+    filler = PartFiller(inpainter.fill, None, inpainter.fill, Detailer(detail, inpainter.model.config.base_width))
     return filler(pixels, hole, plan(hole.filled, PlanOptions(strategy, side=SIDE)))
 
 

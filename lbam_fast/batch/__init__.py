@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lbam_fast.batch.errors import JobError
-    from lbam_fast.batch.events import Event, Failed, Filled, Skipped, Started, Times
+    from lbam_fast.batch.events import Advanced, Event, Failed, Filled, Skipped, Started, Times, VideoEvent
     from lbam_fast.batch.filling import Filler
     from lbam_fast.batch.jobs import Job
     from lbam_fast.batch.journal import Journal, fingerprint
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
     from lbam_fast.batch.processes import fill_on
     from lbam_fast.batch.recipes import Recipe
     from lbam_fast.batch.report import Report
+    from lbam_fast.batch.video import VideoJob, fill_video
 
 _MODULES = {
     "errors": ("JobError",),
-    "events": ("Event", "Failed", "Filled", "Skipped", "Started", "Times"),
+    "events": ("Advanced", "Event", "Failed", "Filled", "Skipped", "Started", "Times", "VideoEvent"),
     "filling": ("Filler",),
     "jobs": ("Job",),
     "journal": ("Journal", "fingerprint"),
@@ -33,9 +34,11 @@ _MODULES = {
     "processes": ("fill_on",),
     "recipes": ("Recipe",),
     "report": ("Report",),
+    "video": ("VideoJob", "fill_video"),
 }
 
 __all__ = [
+    "Advanced",
     "Event",
     "Failed",
     "Filled",
@@ -49,7 +52,10 @@ __all__ = [
     "Skipped",
     "Started",
     "Times",
+    "VideoEvent",
+    "VideoJob",
     "fill_on",
+    "fill_video",
     "fingerprint",
     "locked",
     "pair_file",

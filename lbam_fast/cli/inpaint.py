@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from rich.text import Text
 
 from lbam_fast.batch.addresses import address_of
-from lbam_fast.batch.events import Failed, Skipped, Started
+from lbam_fast.batch.events import Advanced, Failed, Skipped, Started
 from lbam_fast.cli import inpaint_options as options
 from lbam_fast.cli.common import (
     BAD_INPUT,
@@ -31,6 +32,7 @@ from lbam_fast.cli.common import (
 )
 from lbam_fast.cli.engines import Choice, Fill, running
 from lbam_fast.cli.outputs import held, reporting
+from lbam_fast.cli.video import is_video, paired_video, refuse, video_events
 from lbam_fast.files import is_same_file
 
 if TYPE_CHECKING:
@@ -62,14 +64,18 @@ def inpaint(
     resume: options.Resume = False,
     format: options.Format = None,
     comparison: options.Comparison = None,
+    codec: options.Codec = None,
+    codec_options: options.CodecOptions = None,
+    temporal: options.Temporal = False,
     report: options.ReportFile = None,
     engine: options.Engine = "local",
     address: options.Address = None,
     workers: options.Workers = None,
     quiet: options.Quiet = False,
 ) -> None:
-    """Fill the hole of one picture, or of every picture in a folder. In masks, white is the hole, unless --hole black.
+    """Fill the hole of one picture, of every picture in a folder, or of every frame of a video.
 
+    In masks, white is the hole, unless --hole black.
     Pixels outside the hole stay the same to the bit where the output format is lossless; EXIF, colour profile and
     transparency are kept. In a folder, a picture with several masks (NAME_mask000, NAME_mask001 ...) gives a result for
     each, named as the mask. Exit code: 0 all well, 1 some pictures of a folder failed, 2 bad input.
@@ -81,7 +87,14 @@ def inpaint(
         choice.check(output, precision, resume or skip_existing)
         _check_extra("--comparison", comparison, image, mask, output)
         _check_extra("--report", report, image, mask, output)
-        pairs = _paired(image, mask, output, comparison, from_alpha=bool(mask_from), recursive=recursive, format=format)
+        video = {"--codec": codec, "--codec-options": codec_options, "--temporal": temporal}
+        pictures = {"--mask-from": mask_from, "--recursive": recursive, "--format": format, "--comparison": comparison}
+        if is_video(image):
+            others = {**pictures, "--max-memory": max_memory, "--engine ray": engine == "ray"}
+            pairs = paired_video(image, mask, output, video, others)
+        else:
+            refuse(video, "a video, not with pictures")
+            pairs = _paired(image, mask, output, comparison, from_alpha=bool(mask_from), recursive=recursive, format=format)
         _tell_oddities(pairs)
         found = Counter(failed=len(pairs.problems))
         with reporting(report, pairs) as reported, held(output if folder and address_of(output) is None else None, pairs.jobs):
@@ -101,7 +114,8 @@ def inpaint(
                         chosen.filler.read_mask(mask)  # the one for all: if it is bad, say so once
                     ran = {**choices, "max_memory": max_memory, "mask_from": mask_from}
                     journal = chosen.journal(output, weights, ran) if resume else None
-                    found += _run(chosen.fill, waiting, folder, quiet, reported, journal)
+                    fill = functools.partial(video_events, chosen.filler) if is_video(image) else chosen.fill
+                    found += _run(fill, waiting, folder, quiet, reported, journal)
         if not quiet:
             _tell_end(pairs, output if folder else None, found)
         if found["failed"]:
@@ -209,14 +223,21 @@ def _run(fill: Fill, jobs: Sequence[Job], folder: bool, quiet: bool, report: Rep
     Ctrl-C and SIGTERM finish the pictures at hand and end with exit code 130 and 143.
     """
     found: Counter[str] = Counter()
+    video = is_video(jobs[0].image)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
-    shown = Progress(*columns, console=errors, disable=quiet or not folder or not errors.is_terminal)
+    shown = Progress(*columns, console=errors, disable=quiet or not (folder or video) or not errors.is_terminal)
     with ExitStack() as stack:
         if journal is not None:
             stack.enter_context(journal)
         progress, received = stack.enter_context(shown), stack.enter_context(finishing_on_signal())
         task = progress.add_task("inpainting", total=len(jobs))
         for event in fill(jobs, make_folders=folder, stop=lambda: bool(received), journal=journal):
+            if isinstance(event, Advanced):
+                progress.update(task, completed=event.done, total=event.total or None)
+                if received:
+                    print_note(f"interrupted after {event.done} of {event.total} frames; nothing is written")
+                    raise typer.Exit(BY_SIGNAL + received[0])
+                continue
             report.add(event)
             if isinstance(event, Failed) and not folder:
                 raise event.error

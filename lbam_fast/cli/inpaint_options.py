@@ -9,7 +9,7 @@ import typer
 
 from lbam_fast.config import HoleColour
 
-Image = Annotated[Path, typer.Argument(help="Picture, or folder of pictures, such as the frames of a video.")]
+Image = Annotated[Path, typer.Argument(help="Picture, or folder of pictures, or video file.")]
 Output = Annotated[
     Path, typer.Option("-o", "--output", help="File or folder for the result; with --engine ray also s3://... and the like.")
 ]
@@ -17,7 +17,8 @@ Mask = Annotated[
     Path | None,
     typer.Argument(
         help="Mask of the picture's size, white = hole unless --hole black. With a folder of pictures: a folder of masks "
-        "named as they are (NAME.png or NAME_mask000.png), or one mask for all, or none where the masks lie beside them."
+        "named as they are (NAME.png or NAME_mask000.png), or one mask for all, or none where the masks lie beside them. "
+        "With a video: one for all frames, or a folder or a video of masks, one for each."
     ),
 ]
 Hole = Annotated[HoleColour, typer.Option(help="Colour of the hole in masks.")]
@@ -83,6 +84,20 @@ Resume = Annotated[
 Format = Annotated[str | None, typer.Option(help="Suffix of results in a folder; by default each picture's own.")]
 Comparison = Annotated[
     Path | None, typer.Option(help="Also write the picture as given, with its hole, and filled, side by side.")
+]
+Codec = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="Of videos: FFmpeg's encoder, such as libx264 or ffv1; by default the video's own codec."),
+]
+CodecOptions = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY=VALUE,...", help="Of that encoder, such as crf=18,preset=slow; by default such that little is lost."
+    ),
+]
+Temporal = Annotated[
+    bool,
+    typer.Option("--temporal", help="Of videos: where nothing moves around a hole, it keeps most of what it showed before."),
 ]
 ReportFile = Annotated[
     Path | None,
