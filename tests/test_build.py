@@ -47,7 +47,9 @@ def source(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def plain(source, thorough) -> Path:
     """All of it from a clean copy; in a sampled run the tests alone, on what the installation built here."""
-    if thorough or not (INSTALLED / "CMakeCache.txt").exists():
+    cache = INSTALLED / "CMakeCache.txt"
+    installed_here = cache.exists() and f"CMAKE_HOME_DIRECTORY:INTERNAL={ROOT}\n" in cache.read_text()
+    if thorough or not installed_here:
         build = configured(source, source / "plain", "-DLBAM_TESTS=ON")
         run("cmake", "--build", build, "--target", "native")
     else:
