@@ -134,12 +134,14 @@ def _run(trainer: Trainer) -> None:
     if trainer.step == steps and trainer.speaks:
         print_note(f"all {trainer.step} steps are done")
     gain = ""
+    rows: list[dict[str, float]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, disable=not (errors.is_terminal and trainer.speaks)) as progress:
         task = progress.add_task("training", total=steps, completed=trainer.step)
 
         def report(row: dict[str, float]) -> None:
             nonlocal gain
+            rows.append(row)
             gain = f"  {row['psnr']:.2f} dB, {row['gain']:+.2f} over harmonic" if "psnr" in row else gain
             description = f"hole {row['hole']:.4f}  valid {row['valid']:.4f}{gain}  {row['images_per_second']:.1f} images/s"
             progress.update(task, completed=row["step"], description=description)
@@ -151,4 +153,8 @@ def _run(trainer: Trainer) -> None:
     if trainer.step < steps:
         print_note(f"stopped at step {trainer.step}; --resume goes on from there")
         raise typer.Exit(BY_SIGNAL + received[0])
+    if rows:
+        print_note(" -> ".join(f"hole {row['hole']:.4f} at step {row['step']:.0f}" for row in (rows[0], rows[-1])))
+    if (grid := trainer.folder.path / "grid.png").exists():
+        print_note(f"pictures in {grid}")
     print_note(f"weights in {trainer.folder.path / 'weights.safetensors'}")
