@@ -56,10 +56,9 @@ def train(
         given = {name: value for name, value in flags.items() if value is not None}
         if folder is not None:
             given["photographs"] = folder
-        written = read_settings(config) if config else {}
-        chosen = recipe_values(recipe) if recipe else {}
+        written = read_settings(config, recipe) if config else recipe_values(recipe) if recipe else {}
         set_threads(threads)
-        _run(_resumed(given, written) if resume else _started({**chosen, **written, **given}))
+        _run(_resumed(given, written) if resume else _started({**written, **given}))
 
 
 def _options() -> list[inspect.Parameter]:
@@ -102,7 +101,7 @@ def _started(values: dict[str, Any]) -> Trainer:
     from lbam_fast.training.folder import RunFolder
 
     settings = Settings(**values)
-    if settings.start_from and ("preset" in values or "base_width" in values):
+    if settings.start_from and any(getattr(settings, name) != FIELDS[name].default for name in ("preset", "base_width")):
         raise ArgumentError("--start-from brings its own network: leave out --preset and --base-width")
     if settings.output is None:
         raise TrainingError("there is nowhere to write to: name a folder, -o FOLDER")
