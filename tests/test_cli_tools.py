@@ -369,7 +369,8 @@ def test_training_from_a_file_of_settings(photographs, tmp_path):
 
     again = run("train", "--config", tmp_path / "a" / "settings.yaml", "-o", tmp_path / "b", "--threads", 1)
     assert again.exit_code == 0, again.output
-    assert (tmp_path / "b" / "weights.safetensors").read_bytes() == (tmp_path / "a" / "weights.safetensors").read_bytes()
+    first, second = (load_file(tmp_path / name / "weights.safetensors") for name in ("a", "b"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
 
     config.write_text(config.read_text().replace("steps: 3", "steps: 2") + "batch_size: 1\ncrops_per_mask: 1\n")
     assert "all 2 steps are done" in run("train", "--config", config, "--resume").stdout
