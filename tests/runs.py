@@ -3,12 +3,14 @@
 import dataclasses
 import multiprocessing
 import sys
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
 
 from lbam_fast import LBAM, LBAMConfig
+from lbam_fast.errors import LBAMError
 from lbam_fast.training import Settings, Trainer, fabric
 
 assert fabric
@@ -39,10 +41,22 @@ def start(photographs: Path, output: Path, steps: int) -> None:
     trainer.run(note=lambda sentence: None)
 
 
-def process(photographs: Path, output: Path, steps: int) -> BaseProcess:
-    """``start`` in a process that waits to be started."""
+def save_with_little_room(photographs: Path, output: Path, said: Path) -> None:
+    """Save the run in ``output`` once more where no file may grow beyond 20 kB, and write the error to ``said``."""
+    import resource
+
+    resumed = Trainer.resume(output)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    try:
+        resumed.save()
+    except LBAMError as error:
+        said.write_text(str(error), encoding="utf-8")
+
+
+def process(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    """One of these in a process that waits to be started."""
     if sys.platform == "win32":
-        return multiprocessing.get_context("spawn").Process(target=start, args=(photographs, output, steps))
+        return multiprocessing.get_context("spawn").Process(target=target, args=arguments)
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["runs"])
-    return context.Process(target=start, args=(photographs, output, steps))
+    return context.Process(target=target, args=arguments)

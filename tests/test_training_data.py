@@ -237,6 +237,8 @@ def test_a_file_of_settings(tmp_path):
     settings = Settings(**read_settings(tmp_path / "run.yaml"))
     assert (settings.learning_rate, settings.steps, settings.photographs) == (1e-4, 9, Path("photos"))
     assert (settings.base_width, settings.clip) == (RECIPES["narrow"]["base_width"], float("inf"))
+    other = Settings(**read_settings(tmp_path / "run.yaml", "paper"))
+    assert (other.critic, other.learning_rate) == ("wasserstein", 1e-4), "another recipe, under what the file says itself"
 
 
 @pytest.mark.parametrize(

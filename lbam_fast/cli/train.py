@@ -56,10 +56,9 @@ def train(
         given = {name: value for name, value in flags.items() if value is not None}
         if folder is not None:
             given["photographs"] = folder
-        written = read_settings(config) if config else {}
-        chosen = recipe_values(recipe) if recipe else {}
+        written = read_settings(config, recipe) if config else recipe_values(recipe) if recipe else {}
         set_threads(threads)
-        _run(_resumed(given, written) if resume else _started({**chosen, **written, **given}))
+        _run(_resumed(given, written) if resume else _started({**written, **given}))
 
 
 def _options() -> list[inspect.Parameter]:
@@ -102,7 +101,7 @@ def _started(values: dict[str, Any]) -> Trainer:
     from lbam_fast.training.folder import RunFolder
 
     settings = Settings(**values)
-    if settings.start_from and ("preset" in values or "base_width" in values):
+    if settings.start_from and any(getattr(settings, name) != FIELDS[name].default for name in ("preset", "base_width")):
         raise ArgumentError("--start-from brings its own network: leave out --preset and --base-width")
     if settings.output is None:
         raise TrainingError("there is nowhere to write to: name a folder, -o FOLDER")
@@ -134,12 +133,14 @@ def _run(trainer: Trainer) -> None:
     if trainer.step == steps and trainer.speaks:
         print_note(f"all {trainer.step} steps are done")
     gain = ""
+    rows: list[dict[str, float]] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=errors, disable=not (errors.is_terminal and trainer.speaks)) as progress:
         task = progress.add_task("training", total=steps, completed=trainer.step)
 
         def report(row: dict[str, float]) -> None:
             nonlocal gain
+            rows.append(row)
             gain = f"  {row['psnr']:.2f} dB, {row['gain']:+.2f} over harmonic" if "psnr" in row else gain
             description = f"hole {row['hole']:.4f}  valid {row['valid']:.4f}{gain}  {row['images_per_second']:.1f} images/s"
             progress.update(task, completed=row["step"], description=description)
@@ -151,4 +152,8 @@ def _run(trainer: Trainer) -> None:
     if trainer.step < steps:
         print_note(f"stopped at step {trainer.step}; --resume goes on from there")
         raise typer.Exit(BY_SIGNAL + received[0])
+    if rows:
+        print_note(" -> ".join(f"hole {row['hole']:.4f} at step {row['step']:.0f}" for row in (rows[0], rows[-1])))
+    if (grid := trainer.folder.path / "grid.png").exists():
+        print_note(f"pictures in {grid}")
     print_note(f"weights in {trainer.folder.path / 'weights.safetensors'}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
@@ -85,6 +86,7 @@ def masks_by_name(pictures: Sequence[Path], root: Path, folder: Path) -> dict[Pa
     return {picture: masks[name] for picture, name in names.items()}
 
 
+@lru_cache(maxsize=256)
 def _known(path: Path, hole: HoleColour) -> Mask:
     white = read_mask(path, hole)
     known = white <= 0.5 if hole == "white" else white >= 0.5

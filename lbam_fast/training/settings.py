@@ -210,8 +210,8 @@ def recipe(name: str, /, **changes: Any) -> Settings:
     return Settings(**known({**recipe_values(name), **changes}))
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings of a YAML file; ``recipe: NAME`` in it stands for those of that recipe, under what the file says itself.
+def read_settings(path: Path, chosen: str | None = None) -> dict[str, Any]:
+    """The settings of a YAML file; under what it says itself those of the recipe ``chosen``, else of its own ``recipe: NAME``.
 
     Raises TrainingError for a file that cannot be read, an unknown recipe or key.
     """
@@ -228,8 +228,9 @@ def read_settings(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise TrainingError(f"{path}: expected lines such as 'steps: 1000', a setting and its value each")
     values = {str(name).replace("-", "_"): value for name, value in values.items()}
-    chosen = recipe_values(str(values.pop("recipe"))) if "recipe" in values else {}
-    return {**chosen, **known(values, str(path))}
+    own = values.pop("recipe", None)
+    chosen = chosen or (None if own is None else str(own))
+    return {**(recipe_values(chosen) if chosen else {}), **known(values, str(path))}
 
 
 def known(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
