@@ -3,8 +3,8 @@
     python benchmarks/ablation.py photographs -o ablation --minutes 60   # run again until it says that all is done
     python benchmarks/ablation.py photographs -o ablation --table        # docs/ablation.md from what is there
 
-Photographs: those of benchmarks/photographs.py. Every variant of a seed sees the same crops and holes in the same order. A run that
-was ended, by --minutes or otherwise, is gone on with to the bit; a finished one is kept. Needs lbam-fast[train,evaluation].
+Photographs: those of benchmarks/photographs.py. Every variant of a seed sees the same crops and holes in the same order. A run
+that was ended, by --minutes or otherwise, is gone on with to the bit; a finished one is kept. Needs lbam-fast[train,evaluation].
 """
 
 from __future__ import annotations
@@ -240,9 +240,9 @@ def page(found: Sequence[dict[str, Any]]) -> str:
     return f"""# Ablation at small scale
 
 The variants of the paper's ablation, and partial convolutions, trained alike: base width {first["base_width"]} (published: 64),
-{first["steps"]} steps of {first["batch_size"]} crops of 256x256 from free photographs, the same crops and holes for every variant of a seed;
-absolute error (weight 6 in holes, 1 on known pixels) and, but for one variant, a Wasserstein critic with gradient penalty
-(weight 0.1). No perceptual and no style loss. `benchmarks/ablation.py` trains them and writes this page.
+{first["steps"]} steps of {first["batch_size"]} crops of 256x256 from free photographs, the same crops and holes for each
+variant of a seed; absolute error (weight 6 in holes, 1 on known pixels) and, but for one variant, a Wasserstein critic with
+gradient penalty (weight 0.1). No perceptual and no style loss. `benchmarks/ablation.py` trains them and writes this page.
 
 | variant | |
 |---|---|
@@ -263,8 +263,8 @@ Along the training, PSNR on 64 validation crops:
 ## What this shows and what it does not
 
 It shows which variants learn faster in the first {first["steps"]} steps of a narrow network, on few photographs, all else equal.
-It does not show what the paper's tables show: full width, 500 epochs of Paris StreetView, perceptual and style losses, after which
-what is learned slowly may lead. Intervals are over pictures: they say how sure a difference between these trained networks is, not
+It does not show what the paper's tables show: full width, 500 epochs of Paris StreetView, perceptual and style losses, after
+which what is learned slowly may lead. Intervals are over pictures: they say how sure a difference between these networks is, not
 whether another training would give it again; for that, compare seeds. "pconv, its own network" differs from the others in more
 than its maps: filters of 3x3 to 7x7, nearest-neighbour upsampling, BatchNorm.
 """
