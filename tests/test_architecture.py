@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "pictures": {"config"},
     "data": {"config", "pictures"},
     "devices": {"config"},
-    "evaluation": {"config", "data", "pictures"},
+    "evaluation": {"checkpoints", "config", "data", "pictures"},
     "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "pictures", "reference"},
     "training": {"checkpoints", "config", "data", "model", "ops"},
     "batch": {"config", "inference", "pictures"},

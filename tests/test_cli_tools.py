@@ -21,7 +21,7 @@ from lbam_fast import LBAM, LBAMConfig, load_checkpoint, save_checkpoint
 from lbam_fast.cli import app
 from lbam_fast.ops import autotune
 
-COMMANDS = ("inpaint", "masks", "train", "convert", "export", "doctor")
+COMMANDS = ("inpaint", "masks", "train", "evaluate", "convert", "export", "doctor")
 
 
 def run(*arguments: object) -> Result:
