@@ -22,7 +22,7 @@ from lbam_fast.cli import app
 from lbam_fast.ops import autotune
 from lbam_fast.training.settings import FIELDS
 
-COMMANDS = ("inpaint", "masks", "train", "convert", "export", "doctor")
+COMMANDS = ("inpaint", "masks", "train", "evaluate", "convert", "export", "doctor")
 
 
 def run(*arguments: object) -> Result:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lbam_fast.evaluation import Evaluation, Result
 
 SMALLEST = 64
+NEEDED = ("scipy", "matplotlib", "skimage", "torchmetrics")
 
 
 def evaluate(
@@ -73,6 +75,7 @@ def evaluate(
             raise ArgumentError(f"--size is {size}, expected at least {SMALLEST}, or 0 for pictures as they are")
         if fid and (missing := fid_needs()):
             raise ArgumentError(f"--fid: {missing}")
+        _check(pictures, output)
         methods, notes = named_methods(method or [], device)
         metrics, left_out = available_metrics(st_lpips)
         if not fid:
@@ -118,6 +121,14 @@ def _run(evaluation: Evaluation, jobs: int, quiet: bool) -> int:
 
         evaluation.run(tasks, min(jobs, max(1, len(tasks))), tell)
     return len(failed)
+
+
+def _check(pictures: Path, output: Path) -> None:
+    """That the packages which tables and plot need are there, before hours of work, and that no result becomes an input."""
+    if absent := [name for name in NEEDED if find_spec(name) is None]:
+        raise ArgumentError(f"{' and '.join(absent)} are missing: pip install 'lbam-fast[evaluation]'")
+    if pictures.resolve() in (output.resolve(), *output.resolve().parents):
+        raise ArgumentError(f"the output {output} lies in {pictures}, so results would be taken for pictures: choose another")
 
 
 def _jobs(device: str) -> int:

@@ -64,7 +64,10 @@ def pictures_by_name(pictures: Path, protocol: Protocol) -> dict[str, Path]:
     from lbam_fast.data import paris, picture_files, places
 
     files = picture_files(pictures) if protocol == "folder" else {"paris": paris, "places": places}[protocol](pictures).test
-    return {path.relative_to(pictures).as_posix().replace("/", "_"): path for path in files}
+    named = {path.relative_to(pictures).as_posix().replace("/", "_"): path for path in files}
+    if len(named) < len(files):
+        raise ArgumentError(f"{pictures}: two pictures are told apart by / and _ alone, as a/b.png and a_b.png; rename one")
+    return named
 
 
 def _built_in(pictures: Path) -> dict[str, Path]:

@@ -2,8 +2,9 @@
 
 from lbam_fast.evaluation.cases import Case, CaseError, cases_of_drawn, cases_of_pairs, cases_of_set
 from lbam_fast.evaluation.fetched import fid_needs, frechet_distances
-from lbam_fast.evaluation.holes import BUCKETS, HOLES, STROKES, Holes
-from lbam_fast.evaluation.judging import Judge, MethodError, Result, Task, judged
+from lbam_fast.evaluation.figures import sheet
+from lbam_fast.evaluation.holes import BUCKETS, HOLES, STROKES, Holes, samples
+from lbam_fast.evaluation.judging import Judge, MethodError, Result, Task, judged, with_hole
 from lbam_fast.evaluation.methods import RIVALS, Method, available_rivals, harmonic
 from lbam_fast.evaluation.metrics import L1, L1_IN_HOLE, PSNR, SSIM, Metric, available_metrics, mean_l1, psnr, ssim
 from lbam_fast.evaluation.pictures import evaluation_files, evaluation_pictures, folder_pictures
@@ -50,5 +51,8 @@ __all__ = [
     "paper_rows",
     "psnr",
     "quality_table",
+    "samples",
+    "sheet",
     "ssim",
+    "with_hole",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -130,13 +130,12 @@ def cases_of_set(
 ) -> list[Case]:
     """For each picture, by name, ``masks_each`` of every range of a set of masks, drawn without repetition, as far as they go."""
     return [
-        Case(f"{name}__{bucket_name(ratio)}-{mask.stem}", name, image, mask, side, hole)
+        Case(f"{name}__{bucket_name(ratio)}-{position}-{files[position].stem}", name, image, files[position], side, hole)
         for i, (name, image) in enumerate(pictures.items())
         for number, (ratio, files) in enumerate(masks.items())
-        for mask in _drawn(files, masks_each, (seed, i, number))
+        for position in _drawn(len(files), masks_each, (seed, i, number))
     ]
 
 
-def _drawn(files: Sequence[Path], count: int, seed: tuple[int, ...]) -> Iterator[Path]:
-    chosen = np.random.default_rng(seed).permutation(len(files))[:count]
-    return (files[number] for number in chosen)
+def _drawn(count: int, most: int, seed: tuple[int, ...]) -> list[int]:
+    return list(map(int, np.random.default_rng(seed).permutation(count)[:most]))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import multiprocessing
+import signal
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -111,11 +113,13 @@ def judged(judge: Judge, tasks: Sequence[Task], jobs: int) -> Iterator[list[Resu
         yield from map(judge, tasks)
         return
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (judge,)) as pool:
-        try:
-            yield from pool.map(_work, tasks)
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        ahead: deque[Future[list[Result]]] = deque()
+        for task in tasks:  # few ahead, so that little is left to wait for when the reader stops
+            ahead.append(pool.submit(_work, task))
+            if len(ahead) > 2 * jobs:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 _worker: Judge
@@ -124,6 +128,7 @@ _worker: Judge
 def _start_worker(judge: Judge) -> None:
     global _worker
     _worker = judge
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process, and the first one ends the others
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
 

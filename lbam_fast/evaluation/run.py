@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lbam_fast.evaluation.cases import Case
+from lbam_fast.evaluation.cases import Case, CaseError
 from lbam_fast.evaluation.fetched import frechet_distances
 from lbam_fast.evaluation.figures import jpeg, plot, sheet
 from lbam_fast.evaluation.judging import INPUT, TRUTH, Judge, Result, Task, judged, kept_path
@@ -54,8 +55,10 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         self._store = Store(self.folder, {n: m.key for n, m in self.methods.items()}, [m.name for m in self.metrics])
-        self._sheet = [self.cases[i * len(self.cases) // SHOWN] for i in range(SHOWN)] if self.cases else []
-        self._sheet = list(dict.fromkeys(self._sheet)) if len(self.cases) < SHOWN else self._sheet
+        names = Counter(case.name for case in self.cases)
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise CaseError(f"{len(twice)} cases share their name with another, as {twice[0]}; rename the pictures or masks")
+        self._sheet = list(dict.fromkeys(self.cases[i * len(self.cases) // SHOWN] for i in range(SHOWN))) if self.cases else []
 
     def missing(self) -> list[Task]:
         """What is left to do."""
