@@ -142,7 +142,8 @@ def test_bodies_that_are_no_form(client):
     for content, header in ((b"x", "multipart/form-data"), (b"rubbish", "multipart/form-data; boundary=b")):
         refused(client.post("/v1/inpaint", content=content, headers={"Content-Type": header}), 400, "bad_body")
     header = {"Content-Type": "multipart/form-data; boundary=b"}
-    refused(client.post("/v1/inpaint", content=b"--b\r\nthat ends too ea", headers=header), 422, "bad_body")
+    cut = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nhere it en'
+    refused(client.post("/v1/inpaint", content=cut, headers=header), 422, "bad_body")
     refused(client.get("/v1/inpaint"), 405, "bad_request")
 
 
@@ -464,15 +465,15 @@ def test_a_body_that_is_too_large_gets_its_answer_before_it_is_sent(running):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")
 def test_sigterm_finishes_what_was_accepted(tmp_path):
     with process(tmp_path, "--batch", "1") as found, ThreadPoolExecutor(6) as threads:
-        large, hole = stored(picture("RGB", 0, 400, 500)), stored(mask(400, 500))
+        large, hole = stored(picture("RGB", 0, 250, 250)), stored(mask(250, 250))
         with httpx.Client(base_url=found.url, timeout=120) as client:
             assert send(client, IMAGE, MASK).status_code == 200
-            answers = [threads.submit(send, client, large, hole, passes=8) for _ in range(6)]
+            answers = [threads.submit(send, client, large, hole, passes=8) for _ in range(4)]
             deadline = time.monotonic() + 60
-            while "lbam_requests 6.0" not in client.get("/metrics").text:
+            while "lbam_requests 4.0" not in client.get("/metrics").text:
                 assert time.monotonic() < deadline and not all(each.done() for each in answers)
             found.process.send_signal(signal.SIGTERM)
-            assert [each.result().status_code for each in answers] == [200] * 6
+            assert [each.result().status_code for each in answers] == [200] * 4
         assert found.process.wait(60) == 128 + signal.SIGTERM
         assert found.lines()[-1]["event"] == "stopped"
 
