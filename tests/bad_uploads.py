@@ -12,14 +12,15 @@ from services import HEIGHT, WIDTH, mask, picture, stored
 IMAGE, MASK = stored(picture()), stored(mask())
 KINDS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "AVIF")
 NAMES = (
-    "../../../../etc/passwd", "/etc/passwd", "..\\..\\windows\\win.ini", "C:\\evil.png", "file:///etc/passwd", "http://127.0.0.1:9/a.png",
-    "a\0b.png", "~/.bashrc", "$(touch evil)", "`touch evil`", "; touch evil", "| touch evil", "%2e%2e%2fevil", "....//evil", "/dev/zero",
-    "/proc/self/environ", "\\\\host\\share\\evil", "a" * 5000, "\u202egnp.live", "evil\r\nX-Evil: yes", '"quoted".png', "", ".", "..", "*",
-)  # fmt: skip
+    *("../../../../etc/passwd", "/etc/passwd", "..\\..\\windows\\win.ini", "C:\\evil.png", "file:///etc/passwd"),
+    *("http://127.0.0.1:9/a.png", "a\0b.png", "~/.bashrc", "$(touch evil)", "`touch evil`", "; touch evil", "| touch evil"),
+    *("%2e%2e%2fevil", "....//evil", "/dev/zero", "/proc/self/environ", "\\\\host\\share\\evil", "a" * 5000, "\u202egnp.live"),
+    *("evil\r\nX-Evil: yes", '"quoted".png', "", ".", "..", "*"),
+)
 SIGNATURES = (
-    b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\x40\0\0\0WEBPVP8 ", b"RIFF\x40\0\0\0WEBPVP8L", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+",
-    b"BM", b"GIF89a", b"\0\0\0\x20ftypavif", b"\0\0\0\x20ftypheic",
-)  # fmt: skip
+    *(b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe0", b"RIFF\x40\0\0\0WEBPVP8 ", b"RIFF\x40\0\0\0WEBPVP8L", b"II*\0", b"MM\0*"),
+    *(b"II+\0", b"MM\0+", b"BM", b"GIF89a", b"\0\0\0\x20ftypavif", b"\0\0\0\x20ftypheic"),
+)
 NO_PICTURES = {
     "nothing": b"",
     "a byte": b"\0",
@@ -115,29 +116,11 @@ def pictures() -> Iterator[tuple[str, bytes]]:
 
 
 def options() -> Iterator[tuple[str, bytes]]:
-    numbers = (
-        "-1",
-        "1e9",
-        "257",
-        "x",
-        "",
-        "1.5",
-        "nan",
-        "inf",
-        "0x10",
-        "9" * 400,
-        "%00",
-        "1,2",
-        "[]",
-        "null",
-        "true",
-        "%F0%9F%A4%96",
-    )
+    numbers = "-1 1e9 257 x 1.5 nan inf 0x10 %00 1,2 [] null true %F0%9F%A4%96".split() + ["", "9" * 400]
     for name in ("grow", "feather"):
         yield from ((f"{name}={value[:20]}", form(IMAGE, query=f"?{name}={value}")) for value in numbers)
     for value in (*numbers[:8], "0", "1", "2"):
-        if value != "1.5":
-            yield f"threshold={value[:20]}", form(IMAGE, query=f"?threshold={value}")
+        yield f"threshold={value[:20]}", form(IMAGE, query=f"?threshold={value}")
     for name in ("hole", "detail", "strategy", "passes", "format"):
         for value in ("", "x", "White", "../x", "%00", "9" * 400, "0", "3"):
             yield f"{name}={value[:20]}", form(IMAGE, query=f"?{name}={value}")
