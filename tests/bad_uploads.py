@@ -116,7 +116,7 @@ def pictures() -> Iterator[tuple[str, bytes]]:
 
 
 def options() -> Iterator[tuple[str, bytes]]:
-    numbers = "-1 1e9 257 x 1.5 nan inf 0x10 %00 1,2 [] null true %F0%9F%A4%96".split() + ["", "9" * 400]
+    numbers = ["-1", "1e9", "257", "x", "1.5", "nan", "inf", "0x10", "%00", "1,2", "[]", "null", "", "9" * 400]
     for name in ("grow", "feather"):
         yield from ((f"{name}={value[:20]}", form(IMAGE, query=f"?{name}={value}")) for value in numbers)
     for value in (*numbers[:8], "0", "1", "2"):
@@ -181,7 +181,7 @@ def lines() -> Iterator[tuple[str, bytes]]:
         "three images": (part + IMAGE + b"\r\n") * 3 + b"--b--\r\n",
         "a part's header of a megabyte": b"--b\r\nX: " + b"x" * 1_000_000 + b"\r\n\r\nx\r\n--b--\r\n",
         "a part's many headers": b"--b\r\n" + b"X: y\r\n" * 50_000 + b"\r\nx\r\n--b--\r\n",
-        "bytes that are no text": b'--b\r\nContent-Disposition: form-data; name="\xff\xfe"; filename="\xff"\r\n\r\nx\r\n--b--\r\n',
+        "bytes that are no text": part.replace(b"image", b"\xff\xfe") + b"x\r\n--b--\r\n",
         "a charset that is none": b'--b\r\nContent-Disposition: form-data; name="_charset_"\r\n\r\nzip\r\n--b--\r\n',
     }
     for name, body in bodies.items():

@@ -1,5 +1,6 @@
 """Bad requests by the hundred: only 4xx or 503, a living service, and no file touched."""
 
+import contextlib
 import re
 import socket
 import subprocess
@@ -12,7 +13,7 @@ from bad_uploads import IMAGE, bad_uploads, form, slow
 from services import address, process
 
 EVERY = 12
-"""Of the hand-made requests one in so many is in the sample of make test; an odd number of kinds goes round."""
+"""Of the hand-made requests one in so many is in the sample of make test."""
 SECONDS = 60
 
 
@@ -27,15 +28,11 @@ def status(running, request: bytes) -> int:
     """Of the answer; 0 where the connection was closed without one."""
     with socket.create_connection(address(running.url), timeout=SECONDS) as line:
         answer = b""
-        try:
+        with contextlib.suppress(OSError):  # it may be refused while it is sent
             line.sendall(request)
-        except OSError:
-            pass  # refused while it was sent: the answer is there
-        try:
+        with contextlib.suppress(ConnectionError):
             while b"\r\n" not in answer and (more := line.recv(4096)):
                 answer += more
-        except ConnectionError:
-            pass
     return int(answer.split()[1]) if answer else 0
 
 
