@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import fields
+from importlib import import_module
 from typing import Annotated, Any, get_type_hints
 
 import typer
 
 from lbam_fast.cli.common import failing_with_message
 from lbam_fast.service.settings import ENVIRONMENT, Settings
+
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+"""Of the extra, asked for before PyTorch is waited for."""
 
 
 def serve(**settings: Any) -> None:
@@ -23,7 +27,10 @@ def serve(**settings: Any) -> None:
         from lbam_fast.service.errors import naming_the_extra
 
         with naming_the_extra():
-            from lbam_fast.service.server import serve as serve_until_stopped
+            for name in PACKAGES:
+                import_module(name)
+        from lbam_fast.service.server import serve as serve_until_stopped
+
         serve_until_stopped(chosen)
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
@@ -21,6 +21,14 @@ class _Parser(MultiPartParser):
     """Never writes to disk: the body's limit is that of memory too."""
 
     spool_max_size = 1 << 62
+
+    async def parse(self) -> FormData:
+        try:
+            return await super().parse()
+        except BaseException:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise
 
 
 @dataclass(frozen=True)
@@ -62,12 +70,17 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
     except (MultiPartException, UnicodeError, ValueError, KeyError) as error:
         reason = getattr(error, "message", error)
         raise ServiceError(f"the body is not the multipart/form-data that is expected: {reason}", 400, "bad_body") from error
+    try:
+        return await _files(form)
+    finally:
+        await form.close()
+
+
+async def _files(form: FormData) -> Upload:
     files: dict[str, bytes] = {}
     for name, value in form.multi_items():
         if name not in FIELDS or name in files or not isinstance(value, UploadFile):
-            raise ServiceError(
-                f"the body holds {name[:80]!r}, expected one file image and at most one file mask", 422, "bad_body"
-            )
+            raise ServiceError(f"the body holds {name[:80]!r}, expected a file image and at most one file mask", 422, "bad_body")
         files[name] = await value.read()
     if "image" not in files:
         raise ServiceError("the body holds no file image, expected one, such as curl -F image=@photo.jpg", 422, "bad_body")

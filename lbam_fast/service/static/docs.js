@@ -22,7 +22,11 @@ function values(schema) {
 
 function operation(path, method, told) {
   const article = make("article", "", make("h2", "", make("b", method.toUpperCase()), path), make("p", told.summary ?? ""));
-  for (const sample of told["x-codeSamples"] ?? []) article.append(make("pre", sample.source));
+  for (const sample of told["x-codeSamples"] ?? []) {
+    const code = make("pre", sample.source);
+    code.tabIndex = 0; // it scrolls
+    article.append(code);
+  }
   const body = told.requestBody?.content["multipart/form-data"].schema.properties ?? {};
   const fields = Object.entries(body).map(([name, each]) => row(name, "file", each.description));
   const queries = (told.parameters ?? []).map((each) => row(each.name, values(each.schema), each.description ?? ""));
