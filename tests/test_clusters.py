@@ -5,12 +5,14 @@ import dataclasses
 import functools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+import venv
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +78,7 @@ def fill(request):
 
 
 engines = pytest.mark.parametrize("fill", ["processes", "ray"], indirect=True)
+ROOT = Path(__file__).parent.parent
 ENGINES = [pytest.param(name, marks=pytest.mark.sampled) for name in ("processes", "ray")]
 one_engine = pytest.mark.parametrize("fill", ENGINES, indirect=True)
 
@@ -382,3 +385,60 @@ def ray_workers() -> set[int]:
         if above == os.getpid() and title.startswith("ray::") and "_Worker" in title:
             found.add(process)
     return found
+
+
+WHERE = """
+import sys
+from lbam_fast.batch.ray import connected
+import lbam_fast, ray
+
+with connected("local", workers=1):
+    print(lbam_fast.__file__)
+    print(ray.get(ray.remote(lambda: __import__("lbam_fast.batch.ray").__file__).remote()))
+"""
+
+
+def test_workers_start_from_the_installed_wheel(weights, place, expected, tmp_path, thorough):  # noqa: F811
+    """In a fresh environment, which sees the libraries of this one, with a folder in the way that is called as the package is."""
+    if not thorough:
+        pytest.skip("slow: make test-all runs it")
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'lbam-fast[ray]'")
+    python = installed(tmp_path)
+    way = tmp_path / "way"
+    (way / "lbam_fast").mkdir(parents=True)
+    (way / "lbam_fast" / "__init__.py").write_text("raise RuntimeError('the checkout')")
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "where.py").write_text(WHERE)
+    found = run(way, python, tmp_path / "scripts" / "where.py").splitlines()
+    assert len(found) == 2 and all(Path(each).is_relative_to(tmp_path / "fresh") for each in found)
+    common = [place / "p", place / "m", "--weights", weights, "--detail", "off", "--quiet"]
+    for name, further in (("local", []), ("rays", ["--engine", "ray", "--workers", "2"])):
+        run(way, python.with_name("lbam-fast"), "inpaint", *common, "-o", place / name, *further, code=1)
+    assert len(files(place / "local")) == 18
+    for name in files(place / "local") | files(place / "rays"):
+        assert (place / "local" / name).read_bytes() == (place / "rays" / name).read_bytes()
+
+
+def installed(folder: Path) -> Path:
+    """The Python of a new environment with a wheel of this checkout, and with the libraries that this Python has."""
+    kept = shutil.ignore_patterns("_native", "__pycache__")
+    for name in ("lbam_fast", "kernels"):
+        shutil.copytree(ROOT / name, folder / "tree" / name, ignore=kept)
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder / "tree")
+    run(folder, sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", folder / "wheels", folder / "tree")
+    venv.create(folder / "fresh", symlinks=True)
+    python = folder / "fresh" / "bin" / "python"
+    (packages,) = (folder / "fresh").glob("lib/python*/site-packages")
+    (packages / "libraries.pth").write_text("\n".join(each for each in sys.path if each.endswith("-packages")))
+    (wheel,) = (folder / "wheels").glob("lbam_fast-*.whl")
+    run(folder, sys.executable, "-m", "pip", "--python", python, "install", "-q", "--no-deps", "--ignore-installed", wheel)
+    return python
+
+
+def run(where: Path, *command: object, code: int = 0) -> str:
+    """What it printed, with that exit code."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"LBAM_NATIVE": "0"}
+    done = subprocess.run(list(map(str, command)), cwd=where, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout
