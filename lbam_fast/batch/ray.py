@@ -354,25 +354,29 @@ def _board(ray: Any, stop: Callable[[], bool]) -> Iterator[Any]:
 def _rows(ray: Any, blocks: Sequence[Block], share: _Share) -> Iterator[dict[str, Any]]:
     """A row of outcomes for each block that comes to an end, as it does; without a word on the console."""
     data, places = ray.data, share.places
-    context = data.DataContext.get_current().copy()
-    context.enable_progress_bars = context.print_on_execution_start = False
     strategy = data.ActorPoolStrategy(size=places.workers, max_tasks_in_flight_per_actor=2)
     resources = {"num_cpus": places.cores, "num_gpus": places.gpus}
-    with data.DataContext.current(context), _silent("ray.data"):
+    with _silent(data):
         items = [{"number": number, "block": pickle.dumps(block)} for number, block in enumerate(blocks)]
         dataset = data.from_items(items, override_num_blocks=len(items))
         yield from dataset.map(_Worker, fn_constructor_args=(share,), compute=strategy, **resources).iter_rows()
 
 
 @contextlib.contextmanager
-def _silent(name: str) -> Iterator[None]:
-    logger = logging.getLogger(name)
-    level = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
+def _silent(data: Any) -> Iterator[None]:
+    """Ray Data without progress bars and logs on the console, for this time."""
+    logger = logging.getLogger("ray.data")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of one part of Ray about another
+        context = data.DataContext.get_current()
+        before = context.enable_progress_bars, context.print_on_execution_start, logger.level
+        context.enable_progress_bars = context.print_on_execution_start = False
+        logger.setLevel(logging.CRITICAL + 1)
+        try:
+            yield
+        finally:
+            context.enable_progress_bars, context.print_on_execution_start, level = before
+            logger.setLevel(level)
 
 
 def _told(error: BaseException) -> LBAMError:

@@ -90,7 +90,7 @@ def running(
             recipe = Recipe.from_pretrained(weights, max_memory=max_memory, **options)
         kind = cluster.places.device
         fill = functools.partial(cluster.fill, recipe)
-        yield Engine(recipe.filler("cpu"), f"{cluster.places.workers} workers on {kind}", kind, fill)
+        yield Engine(recipe.filler("cpu"), f"{cluster.places.workers} x {kind}", kind, fill)
 
 
 def _local(choice: Choice, count: int, weights: Path | None, max_memory: int | None, options: dict[str, Any]) -> Engine:
