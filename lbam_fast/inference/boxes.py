@@ -26,11 +26,11 @@ MOST_GROUPS = 2048
 """Beyond as many, holes further apart count as one."""
 PER_BOX = 64 * 64
 """What a box costs beside its pixels, in pixels."""
-SPECKS, WINDOWS = (12, 24, 32), (32, 48, 64)
+SPECKS, WINDOWS = (6, 12, 24, 32, 48), (24, 32, 48, 64, 96)
 """Holes of up to so many pixels on a side may be filled in windows of such a side, many of which make one picture."""
 FEW_SPECKS = 16
 """Up to as many, windows save nothing."""
-SPECK_CELL = CELL // 2
+SPECK_CELL = CELL // 4
 """Pixels of a speck in a window and of any other hole are further apart than this."""
 
 
@@ -76,7 +76,7 @@ def _with_specks(filled: NDArray[np.bool_]) -> Rectangles | None:
     specks = found[small]
     if len(specks) <= FEW_SPECKS:
         return None
-    others = _grouped(filled, _halved(cells & ~small[labels]), True)
+    others = _grouped(filled, _cells(cells & ~small[labels], CELL // SPECK_CELL), True)
     near = _crowded(specks, cells.shape) | _touching(specks, others)
     while near.any():
         others, specks = _merged(np.concatenate([others, specks[near]]), filled.shape, True), specks[~near]

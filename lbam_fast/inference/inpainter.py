@@ -149,13 +149,14 @@ class Inpainter:
                 filled[i] = pixels
         return join([canvas.restore(pixels) for canvas, pixels in zip(canvases, filled, strict=True)])
 
-    def fill(self, pictures: Sequence[Array], holes: Sequence[Hole]) -> list[Array]:
+    def fill(self, pictures: Sequence[Array], holes: Sequence[Hole], *, window: int | None = None) -> list[Array]:
         """Fill pictures in holes that are found already, all together in one call of the network for each pass.
 
         pictures  arrays [H, W, 1 or 3], uint8, uint16 or floating in [0, 1], of one size once padded to multiples of 128; what
                   lies in a hole does not count
         holes     one for each, of its height and width, as ``find_hole`` gives them; if it is the very same for all, what depends
                   on it alone is computed once
+        window    pictures are made of squares of that side, parts of different places, each of which gets a trend of its own
         Returns new arrays of the pictures' shapes and dtypes, known pixels the same to the bit. How many fit at once:
         ``batches``. Raises InpaintError.
         """
@@ -163,12 +164,6 @@ class Inpainter:
         plans = [self.plan(hole) for hole in holes]
         if any(each.strategy != "whole" for each in plans):
             return [self._in_parts(*each) for each in zip(pictures, holes, plans, strict=True)]
-        return self._at_once(pictures, holes)
-
-    def _at_once(self, pictures: Sequence[Array], holes: Sequence[Hole], window: int | None = None) -> list[Array]:
-        """``fill`` in one call of the network for each pass. window: pictures are made of squares of that side; each of
-        them has a trend of its own.
-        """
         height, width = pictures[0].shape[:2]
         lack = explaining_lack_of_memory(self.model, self._weight_bytes, self.device, len(pictures), height, width)
         with lack, torch.inference_mode(), self._autocast():
@@ -267,7 +262,7 @@ class Inpainter:
         textured = self._whole(self.detailer)
 
         def sheet(pixels: Array, hole: Hole, window: int) -> Array:
-            return textured._at_once([pixels], [hole], window)[0]
+            return textured.fill([pixels], [hole], window=window)[0]
 
         return PartFiller(textured.fill, sheet, self._whole(Detailer("off", 0)).fill, self.detailer)
 

@@ -72,7 +72,8 @@ class Clip:
             raise PictureError(f"{path}: has no video stream; expected a video file, or a picture")
         self.stream = found[0]
         self.stream.thread_type = "AUTO"
-        self._first = next(self._decoded(), None)
+        self._images = self._decoded()
+        self._first = next(self._images, None)
         if self._first is None:
             self._file.close()
             raise PictureError(f"{path}: no frame of it can be decoded; is it cut short?")
@@ -104,7 +105,7 @@ class Clip:
         """All frames in the order in which they are shown. Raises PictureError."""
         step = 1 / self.rate / self.stream.time_base
         last: int | None = None
-        for image in itertools.chain([self._first], self._decoded()):
+        for image in itertools.chain([self._first], self._images):
             if (image.height, image.width) != self.size:
                 raise PictureError(
                     f"{self.path}: its frames change from {self.size[1]}x{self.size[0]} to {image.width}x{image.height}; "
@@ -223,6 +224,7 @@ class ClipWriter:
             self.notes += () if exact else (f"its pixel format {like.format.name} becomes {stream.pix_fmt}",)
         steady = self._file.format.name == "avi"  # which knows one rate and no times
         stream.time_base = context.time_base = 1 / like.rate if steady else like.stream.time_base
+        context.flags |= _av().codec.context.Flags.frame_duration  # where the encoder knows it: of the last frame too
         if shape := like.stream.sample_aspect_ratio:
             context.sample_aspect_ratio = shape
         for tag in _TAGS:
