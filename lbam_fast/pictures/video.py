@@ -219,7 +219,7 @@ class ClipWriter:
             from av.codec.codec import find_best_pix_fmt_of_list
 
             best, _ = find_best_pix_fmt_of_list([each.name for each in formats], like.format.name)
-            stream.pix_fmt = best.name
+            stream.pix_fmt = (best or formats[0]).name
             exact = like.format.is_rgb and stream.pix_fmt in ("bgr0", "bgr24", "rgb24", "gbrp")
             self.notes += () if exact else (f"its pixel format {like.format.name} becomes {stream.pix_fmt}",)
         container = self._file.format
