@@ -463,3 +463,15 @@ def test_opencv_s_blending_agrees_on_a_smooth_picture():
     assert (result == picture)[mask == 0].all()
     assert np.abs(result.astype(int) - picture).max() <= 6  # of a shift by 10
     assert (cloned(picture, np.zeros_like(mask)) == picture).all()
+
+
+@pytest.mark.parametrize(("corner", "levels"), [(40, 29), (0, 40)])
+def test_opencv_s_blending_is_as_far_from_the_solution_as_the_page_says(corner, levels):
+    rng = np.random.default_rng(0)
+    picture, output = rng.integers(0, 256, (2, 128, 128, 3)).astype(np.uint8)
+    mask = np.zeros((128, 128), np.uint8)
+    mask[corner : corner + 40, corner : corner + 40] = 255
+    hole = mask > 0
+    solution = np.rint(blended(output, picture, hole)).clip(0, 255)
+    approximation = cloned(np.where(hole[..., None], output, picture), mask)
+    assert abs(np.abs(solution - approximation)[hole].mean() - levels) < 3
