@@ -4,6 +4,7 @@ import json
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from lbam_fast.evaluation.rivals import (
 from lbam_fast.evaluation.rivals.blending import blended, cloned
 from lbam_fast.evaluation.rivals.tensor_bundle import TensorBundleError, read_tensor_bundle
 from lbam_fast.evaluation.rivals.torch7 import Torch7Error, read_torch7
+from lbam_fast.training import Settings, fit
 
 TENSORFLOW = Path(__file__).parent / "golden" / "tensorflow_checkpoint"
 HOLE = (0.5, 0.45, 0.4)
@@ -367,6 +369,17 @@ def test_a_rival_learns(method, name, rate):
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_rival_is_trained_as_any_network_and_its_weights_load(method, tmp_path):
+    (tmp_path / "photographs").mkdir()
+    cv2.imwrite(str(tmp_path / "photographs" / "a.png"), np.random.default_rng(0).integers(0, 256, (160, 160, 3)))
+    wanted = Settings(
+        photographs=tmp_path / "photographs", output=tmp_path / "run", steps=2, batch_size=2, held_out=0, workers=0, device="cpu"
+    )
+    trained = fit(Rival(method, base_width=4), wanted, note=lambda sentence: None)
+    assert_equal_networks(load_rival(method, tmp_path / "run" / "weights.safetensors"), trained)
 
 
 def test_the_discriminators_as_published():
