@@ -4,6 +4,7 @@ import json
 import struct
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -26,6 +27,7 @@ from lbam_fast.evaluation.rivals import (
 from lbam_fast.evaluation.rivals.blending import blended, cloned
 from lbam_fast.evaluation.rivals.tensor_bundle import TensorBundleError, read_tensor_bundle
 from lbam_fast.evaluation.rivals.torch7 import Torch7Error, read_torch7
+from lbam_fast.training import Settings, fit
 
 TENSORFLOW = Path(__file__).parent / "golden" / "tensorflow_checkpoint"
 HOLE = (0.5, 0.45, 0.4)
@@ -369,6 +371,17 @@ def test_a_rival_learns(method, name, rate):
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_rival_is_trained_as_any_network_and_its_weights_load(method, tmp_path):
+    (tmp_path / "photographs").mkdir()
+    cv2.imwrite(str(tmp_path / "photographs" / "a.png"), np.random.default_rng(0).integers(0, 256, (160, 160, 3)))
+    wanted = Settings(
+        photographs=tmp_path / "photographs", output=tmp_path / "run", steps=2, batch_size=2, held_out=0, workers=0, device="cpu"
+    )
+    trained = fit(Rival(method, base_width=4), wanted, note=lambda sentence: None)
+    assert_equal_networks(load_rival(method, tmp_path / "run" / "weights.safetensors"), trained)
+
+
 def test_the_discriminators_as_published():
     """Shapes of Tables 2 and 3 of the paper: 5x5, stride 2, six and five convolutions, 1024 values each."""
     with torch.device("meta"):
@@ -463,3 +476,15 @@ def test_opencv_s_blending_agrees_on_a_smooth_picture():
     assert (result == picture)[mask == 0].all()
     assert np.abs(result.astype(int) - picture).max() <= 6  # of a shift by 10
     assert (cloned(picture, np.zeros_like(mask)) == picture).all()
+
+
+@pytest.mark.parametrize(("corner", "levels"), [(40, 29), (0, 40)])
+def test_opencv_s_blending_is_as_far_from_the_solution_as_the_page_says(corner, levels):
+    rng = np.random.default_rng(0)
+    picture, output = rng.integers(0, 256, (2, 128, 128, 3)).astype(np.uint8)
+    mask = np.zeros((128, 128), np.uint8)
+    mask[corner : corner + 40, corner : corner + 40] = 255
+    hole = mask > 0
+    solution = np.rint(blended(output, picture, hole)).clip(0, 255)
+    approximation = cloned(np.where(hole[..., None], output, picture), mask)
+    assert abs(np.abs(solution - approximation)[hole].mean() - levels) < 3
