@@ -129,6 +129,20 @@ def test_a_method_leaves_known_pixels_as_they_are(method, blending):
     assert (mask == before).all()
 
 
+def test_unknown_blending_is_refused():
+    with pytest.raises(RivalError, match="blending is 'soft', expected poisson, clone, off"):
+        NetworkMethod(rival("gl_mmagic"), blending="soft")
+
+
+def test_rivals_that_there_are_not_are_refused():
+    with pytest.raises(RivalError, match="there is no rival 'other'; expected one of pconv"):
+        Rival("other")
+    with pytest.raises(RivalError, match="has no levels to choose"):
+        Rival("global-local", levels=8)
+    with pytest.raises(RivalError, match="'mpv' in the config.json"):
+        Rival("gl_otenim")
+
+
 def test_contextual_attention_without_a_known_patch_is_finite():
     image, mask = pair(72, 72)
     for name in ("ca_mmagic", "ca_daa233"):
@@ -371,6 +385,7 @@ def test_a_rival_learns(method, name, rate):
     assert losses[-1] < 0.9 * losses[0]
 
 
+@pytest.mark.sampled()
 @pytest.mark.parametrize("method", METHODS)
 def test_a_rival_is_trained_as_any_network_and_its_weights_load(method, tmp_path):
     (tmp_path / "photographs").mkdir()

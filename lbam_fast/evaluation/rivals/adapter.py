@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from importlib.util import find_spec
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -123,11 +124,17 @@ class NetworkMethod:
     """A rival as a method of the evaluation: picture [H, W, 3] and mask [H, W] with 255 = hole, uint8, to the filled picture.
 
     blending  after "global-local" alone, as published: "poisson", "clone" (the authors' call of OpenCV) or "off"
+
+    Raises RivalError for another blending, and where it needs what is not installed.
     """
 
     def __init__(self, rival: Rival, device: str | torch.device = "cpu", blending: Blending = "poisson") -> None:
+        if blending not in get_args(Blending):
+            raise RivalError(f"blending is {blending!r}, expected {', '.join(get_args(Blending))}")
         self.rival, self.device = rival.to(device).eval(), device
         self.blending = blending if rival.dialect.method == "global-local" else "off"
+        if self.blending == "poisson" and find_spec("scipy") is None:
+            raise RivalError("Poisson blending needs SciPy: pip install 'lbam-fast[evaluation]', or choose blending=clone or off")
 
     def __call__(self, picture: Pixels, mask: Pixels) -> Pixels:
         hole = mask > 0
