@@ -88,6 +88,33 @@ def test_a_network_gives_what_the_public_code_gives(name):
     assert not wrong, f"first wrong: {next(iter(wrong))}"
 
 
+def first_wrong(name: str, dialect: str) -> str:
+    return next(layer for layer, far in departures(name, dialect).items() if not far < TOLERANCE.get(dialect, 1e-12))
+
+
+@pytest.mark.sampled()
+@pytest.mark.parametrize(
+    ("name", "dialect", "layer"),
+    [
+        ("ca_daa233", "ca_authors_round", "coarse_generator.conv2_downsample"),  # padding
+        ("ca_authors_floor", "ca_authors_round", "coarse_generator.conv13"),  # resampling
+        ("ca_daa233", "ca_daa233", "fine_generator.contextul_attention"),  # the norm of keys
+    ],
+)
+def test_a_wrong_dialect_is_caught_at_the_layer_where_it_departs(name, dialect, layer):
+    """Planted faults: weights in the network of another dialect."""
+    assert first_wrong(name, dialect) == layer
+
+
+def test_order_of_norm_and_activation_is_caught():
+    """Planted fault: the weights of one dialect of Global&Local in the order of another."""
+    order = network("gl_authors")
+    given = state("gl_otenim")
+    order.load_state_dict(dict(zip(order.state_dict(), given.values(), strict=True)), assign=True)
+    with torch.inference_mode():
+        assert departure("gl_otenim", "output", order(*inputs("gl_otenim"))) > 0.01
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_state_dict_has_the_public_keys_and_shapes(name):
     listed = {key: tuple(shape) for key, (shape, _) in CASES[name]["keys"].items()}

@@ -17,9 +17,11 @@ class Module(dict):
 
 
 class Writer:
+    """``known`` has the number of each object, and the object itself, so that no other takes its identity."""
+
     def __init__(self) -> None:
         self.count = 0
-        self.known: dict[int, int] = {}
+        self.known: dict[int, tuple[int, Any]] = {}
 
     def file(self, value: Any) -> bytes:
         if value is None:
@@ -32,16 +34,16 @@ class Writer:
             return self.number("i", 2) + self.string(value)
         if id(value) in self.known:
             kind = 3 if isinstance(value, dict) and not isinstance(value, Module) else 4
-            return self.number("ii", kind, self.known[id(value)])
+            return self.number("ii", kind, self.known[id(value)][0])
         self.count += 1
-        self.known[id(value)] = self.count
+        self.known[id(value)] = self.count, value
         if isinstance(value, np.ndarray):
             return self.number("ii", 4, self.count) + self.tensor(value)
         if isinstance(value, Module):
             head = self.number("ii", 4, self.count) + self.string("V 1") + self.string(value.name)
             return head + self.file(dict(value))
-        items = b"".join(self.file(key) + self.file(item) for key, item in value.items())
-        return self.number("ii", 3, self.count) + self.number("i", len(value)) + items
+        head = self.number("iii", 3, self.count, len(value))
+        return head + b"".join(self.file(key) + self.file(item) for key, item in value.items())
 
     def tensor(self, value: np.ndarray) -> bytes:
         kind, strides = TENSORS[value.dtype], [stride // value.itemsize for stride in value.strides]

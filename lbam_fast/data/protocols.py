@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from lbam_fast.config import HoleColour
-from lbam_fast.data.photographs import picture_files
+from lbam_fast.data.files import picture_files
 from lbam_fast.files import replace_file
 from lbam_fast.pictures import PictureError, read_mask
 
@@ -102,14 +102,18 @@ def nvidia_masks(folder: Path, hole: HoleColour = "white") -> dict[Ratio, list[P
     return {ratio: paths for ratio, paths in found.items() if paths}
 
 
-def write_split(split: Split, path: Path, root: Path) -> None:
-    """List the split in a file, a line a picture: part, tab, path below ``root``. Raises OSError."""
-    lines = [
-        f"{part.name}\t{picture.relative_to(root).as_posix()}\n"
+def listed(split: Split, root: Path | None = None) -> str:
+    """The split as lines, a picture each: part, tab, path, below ``root`` where that is given."""
+    return "".join(
+        f"{part.name}\t{(picture.relative_to(root) if root else picture).as_posix()}\n"
         for part in fields(split)
         for picture in getattr(split, part.name)
-    ]
-    replace_file(path, "".join(lines).encode())
+    )
+
+
+def write_split(split: Split, path: Path, root: Path) -> None:
+    """List the split in a file, by paths below ``root``. Raises OSError."""
+    replace_file(path, listed(split, root).encode())
 
 
 def read_split(path: Path, root: Path) -> Split:

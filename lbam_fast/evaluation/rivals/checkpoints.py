@@ -139,15 +139,13 @@ def _from_torch7(path: Path) -> tuple[dict[str, Tensor], Triple]:
     if not isinstance(modules, dict) or mean is None:
         raise RivalError(f"{path} is no completion network: expected a table of 'mean' and 'model'")
     state = {}
-    with torch.device("meta"):
-        shapes = {key: tensor.shape for key, tensor in Rival("gl_authors").network.state_dict().items()}
     for number, module in modules.items():
         for kind in ("weight", "bias", "running_mean", "running_var"):
             array = module.get(kind) if isinstance(module, dict) else None
             if isinstance(array, np.ndarray):
-                key, tensor = f"{int(number) - 1}.{kind}", torch.from_numpy(array)
-                # some of Torch's convolutions keep their filters as matrices
-                state[key] = tensor.view(shapes[key]) if key in shapes and tensor.numel() == shapes[key].numel() else tensor
+                if kind == "weight" and array.ndim == 2:  # some of Torch's convolutions keep their filters as a matrix
+                    array = array.reshape([int(module.get(key, -1)) for key in ("nOutputPlane", "nInputPlane", "kH", "kW")])
+                state[f"{int(number) - 1}.{kind}"] = torch.from_numpy(array)
     values = [mean.get(i) for i in (1, 2, 3)] if isinstance(mean, dict) else np.ravel(mean).tolist()
     return state, _triple(values, path)
 
