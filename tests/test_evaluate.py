@@ -226,10 +226,10 @@ def test_infinite_values_have_no_interval_and_failed_cases_count_for_nobody():
     assert (row.samples, row.means["PSNR"]["first"]) == (1, 40)
 
 
-def test_a_shift_by_one_pixel_loses_in_the_committed_table(thorough):
+def test_a_shift_by_one_pixel_loses_in_the_committed_table():
     """The first row of docs/evaluation.md, computed again for two methods; then the planted fault beside them."""
-    cases = [each for each in cases_of_drawn(evaluation_files(), 256, 2, seed=0) if "__0.01-0.1" in each.name]
-    assert len(cases) == 16
+    cases = [each for each in cases_of_drawn(evaluation_files(), 256, 1, seed=0) if "__0.01-0.1" in each.name]
+    assert len(cases) == 8
     methods = {"telea": RIVALS["Telea"], "harmonic": harmonic, "shifted": shifted}
     results = []
     for case in cases:
