@@ -198,9 +198,17 @@ def test_the_examples_of_the_page_run(example, folder, monkeypatch, capsys):
     (folder / "p").rename("photos")
     for i in range(4):
         save_mask(folder / "masks" / f"{i}.png")
+    if "VideoJob" in example:
+        pytest.importorskip("av")
+        from test_video import MASK, clip, picture
+
+        clip(folder / "clip.mp4", "libx264", "yuv420p")
+        picture(folder / "mask.png", MASK)
     names = {}
     exec(example, names)
-    if "Journal" in names:
+    if "VideoJob" in names:
+        assert (folder / "filled.mp4").exists() and capsys.readouterr().out == "8 of about 8 frames\n"
+    elif "Journal" in names:
         assert files(folder / "filled") == {".lbam-fast.jsonl", *(f"{i}.png" for i in range(4))}
         assert (folder / "report.json").exists()
     elif "find_hole" in names:

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from lbam_fast import LBAM, Inpainter, InpaintError, LBAMConfig
 from lbam_fast.cli import app
 from lbam_fast.inference import MaskOptions, boxes, find_hole, parts, tiles
+from lbam_fast.inference import inpainter as inpainter_module
 from lbam_fast.inference.boxes import Box
 from lbam_fast.inference.detail import Detailer
 from lbam_fast.inference.masks import Hole
@@ -170,6 +171,88 @@ def test_near_holes_share_a_box_and_distant_ones_do_not():
     assert [len(plan(mask, PlanOptions("crop")).boxes) for mask in (near, far)] == [1, 2]
 
 
+SPECKLED = {
+    "sparse": speckled(1500, 1600, 300),
+    "of all sizes": speckled(1500, 1600, 60, 3) | speckled(1500, 1600, 60, 20, 1) | speckled(1500, 1600, 40, 45, 2),
+    "beside a large hole": speckled(1500, 1600, 300) | filled(1500, 1600, (700, 700, 300, 200)),
+    "dense": speckled(1100, 1200, 3000, 4),
+    "at the edges": speckled(1100, 1200, 60, 3)[:, ::-1] | np.pad(np.zeros((1098, 1198), bool), 1, constant_values=True),
+    "strokes": filled(1100, 1200, *((y, x, 2, 40) for y in range(40, 1100, 90) for x in range(60, 1200, 160))),
+}
+
+
+@pytest.mark.parametrize("name", SPECKLED)
+def test_windows_hold_whole_specks_with_context(name):
+    mask = SPECKLED[name]
+    planned = plan(mask, PlanOptions("tile", specks=True))
+    assert apart((*planned.boxes, *planned.tiled), mask)
+    for box in planned.boxes:
+        height, width = extent(box.outer)
+        if height == width and height in boxes.WINDOWS:
+            most = boxes.SPECKS[boxes.WINDOWS.index(height)]
+            assert max(extent(box.inner)) <= most
+            for inner, outer, side in zip(box.inner, box.outer, mask.shape, strict=True):
+                for gap, room in ((inner.start - outer.start, inner.start), (outer.stop - inner.stop, side - inner.stop)):
+                    assert gap >= min((height - most) // 2, room)
+
+
+@pytest.mark.parametrize("side", [6, 12, 20])
+def test_sparse_specks_cost_a_fraction_of_the_picture(side):
+    mask = speckled(2250, 3000, (2250 * 3000) // (12 * side) ** 2, side)
+    planned, without = (plan(mask, PlanOptions("tile", specks=specks)) for specks in (True, False))
+    assert pixels_read(planned) < 0.2 * mask.size < pixels_read(without)
+
+
+def pixels_read(planned):
+    return sum(int(np.prod(extent(box.outer))) for box in (*planned.boxes, *planned.tiled))
+
+
+def test_a_few_specks_have_boxes_of_their_own():
+    mask = speckled(1500, 1600, boxes.FEW_SPECKS)
+    assert plan(mask, PlanOptions("crop", specks=True)).boxes == plan(mask, PlanOptions("crop")).boxes
+
+
+@pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 1), (np.float32, 3)])
+def test_specks_in_windows_are_filled_as_in_the_whole_picture(shipped, dtype, channels):
+    whole, crop = (Inpainter(shipped.model, detail="off", strategy=strategy, grow=1, feather=1) for strategy in ("whole", "crop"))
+    scale = 1 if dtype == np.float32 else np.iinfo(dtype).max
+    given = (smooth(640, 768, channels) * scale).astype(dtype)
+    mask = speckled(640, 768, 40, 8)
+    hole = find_hole(mask.astype(np.float32), whole.options)
+    assert {extent(box.outer) for box in crop.plan(hole).boxes} & {(side, side) for side in boxes.WINDOWS}
+    picture = np.where(mask[..., None], np.nan, given) if dtype == np.float32 else np.where(mask[..., None], 0, given)
+    one, other = (each.fill([picture.astype(dtype)], [hole])[0] for each in (whole, crop))
+    assert other.dtype == dtype and np.array_equal(other[~hole.filled], given[~hole.filled])
+    errors = [np.sqrt(np.mean((each[mask] / scale - given[mask] / scale) ** 2)) for each in (one, other)]
+    assert errors[1] < 1.1 * errors[0] + 0.002
+
+
+def smooth(height, width, channels):
+    """Waves whose mean drifts: what is right for one place is wrong for another."""
+    rows, columns = np.mgrid[:height, :width]
+    waves = [
+        0.5 + rows / height / 4 - columns / width / 4 + 0.1 * np.sin(rows / (15 + i) + columns / 19) for i in range(channels)
+    ]
+    return np.stack(waves, axis=-1).astype(np.float32)
+
+
+def test_a_trend_that_windows_share_is_caught(shipped, monkeypatch):
+    """Planted fault: the trend of the whole sheet in place of each window's; linear pictures are filled exactly by each's own."""
+    rows, columns = np.mgrid[:640, :768]
+    picture = np.stack([rows / 800 + columns / 9000] * 3, axis=-1).astype(np.float32)
+    mask = speckled(640, 768, 40, 8)
+    crop = Inpainter(shipped.model, detail="off", strategy="crop")
+
+    def error():
+        return np.abs(crop.fill([np.where(mask[..., None], 0, picture).astype(np.float32)], [hard(mask)])[0] - picture)[
+            mask
+        ].max()
+
+    assert error() < 1e-4
+    monkeypatch.setattr(inpainter_module, "windowed_plane", lambda image, known, _: inpainter_module.plane(image, known))
+    assert error() > 3e-3
+
+
 # Tiles
 
 
@@ -213,7 +296,7 @@ def shipped():
 
 def in_parts(inpainter, pixels, hole, strategy, detail="off"):
     """The picture filled with a small ``side``; ``inpainter`` must do all pictures whole."""
-    filler = PartFiller(inpainter.fill, inpainter.fill, Detailer(detail, inpainter.model.config.base_width))
+    filler = PartFiller(inpainter.fill, None, inpainter.fill, Detailer(detail, inpainter.model.config.base_width))
     return filler(pixels, hole, plan(hole.filled, PlanOptions(strategy, side=SIDE)))
 
 

@@ -12,26 +12,33 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lbam_fast.batch.errors import JobError
-    from lbam_fast.batch.events import Event, Failed, Filled, Skipped, Started, Times
+    from lbam_fast.batch.events import Advanced, Event, Failed, Filled, Skipped, Started, Times, VideoEvent
     from lbam_fast.batch.filling import Filler
     from lbam_fast.batch.jobs import Job
     from lbam_fast.batch.journal import Journal, fingerprint
     from lbam_fast.batch.locking import locked, remove_leftovers
     from lbam_fast.batch.pairing import Pairs, pair_file, pair_folder
+    from lbam_fast.batch.processes import fill_on
+    from lbam_fast.batch.recipes import Recipe
     from lbam_fast.batch.report import Report
+    from lbam_fast.batch.video import VideoJob, fill_video
 
 _MODULES = {
     "errors": ("JobError",),
-    "events": ("Event", "Failed", "Filled", "Skipped", "Started", "Times"),
+    "events": ("Advanced", "Event", "Failed", "Filled", "Skipped", "Started", "Times", "VideoEvent"),
     "filling": ("Filler",),
     "jobs": ("Job",),
     "journal": ("Journal", "fingerprint"),
     "locking": ("locked", "remove_leftovers"),
     "pairing": ("Pairs", "pair_file", "pair_folder"),
+    "processes": ("fill_on",),
+    "recipes": ("Recipe",),
     "report": ("Report",),
+    "video": ("VideoJob", "fill_video"),
 }
 
 __all__ = [
+    "Advanced",
     "Event",
     "Failed",
     "Filled",
@@ -40,10 +47,15 @@ __all__ = [
     "JobError",
     "Journal",
     "Pairs",
+    "Recipe",
     "Report",
     "Skipped",
     "Started",
     "Times",
+    "VideoEvent",
+    "VideoJob",
+    "fill_on",
+    "fill_video",
     "fingerprint",
     "locked",
     "pair_file",

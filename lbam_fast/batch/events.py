@@ -1,4 +1,5 @@
 """What happens to jobs. Each ends with one event, ``Filled``, ``Skipped`` or ``Failed``; ``Started`` comes before ``Filled``.
+Those of videos tell of ``Advanced`` in between.
 
 Sentences are for users. Warnings and notes do not name the picture, as the event's job does; the messages of errors name files.
 """
@@ -38,6 +39,15 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Advanced:
+    """So many frames of a video are filled, of about so many; 0 if the file does not say."""
+
+    job: Job
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Filled:
     """Its result is written, or copied where there was no hole; with notes on what the file does not hold as the picture did."""
 
@@ -62,3 +72,4 @@ class Failed:
 
 
 Event = Started | Filled | Skipped | Failed
+VideoEvent = Started | Advanced | Filled

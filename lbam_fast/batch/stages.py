@@ -5,10 +5,12 @@ Decoders and encoders release the interpreter's lock, so threads overlap with th
 
 from __future__ import annotations
 
+import contextlib
 import os
+import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -21,6 +23,39 @@ def default_threads() -> int:
     """Threads for each of the two stages: one for every two cores that this process may use, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, cores // 2))
+
+
+def prefetched(items: Iterator[Item], most: int) -> Generator[Item, None, None]:
+    """The items in order, made on a thread of their own, up to ``most`` ahead of their use; raises what making them raises.
+
+    Closing what this gives, or leaving it to the collector, ends the thread after the item at hand.
+    """
+    made: queue.Queue[Item | BaseException | None] = queue.Queue(most)
+    closed = threading.Event()
+
+    def run() -> None:
+        end: BaseException | None = None
+        try:
+            for item in items:
+                made.put(item)
+                if closed.is_set():
+                    return
+        except BaseException as error:
+            end = error
+        made.put(end)
+
+    thread = threading.Thread(target=run, name="lbam-read", daemon=True)
+    thread.start()
+    try:
+        while (item := made.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        closed.set()
+        while thread.is_alive():  # which may wait for room
+            with contextlib.suppress(queue.Empty):
+                made.get(timeout=0.05)
 
 
 class Ahead(Generic[Item, Result]):

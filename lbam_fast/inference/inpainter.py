@@ -100,7 +100,12 @@ class Inpainter:
         self.model = model.to(self.device, weights).eval()
         self._weight_bytes = weight_bytes(self.model)
         needed = bytes_per_pixel(self.model)
-        self._plan_options = PlanOptions(strategy, bytes_per_pixel=needed, memory=usable_memory(self.device))
+        self._plan_options = PlanOptions(
+            strategy,
+            bytes_per_pixel=needed,
+            memory=usable_memory(self.device),
+            specks=model.config.base == "harmonic",  # whose fill of a speck hangs on the nearest pixels
+        )
         self._plans: WeakKeyDictionary[Hole, Plan] = WeakKeyDictionary()
         if self.device.type == "cuda":  # on a CPU filters are packed from any layout
             self.model = self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -112,6 +117,13 @@ class Inpainter:
         ``preset`` names the network of a file that could be several. Raises CheckpointError or InpaintError.
         """
         return cls(load_checkpoint(path or embedded_weights(), preset), **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the plans at hand, so that another process can have a copy."""
+        return vars(self) | {"_plans": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _plans=WeakKeyDictionary())
 
     def __call__(self, image: Any, mask: Any) -> Any:
         """Fill the holes of one picture, or of many under a mask each or one mask for all.
@@ -137,24 +149,25 @@ class Inpainter:
                 filled[i] = pixels
         return join([canvas.restore(pixels) for canvas, pixels in zip(canvases, filled, strict=True)])
 
-    def fill(self, pictures: Sequence[Array], holes: Sequence[Hole]) -> list[Array]:
+    def fill(self, pictures: Sequence[Array], holes: Sequence[Hole], *, window: int | None = None) -> list[Array]:
         """Fill pictures in holes that are found already, all together in one call of the network for each pass.
 
         pictures  arrays [H, W, 1 or 3], uint8, uint16 or floating in [0, 1], of one size once padded to multiples of 128; what
                   lies in a hole does not count
         holes     one for each, of its height and width, as ``find_hole`` gives them; if it is the very same for all, what depends
                   on it alone is computed once
+        window    pictures are made of squares of that side, parts of different places, each of which gets a trend of its own
         Returns new arrays of the pictures' shapes and dtypes, known pixels the same to the bit. How many fit at once:
         ``batches``. Raises InpaintError.
         """
         _check_sizes(pictures, holes)
-        height, width = pictures[0].shape[:2]
         plans = [self.plan(hole) for hole in holes]
         if any(each.strategy != "whole" for each in plans):
             return [self._in_parts(*each) for each in zip(pictures, holes, plans, strict=True)]
+        height, width = pictures[0].shape[:2]
         lack = explaining_lack_of_memory(self.model, self._weight_bytes, self.device, len(pictures), height, width)
         with lack, torch.inference_mode(), self._autocast():
-            image, mask, trend = self._given(pictures, holes)
+            image, mask, trend = self._given(pictures, holes, window)
             output = self.model(image, mask, trend=trend)
             for turn in range(1, self.passes):
                 given = (turned(image, turn), turned(mask, turn))
@@ -216,18 +229,22 @@ class Inpainter:
             warnings.warn(sentence, stacklevel=3)
         return holes
 
-    def _given(self, pictures: Sequence[Array], holes: Sequence[Hole]) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _given(
+        self, pictures: Sequence[Array], holes: Sequence[Hole], window: int | None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """What the network gets: images, their mask or masks, and the images' trend where it has a use for one; padded."""
         if len({pixels.shape[:2] for pixels in pictures}) > 1:
             images, masks, trends = zip(
-                *(self._given([one], [hole]) for one, hole in zip(pictures, holes, strict=True)), strict=True
+                *(self._given([one], [hole], window) for one, hole in zip(pictures, holes, strict=True)), strict=True
             )
             return torch.cat(images), torch.cat(masks), None if trends[0] is None else torch.cat(trends)
         shared = all(hole is holes[0] for hole in holes)
         image = self._tensor(np.moveaxis(emptied(pictures, holes), -1, 1))
         mask = self._tensor(np.stack([~hole.filled for hole in (holes[:1] if shared else holes)])[:, None])
-        trend = padded(plane(image, mask)) if self.model.config.base == "harmonic" else None
-        return padded(image), padded(mask), trend
+        if self.model.config.base != "harmonic":
+            return padded(image), padded(mask), None
+        trend = plane(image, mask) if window is None else windowed_plane(image, mask, window)
+        return padded(image), padded(mask), padded(trend)
 
     def _finished(self, pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
         """The picture with the network's output in its hole: grey if it is grey, and with texture where that is wanted."""
@@ -242,7 +259,12 @@ class Inpainter:
         return self._part_filler()(pixels, hole, plan)
 
     def _part_filler(self) -> PartFiller:
-        return PartFiller(self._whole(self.detailer).fill, self._whole(Detailer("off", 0)).fill, self.detailer)
+        textured = self._whole(self.detailer)
+
+        def sheet(pixels: Array, hole: Hole, window: int) -> Array:
+            return textured.fill([pixels], [hole], window=window)[0]
+
+        return PartFiller(textured.fill, sheet, self._whole(Detailer("off", 0)).fill, self.detailer)
 
     def _whole(self, detailer: Detailer) -> Inpainter:
         """One for the parts of pictures, which fills each in one pass."""
@@ -272,6 +294,20 @@ def padded(x: Tensor) -> Tensor:
             last = x.permute(0, 2, 3, 1).index_select(axis - 1, torch.from_numpy(reflected).to(x.device))
             x = last.permute(0, 3, 1, 2)
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def windowed_plane(image: Tensor, known: Tensor, window: int) -> Tensor:
+    """The trend of [N, C, H, W] in each square of that side by itself; H and W are multiples of it."""
+    count, _, height, width = image.shape
+
+    def apart(x: Tensor) -> Tensor:  # -> [N * rows * columns, C, window, window]
+        squares = x.expand(count, -1, -1, -1).unfold(2, window, window).unfold(3, window, window)
+        return squares.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
+
+    trend = plane(apart(image), apart(known))
+    rows, columns = height // window, width // window
+    apart_again = trend.reshape(count, rows, columns, -1, window, window)
+    return apart_again.permute(0, 3, 1, 4, 2, 5).reshape(count, -1, height, width)
 
 
 def turned(x: Tensor, turn: int) -> Tensor:

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lbam_fast.inference.boxes import Box
+from lbam_fast.inference.boxes import WINDOWS, Box
 from lbam_fast.inference.detail import Detailer
 from lbam_fast.inference.layouts import Array, from_unit, to_unit
 from lbam_fast.inference.masks import Hole
@@ -23,10 +23,14 @@ from lbam_fast.inference.tiles import Tile, tile_rows
 
 AT_ONCE = 1024 * 1024
 """Pixels of boxes or tiles in one call of the network."""
+SHEET = 2688, 384
+"""Height and width of a picture that is made of windows, at most: multiples of all their sides, and of 128."""
 DEPTH = 64
 """Pixels from known ones up to which a tile is filled at full size; what lies deeper comes from the reduced picture."""
 TEXTURED, AROUND = 1536, 256
 """Pixels of the side of what gets its texture at once, and how far is looked around it."""
+
+FillSheet = Callable[[Array, Hole, int], Array]
 
 
 @dataclass(frozen=True)
@@ -34,11 +38,13 @@ class PartFiller:
     """Fills pictures [H, W, 1 or 3] by plans other than "whole".
 
     fill      fills pictures of one size in one pass, with texture where that is wanted
-    smooth    the same, without texture
+    sheet     fills one picture that is made of square windows of that side, each a part of another place
+    smooth    as ``fill``, without texture
     detailer  lays texture over what is smooth
     """
 
     fill: Fill
+    sheet: FillSheet
     smooth: Fill
     detailer: Detailer
 
@@ -54,7 +60,7 @@ class PartFiller:
             everything = slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
             fill_reduced(self.fill, pixels, result, hole, Box(everything, hole.box), plan.side)
             return
-        fill_boxes(self.fill, pixels, result, hole, plan.boxes, rest)
+        fill_boxes(self.fill, self.sheet, pixels, result, hole, plan.boxes, rest)
         for cell in (cell for box in plan.tiled for cell in cells(box.inner, TEXTURED)):  # what lies in any hole has no say
             result[cell][hole.filled[cell]] = 0
         for box in plan.tiled:
@@ -86,20 +92,43 @@ class PartFiller:
 
 
 def fill_boxes(
-    fill: Fill, pixels: Array, result: Array, hole: Hole, boxes: Sequence[Box], rest: Callable[[], None] = lambda: None
+    fill: Fill,
+    sheet: FillSheet,
+    pixels: Array,
+    result: Array,
+    hole: Hole,
+    boxes: Sequence[Box],
+    rest: Callable[[], None] = lambda: None,
 ) -> None:
     """Fill the hole in the inner parts of boxes, those of one size together. rest: is called between such."""
     sizes: dict[tuple[int, int], list[Box]] = defaultdict(list)
     for box in boxes:
         sizes[extent(box.outer)].append(box)
     for (height, width), same in sizes.items():
-        count = max(1, AT_ONCE // padded_pixels(height, width))
+        windows = height == width and height in WINDOWS
+        count = SHEET[0] // height * (SHEET[1] // width) if windows else max(1, AT_ONCE // padded_pixels(height, width))
         for start in range(0, len(same), count):
             few = same[start : start + count]
-            filled = fill([pixels[box.outer] for box in few], [part(hole, box.outer) for box in few])
+            if windows:
+                filled = _filled_windows(sheet, pixels, hole, few, height)
+            else:
+                filled = fill([pixels[box.outer] for box in few], [part(hole, box.outer) for box in few])
             for box, one in zip(few, filled, strict=True):
                 result[box.inner] = one[within(box.inner, box.outer)]
             rest()
+
+
+def _filled_windows(sheet: FillSheet, pixels: Array, hole: Hole, boxes: Sequence[Box], side: int) -> list[Array]:
+    """Square boxes of that side, filled side by side in one picture; what no box takes there is known and black."""
+    across = min(len(boxes), SHEET[1] // side)
+    height, width = -(-len(boxes) // across) * side, across * side
+    cells = [(slice(y, y + side), slice(x, x + side)) for y in range(0, height, side) for x in range(0, width, side)]
+    canvas = np.zeros((height, width, pixels.shape[2]), pixels.dtype)
+    filled, weight = np.zeros((height, width), bool), np.zeros((height, width), np.float32)
+    for cell, box in zip(cells, boxes, strict=False):
+        canvas[cell], filled[cell], weight[cell] = pixels[box.outer], hole.filled[box.outer], hole.weight[box.outer]
+    done = sheet(canvas, Hole(filled, weight), side)
+    return [done[cell] for cell, _ in zip(cells, boxes, strict=False)]
 
 
 def fill_tiles(fill: Fill, result: Array, filled: NDArray[np.bool_], box: Box, side: int) -> None:

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lbam_fast.inference.boxes import Box, Rectangles, around, cost, groups, region
+from lbam_fast.inference.boxes import Box, Groups, around, cost, groups, region
 from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.regions import extent
 
@@ -35,12 +35,14 @@ class PlanOptions:
     side             pixels of a side of a tile, and of what "resize" gives the network, at most; a multiple of 128, from 384 on
     bytes_per_pixel  memory that the network takes for each of the pixels that it is given at once
     memory           bytes that it may take, for "auto"; None: no limit
+    specks           whether many tiny holes may be filled in windows of 32 to 64 pixels, which ``PartFiller`` puts together
     """
 
     strategy: Strategy = "auto"
     side: int = 1024
     bytes_per_pixel: int = 288
     memory: int | None = None
+    specks: bool = False
 
     def __post_init__(self) -> None:
         if self.strategy not in get_args(Strategy):
@@ -83,7 +85,7 @@ def plan(filled: NDArray[np.bool_], options: PlanOptions | None = None) -> Plan:
         return Plan(asked, "as asked", side=side)
     if asked == "auto" and filled.size <= SMALL:
         return Plan("whole", f"{_megapixels(filled)} are few", side=side)
-    found = groups(filled)
+    found = groups(filled, options.specks)
     boxes = _boxes(found, filled)
     if asked == "crop" or not boxes:
         return Plan("crop", f"as asked, {_counted(found, filled)}", boxes, side=side)
@@ -91,7 +93,7 @@ def plan(filled: NDArray[np.bool_], options: PlanOptions | None = None) -> Plan:
     in_tiles = Plan("tile", "as asked", tuple(box for box in boxes if box not in large), tuple(large), side)
     if asked == "tile":
         return in_tiles
-    saving = filled.size / int(cost(found, filled.shape).sum())
+    saving = filled.size / _pixels(found, filled)
     if saving >= SAVING and not large:
         return Plan("crop", _counted(found, filled), boxes, side=side, chosen=True)
     why = f"{_counted(found, filled)}, which saves too little"
@@ -102,14 +104,18 @@ def plan(filled: NDArray[np.bool_], options: PlanOptions | None = None) -> Plan:
     return replace(in_tiles, why=why, chosen=True)
 
 
-def _boxes(found: Rectangles, filled: NDArray[np.bool_]) -> tuple[Box, ...]:
-    outer = around(found, filled.shape)
-    return tuple(Box(region(read), region(rectangle)) for read, rectangle in zip(outer, found, strict=True))
+def _boxes(found: Groups, filled: NDArray[np.bool_]) -> tuple[Box, ...]:
+    outer = around(found.rectangles, filled.shape, found.windows)
+    return tuple(Box(region(read), region(rectangle)) for read, rectangle in zip(outer, found.rectangles, strict=True))
 
 
-def _counted(found: Rectangles, filled: NDArray[np.bool_]) -> str:
-    share = int(cost(found, filled.shape).sum()) / filled.size
-    boxes = "1 box around its holes is" if len(found) == 1 else f"{len(found)} boxes around its holes are"
+def _pixels(found: Groups, filled: NDArray[np.bool_]) -> int:
+    return int(cost(found.rectangles, filled.shape, found.windows).sum())
+
+
+def _counted(found: Groups, filled: NDArray[np.bool_]) -> str:
+    share, count = _pixels(found, filled) / filled.size, len(found.rectangles)
+    boxes = "1 box around its holes is" if count == 1 else f"{count} boxes around its holes are"
     return f"{boxes} {share:.0%} of {_megapixels(filled)}"
 
 
