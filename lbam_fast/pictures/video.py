@@ -218,7 +218,7 @@ class ClipWriter:
         if formats and like.format.name not in [each.name for each in formats]:
             from av.codec.codec import find_best_pix_fmt_of_list
 
-            best, _ = find_best_pix_fmt_of_list([each.name for each in formats], like.format.name)
+            best: Any = find_best_pix_fmt_of_list([each.name for each in formats], like.format.name)[0]
             stream.pix_fmt = best.name
             exact = like.format.is_rgb and stream.pix_fmt in ("bgr0", "bgr24", "rgb24", "gbrp")
             self.notes += () if exact else (f"its pixel format {like.format.name} becomes {stream.pix_fmt}",)
