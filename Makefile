@@ -8,7 +8,7 @@ CPP = $(wildcard csrc/*.h csrc/*/*.h csrc/*/*.cpp csrc/*/*.cu tests/cuda_on_cpu/
 TEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder --durations 20
 INSTALL := $(BIN)/python -m pip install --quiet --constraint constraints.txt
 
-.PHONY: help inpaint test test-all wheel lint format quality clean
+.PHONY: help inpaint train-demo test test-all wheel lint format quality clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
@@ -16,6 +16,10 @@ help:  ## list the targets
 inpaint: .venv/run  ## fill the hole in the example photograph: out/china.png and out/china_comparison.png
 	mkdir -p out
 	$(BIN)/lbam-fast inpaint docs/example/china.jpg docs/example/china_mask.png -o out/china.png --comparison out/china_comparison.png
+
+train-demo: .venv/train  ## train a small network for two minutes on nine photographs: out/train-demo/grid.png
+	rm -rf out/train-demo
+	$(BIN)/lbam-fast train --config docs/example/train-demo.yaml
 
 test: .venv/dev  ## run every test, the slow ones with a sample of their cases
 	$(TEST)
@@ -52,6 +56,10 @@ clean:  ## remove what the other targets made
 .venv/run: .venv/python pyproject.toml setup.py constraints.txt
 	$(INSTALL) --editable .
 	touch $@
+
+.venv/train: .venv/python pyproject.toml setup.py constraints.txt
+	$(INSTALL) --editable '.[train]'
+	touch $@ .venv/run
 
 .venv/dev: .venv/python pyproject.toml setup.py constraints.txt st-lpips.txt
 	$(INSTALL) --editable '.[dev]'

@@ -117,6 +117,7 @@ first() {
   build
   warm 60 "256, 256, 1, torch.bfloat16"
   gpu_tests 60 -k "published_width and bfloat16"
+  gpu_tests 40 -k "shared_layers"
   suite 150 inference --full --dtype bf16 --case "$main_cases" -k "not compile and fresh"
   keep_record
   suite 100 layers --full --dtype bf16
@@ -129,7 +130,7 @@ first() {
 second() {
   describe
   [ "$which" != 2 ] || [ -e lbam_fast/_native/lbam_native_cuda.so ] || build
-  gpu_tests 150 -k "not published_width"
+  gpu_tests 150 -k "not published_width and not shared_layers"
   suite 60 training_step --full --dtype bf16 -k "not compile"
   suite 80 inference --full --dtype fp32,tf32,fp16 --case "$main_cases" -k "not compile and fresh"
   suite 50 inference --dtype bf16 -k "compile and not max"

@@ -56,8 +56,11 @@ MAINLOOP, BANDWIDTH, SCALAR = 0.5, 0.8, 0.6
 """Shares of the rates that kernels with gathered operands reach."""
 STEP, BLOCK_K = 0.25e-6, 64
 """Seconds of one step of a program's loop that waits for memory, and the taps in it."""
+GATHER, ARRIVAL = 100e9, 1e-6
+"""Bytes per second at which one program reads the others' shares from the L2 cache; seconds until it knows that all are there."""
 BESIDE = {"fresh mask": 4, "with maps": 1}
-"""Launches beside the fused ops: the network's input; of a fresh mask the holes, and the casts of both."""
+"""Launches beside the fused ops: the network's input; of a fresh mask the holes, and the casts of both. Where layers are split
+there is one more: their counters are set to 0."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +89,21 @@ class Op:
         """Programs that share one tile's taps, by the kernels' own rule."""
         return 1 if self.name == "dc7" else int(split.splits_for(self._tiles(), self.taps, gpu.processors))
 
-    def launches(self, gpu: Gpu) -> int:
-        return 2 if self.splits(gpu) > 1 else 1
-
     def expected(self, gpu: Gpu) -> float:
         """Seconds: the slowest of arithmetic on the processors that are busy, memory, and the steps of one program's loop."""
         programs = self._tiles() * self.splits(gpu)
         busy = programs / (math.ceil(programs / gpu.processors) * gpu.processors)
         arithmetic = self.flop / (gpu.product * MAINLOOP * busy)
         loop = STEP * self.taps / (BLOCK_K * self.splits(gpu))
-        return GAP * self.launches(gpu) + max(arithmetic, self.bytes / (gpu.copy * BANDWIDTH), loop)
+        return GAP + max(arithmetic, self.bytes / (gpu.copy * BANDWIDTH), loop) + self._addition(gpu)
+
+    def _addition(self, gpu: Gpu) -> float:
+        """Seconds that the last program of a tile takes to add up all shares."""
+        splits = self.splits(gpu)
+        if splits == 1:
+            return 0.0
+        elements = self.positions * self.outputs / self._tiles() * len(self.parts)
+        return ARRIVAL + 4 * elements * splits / GATHER
 
     def _tiles(self) -> int:
         """Programs of the kernels' own tiles."""
@@ -155,13 +163,13 @@ def milliseconds(seconds: float) -> str:
 
 
 def layer_table(height: int, width: int, batch: int) -> Iterator[str]:
-    """Every fused op: launches, work, floor and expected time."""
+    """Every fused op: shares of its taps, work, floor and expected time."""
     heads = [f"{gpu.name} {what}" for gpu in GPUS for what in ("floor, us", "expected, us")]
-    yield f"| op | launches | GFLOP | MB | {' | '.join(heads)} |"
+    yield f"| op | shares | GFLOP | MB | {' | '.join(heads)} |"
     yield f"|---|{'---:|' * (3 + len(heads))}"
     for op in ops(height, width, batch):
         times = (f"{seconds * 1e6:.1f}" for gpu in GPUS for seconds in (op.floor(gpu), op.expected(gpu)))
-        yield f"| `{op.name}` | {op.launches(GPUS[-1])} | {op.flop / 1e9:.3f} | {op.bytes / 1e6:.1f} | {' | '.join(times)} |"
+        yield f"| `{op.name}` | {op.splits(GPUS[-1])} | {op.flop / 1e9:.3f} | {op.bytes / 1e6:.1f} | {' | '.join(times)} |"
 
 
 def whole_table() -> Iterator[str]:
@@ -174,8 +182,9 @@ def whole_table() -> Iterator[str]:
         for words, found in (("fresh mask", fresh), ("with maps", with_maps(fresh, *size))):
             times = []
             for gpu in GPUS:
-                launches = sum(op.launches(gpu) for op in found) + BESIDE[words]
-                busy = sum(op.expected(gpu) for op in found) + BESIDE[words] * GAP
+                beside = BESIDE[words] + any(op.splits(gpu) > 1 for op in found)
+                launches = len(found) + beside
+                busy = sum(op.expected(gpu) for op in found) + beside * GAP
                 times += [sum(op.floor(gpu) for op in found), busy + REPLAY, max(busy + HOST, launches * HOST)]
             work = sum(op.flop for op in found) / 1e9, sum(op.bytes for op in found) / 1e6
             name = f"{size[0]}x{size[1]}, batch {size[2]}, {words}"

@@ -21,7 +21,7 @@ from . import split
 from .arguments import Affine
 from .epilogue import finish_features, map_of
 from .shipped import DTYPES, Shipped
-from .split import share_of, store_partial_sum
+from .split import is_last, share_of, store_partial_sum, sum_of
 from .sums import blocks_of, mean_and_variance
 
 
@@ -47,8 +47,8 @@ THIN_BLOCKS = {"fp32": Block(64, 16, 16, 4, 2), "tf32": Block(64, 16, 32, 4, 2),
 """For 3 output channels in 4 phases: 12, padded."""
 THIN_BLOCKS["bf16"] = THIN_BLOCKS["fp16"]
 
-BARE, STATISTICS, SPLIT = "bare", "statistics", "split"
-"""Forms of a result: as it is; as it is, with its mean and variance; in partial sums."""
+BARE, STATISTICS = "bare", "statistics"
+"""Forms of a result: as it is; as it is, with its mean and variance."""
 
 NOTHING_AFTER = Affine()
 
@@ -108,11 +108,7 @@ def decode_with_statistics(
     if m.shape != y.shape:
         raise ValueError(f"m of shape {tuple(m.shape)} does not fit a result of shape {tuple(y.shape)}")
     positions, channels_out = _positions(inputs.own), y.shape[1]
-    plan = _plan(inputs, channels_out, tf32)
-    if plan.splits == 1:
-        counts = blocks_of(positions, plan.block.positions, y.device).repeat(4)
-    else:
-        counts = blocks_of(4 * positions, split.ROWS, y.device)
+    counts = blocks_of(positions, _plan(inputs, channels_out, tf32).block.positions, y.device).repeat(4)
     sums = scalars.new_empty((2, len(counts), channels_out))
     _launch(inputs, y, tf32, features=y, level=m, scalars=scalars, sums=sums)
     return y, *mean_and_variance(sums, counts)
@@ -222,14 +218,14 @@ def _launch(inputs: _Inputs, result: Tensor, tf32: bool, affine: Affine = NOTHIN
     }
     plan = _plan(inputs, channels_out, tf32)
     maps = len(present["given"]) if "given" in present else batch
-    slope = float(affine.slope)
+    programs = _programs(plan.block, positions, channels_out)
     with torch.cuda.device_of(result):
-        partial = None if plan.splits == 1 else split.workspace(result.numel(), plan.splits, 1, result.device)
-        stored = present if partial is None else {"partial": partial}
-        _decode_with_map[(_programs(plan.block, positions, channels_out), plan.splits)](
+        if plan.splits > 1:
+            present |= split.workspace(programs, plan.splits, 1, result.numel(), result.device)
+        _decode_with_map[(programs, plan.splits)](
             **inputs._asdict(),
-            **{name: stored.get(name) for name in _OPTIONAL},
-            slope=slope,
+            **{name: present.get(name) for name in _OPTIONAL},
+            slope=float(affine.slope),
             channels_skip=0 if inputs.skip is None else inputs.skip.shape[1],
             channels_own=channels_own,
             channels_out=channels_out,
@@ -239,12 +235,10 @@ def _launch(inputs: _Inputs, result: Tensor, tf32: bool, affine: Affine = NOTHIN
             map_per_image=int(maps == batch),
             **_constants(plan.precision, plan.block),
             BLOCK_OUT=plan.block.channels_out,
+            SPLITS=plan.splits,
             num_warps=plan.block.num_warps,
             num_stages=plan.block.num_stages,
         )
-        if partial is not None:
-            sizes = {"positions": 4 * positions, "given_positions": 4 * positions // batch * maps, "channels": channels_out}
-            split.add_partial_sums(partial, (True, False), present, slope=slope, **sizes)
 
 
 def _positions(x: Tensor) -> int:
@@ -367,6 +361,7 @@ def _decode_with_map(
     scale,
     shift,
     partial,
+    arrived,
     slope,
     channels_skip,
     channels_own,
@@ -379,6 +374,7 @@ def _decode_with_map(
     BLOCK_POSITIONS: tl.constexpr,
     BLOCK_OUT: tl.constexpr,
     BLOCK_IN: tl.constexpr,
+    SPLITS: tl.constexpr,
 ):
     """One phase of a block of positions and of output channels; the phases and channels of the same positions run side by side.
 
@@ -386,7 +382,7 @@ def _decode_with_map(
     given          the map, or None; map_per_image is 0 where one map serves all images, else 1
     sums           with level (``m``), scalars and features, [2, phases and their blocks of positions, channels_out]: the product
                    of result and map by ``store_block_sums``
-    partial        receives the product of this program's share, and nothing else is stored: ``split``
+    partial        with ``arrived``, where SPLITS programs share this: ``split``
     """
     program, blocks_out = tl.program_id(0), tl.cdiv(channels_out, BLOCK_OUT)
     down, right = program % 4 // 2, program % 2
@@ -404,9 +400,14 @@ def _decode_with_map(
     row, column, height, width = 2 * row + down, 2 * column + right, 2 * height, 2 * width
     inside = (position < positions)[:, None] & (output < channels_out)[None, :]
     at = _place(image, row, column, height, width)[:, None] * channels_out + output[None, :]
-    if partial is not None:
-        store_partial_sum(partial, result, 0, 1, at, inside, positions.to(tl.int64) * 4 * channels_out)
-    else:
+    size = positions.to(tl.int64) * 4 * channels_out
+    finishes = True
+    if SPLITS > 1:
+        store_partial_sum(partial, result, 0, 1, at, inside, size)
+        finishes = is_last(arrived)
+    if finishes:
+        if SPLITS > 1:
+            result = sum_of(partial, 0, 1, at, inside, size, SPLITS)
         known = None
         if given is not None:
             on_map = _place(image * map_per_image, row, column, height, width)[:, None] * channels_out + output[None, :]
@@ -491,11 +492,13 @@ def _reconstruct(
     tl.store(y + place, result, mask=inside)
 
 
-_OPTIONAL = ("y", "given", "level", "scalars", "features", "sums", "scale", "shift", "partial")
+_SHARED = ("partial", "arrived")
+_OPTIONAL = ("y", "given", "level", "scalars", "features", "sums", "scale", "shift", *_SHARED)
 _CHANNELS = ("channels_skip", "channels_own", "channels_out")
 _TYPES = {
     **dict.fromkeys(("scalars", "sums", "scale", "shift", "partial"), "*fp32"),
     **dict.fromkeys((*_CHANNELS, "positions", "height", "width", "map_per_image"), "i32"),
+    "arrived": "*i32",
     "slope": "fp32",
 }
 
@@ -524,18 +527,19 @@ _OPTIONS: dict[str, tuple[str, ...]] = {
     "decode-affine": ("y", "given", "scale", "shift"),
     STATISTICS: ("features", "level", "scalars", "sums"),
     BARE: ("y",),
-    SPLIT: ("partial",),
 }
 """What is launched, and the optional tensors that it has."""
 
 
 def _shipped() -> Iterator[Shipped]:
     for (form, options), precision, two in product(_OPTIONS.items(), DTYPES, (False, True)):
-        present = (*options, "skip", "skip_weight") if two else options
-        absent = tuple(name for name in ("skip", "skip_weight", *_OPTIONAL) if name not in present)
-        for block in BLOCKS[precision]:
-            constants = {"BLOCK_OUT": block.channels_out}
-            yield _entry(_decode_with_map, form + "-two" * two, precision, block, absent, constants)
+        inputs = ("skip", "skip_weight") if two else ()
+        smallest = BLOCKS[precision][-1]
+        for block, splits in (*((block, 1) for block in BLOCKS[precision]), (smallest, 8)):
+            present = (*options, *inputs, *(_SHARED if splits > 1 else ()))
+            absent = tuple(name for name in ("skip", "skip_weight", *_OPTIONAL) if name not in present)
+            constants = {"BLOCK_OUT": block.channels_out, "SPLITS": splits}
+            yield _entry(_decode_with_map, f"{form}{'-two' * two}-{splits}", precision, block, absent, constants)
     for (precision, block), form in product(THIN_BLOCKS.items(), ("tanh", "abs", BARE)):
         yield _entry(_reconstruct, form, precision, block, (), {"FORM": form})
 

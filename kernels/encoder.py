@@ -21,10 +21,10 @@ from . import split
 from .arguments import Affine, Gate, Regions, Wanted
 from .epilogue import finish_features, finish_mask
 from .shipped import DTYPES, Shipped
-from .split import share_of, store_partial_sum
+from .split import is_last, share_of, store_partial_sum, sum_of
 from .sums import blocks_of, mean_and_variance
 
-MOST_THIN = 4
+MOST_THIN = 6
 """Layers of at most this many input channels are thin: they gather their taps across kernel rows."""
 KNOWN, MIXED = tl.constexpr(1), tl.constexpr(2)
 """Of the kinds of positions in ``lbam_fast.ops.regions``: those where ``m`` is the constant, and those to be computed."""
@@ -148,6 +148,7 @@ def _encode(
     kinds,
     constant,
     partial,
+    arrived,
     positions,
     given_positions,
     height,
@@ -162,6 +163,7 @@ def _encode(
     BLOCK_M: tl.constexpr,
     BLOCK_N: tl.constexpr,
     BLOCK_K: tl.constexpr,
+    SPLITS: tl.constexpr,
 ):
     """One tile of one encoder layer. A pointer that is None switches off, when compiled, what it would hold or what it leads to.
 
@@ -169,7 +171,7 @@ def _encode(
     u         the mask's half: any of m, attention (g_A(m)) and updated (g_M(m))
     sums      [2, blocks of positions, outputs]: the product of features and map by ``store_block_sums``
     order     with kinds and constant, ``arguments.Regions``
-    partial   receives the products of this program's share, and nothing else is stored: ``split``
+    partial   with ``arrived``, where SPLITS programs share a tile: ``split``
     CHANNELS  of x, and MASK_CHANNELS of u; 0 without it
     """
     tiles = tl.cdiv(outputs, BLOCK_N)
@@ -184,23 +186,33 @@ def _encode(
     inside = (position < positions) & (output < outputs)
     at, size = position.to(tl.int64) * outputs + output, positions.to(tl.int64) * outputs
     halves: tl.constexpr = 2 if x is not None and u is not None else 1
-    known = None
+    masked, product = None, None
     if u is not None:
         masked = _masked_product(
             *(u, mask_weight, kinds, constant, tile, block, positions),
             *(MASK_CHANNELS, MASK_KERNEL, THIN, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K),
         )
-        if partial is not None:
-            store_partial_sum(partial, masked, halves - 1, halves, at, inside, size)
-        else:
-            known = finish_mask(masked, at, inside, scalars, alpha, m, attention, updated)
     if x is not None:
         first, last = share_of(_steps(CHANNELS, 4, THIN, BLOCK_K))
         product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
         product = _add_product(product, x, weight, tile, first, last, CHANNELS, 4, THIN, PRECISION, BLOCK_K)
-        if partial is not None:
+
+    finishes = True
+    if SPLITS > 1:
+        if masked is not None:
+            store_partial_sum(partial, masked, halves - 1, halves, at, inside, size)
+        if product is not None:
             store_partial_sum(partial, product, 0, halves, at, inside, size)
-        else:
+        finishes = is_last(arrived)
+    if finishes:
+        known = None
+        if masked is not None:
+            if SPLITS > 1:
+                masked = sum_of(partial, halves - 1, halves, at, inside, size, SPLITS)
+            known = finish_mask(masked, at, inside, scalars, alpha, m, attention, updated)
+        if product is not None:
+            if SPLITS > 1:
+                product = sum_of(partial, 0, halves, at, inside, size, SPLITS)
             if given is not None:
                 on_map = (position % given_positions).to(tl.int64) * outputs + output
                 known = tl.load(given + on_map, mask=inside, other=0.0).to(tl.float32)
@@ -269,8 +281,7 @@ def encode_with_statistics(
     x, u, weight, mask_weight = _pair(x, u, weight, mask_weight)
     features, m = _result(x, weight, True), _result(u, mask_weight, True)
     positions = features.numel() // features.shape[1]
-    plan = _plan(x, u, weight, tf32, crowded=True)
-    block = plan.tile.block_m if plan.splits == 1 else split.ROWS
+    block = _plan(x, u, weight, tf32, crowded=True).tile.block_m
     sums = scalars.new_empty((2, triton.cdiv(positions, block), features.shape[1]))
     _launch(x, weight, u, mask_weight, tf32, scalars=scalars, features=features, m=m, sums=sums)
     return features, m, *mean_and_variance(sums, blocks_of(positions, block, sums.device))
@@ -280,8 +291,6 @@ def _pair(x: Tensor, u: Tensor, weight: Tensor, mask_weight: Tensor) -> tuple[Te
     """The operands of both halves in channels_last, once they are known to fit."""
     if x.shape[0] != u.shape[0] or x.shape[2:] != u.shape[2:]:
         raise ValueError(f"x and u must be alike in batch, height and width, not {tuple(x.shape)} and {tuple(u.shape)}")
-    if x.shape[1] != u.shape[1] and max(x.shape[1], u.shape[1]) > MOST_THIN:
-        raise ValueError(f"above {MOST_THIN} channels x and u must have equally many, not {x.shape[1]} and {u.shape[1]}")
     if x.dtype != u.dtype:
         raise ValueError(f"x and u must be of one type, not {x.dtype} and {u.dtype}")
     if weight.shape[0] != mask_weight.shape[0]:
@@ -365,12 +374,14 @@ def _launch(
     halves = (x is not None, u is not None)
     channels, mask_channels = (0 if half is None else half.shape[1] for half in (x, u))
     mask_kernel = 4 if mask_weight is None else mask_weight.shape[2]
+    programs = _programs(plan.tile, positions, outputs)
     with torch.cuda.device_of(each):
-        partial = None if plan.splits == 1 else split.workspace(positions * outputs, plan.splits, sum(halves), each.device)
-        stored = present if partial is None else {"partial": partial}
-        _encode[(_programs(plan.tile, positions, outputs), plan.splits)](
+        if plan.splits > 1:  # a level of so few positions has no known regions
+            shared = split.workspace(programs, plan.splits, sum(halves), positions * outputs, each.device)
+            present = {name: tensor for name, tensor in present.items() if name not in _REGIONS} | shared
+        _encode[(programs, plan.splits)](
             *(x, weight, u, mask_weight),
-            **{name: stored.get(name) for name in _TENSORS},
+            **{name: present.get(name) for name in _TENSORS},
             **sizes,
             height=height,
             width=width,
@@ -379,8 +390,6 @@ def _launch(
             num_warps=plan.tile.num_warps,
             num_stages=plan.tile.num_stages,
         )
-        if partial is not None:
-            split.add_partial_sums(partial, halves, present, channels=outputs, **sizes)
 
 
 def _by_name(regions: Regions | None) -> dict[str, Tensor]:
@@ -430,6 +439,7 @@ def _constants(plan: _Plan, channels: int, mask_channels: int, mask_kernel: int)
         "BLOCK_M": plan.tile.block_m,
         "BLOCK_N": plan.tile.block_n,
         "BLOCK_K": plan.tile.block_k,
+        "SPLITS": plan.splits,
     }
 
 
@@ -439,10 +449,15 @@ _MASK = ("u", "mask_weight")
 _GATE = ("scalars", "alpha")
 _NORM = ("scale", "shift")
 _REGIONS = ("order", "kinds", "constant")
-_TENSORS = (*_GATE, *_NORM, *_REGIONS, "given", "y", "features", "m", "attention", "updated", "sums", "partial")
+_SHARED = ("partial", "arrived")
+_TENSORS = (*_GATE, *_NORM, *_REGIONS, "given", "y", "features", "m", "attention", "updated", "sums", *_SHARED)
 _SIZES = ("positions", "given_positions", "height", "width", "outputs")
 
-_TYPES = {**dict.fromkeys((*_GATE, *_NORM, "constant", "sums", "partial"), "*fp32"), "order": "*i32", "kinds": "*u8"}
+_TYPES = {
+    **dict.fromkeys((*_GATE, *_NORM, "constant", "sums", "partial"), "*fp32"),
+    **dict.fromkeys(("order", "arrived"), "*i32"),
+    "kinds": "*u8",
+}
 
 _BOTH = (*_FEATURES, *_MASK)
 _FORMS: dict[str, tuple[str, ...]] = {
@@ -457,37 +472,39 @@ _FORMS: dict[str, tuple[str, ...]] = {
     "bare": (*_FEATURES, "y"),
     "given": (*_FEATURES, "given", "y"),
     "given-affine": (*_FEATURES, *_NORM, "given", "y"),
-    "attention-split": (*_BOTH, "partial"),
-    "maps-split": (*_MASK, "partial"),
-    "features-split": (*_FEATURES, "partial"),
 }
 """What is launched, and the tensors that it has."""
 
-_THIN, _WIDE, _MIDDLE, _DEEP = (4, 1, 65536, 64), (64, 64, 65536, 128), (256, 256, 4096, 512), (512, 512, 64, 512)
-"""Channels of x and of u, positions and outputs: of the first layer, which has no BatchNorm, and from a wide one of many
-positions to a deep one of few."""
+_THIN, _HARMONIC = (4, 1, 65536, 64), (6, 1, 65536, 64)
+_WIDE, _MIDDLE, _DEEP = (64, 64, 65536, 128), (256, 256, 4096, 512), (512, 512, 64, 512)
+"""Channels of x and of u, positions and outputs: of the first layer, which has no BatchNorm, without and with a base, and from a
+wide one of many positions to a deep one of few."""
 
 _SIZES_OF_FORM = {
     **dict.fromkeys(_FORMS, (_WIDE, _MIDDLE, _DEEP)),
-    **dict.fromkeys(("attention", "maps", "maps-keep", "given"), (_THIN, _WIDE, _MIDDLE, _DEEP)),
+    **dict.fromkeys(("attention", "given"), (_THIN, _HARMONIC, _WIDE, _MIDDLE, _DEEP)),
+    **dict.fromkeys(("maps", "maps-keep"), (_THIN, _WIDE, _MIDDLE, _DEEP)),
     **dict.fromkeys(("attention-skip", "maps-skip", "statistics"), (_WIDE, _DEEP)),
-    "attention-keep": (_THIN, _WIDE, _DEEP),
-    **dict.fromkeys(("attention-split", "maps-split", "features-split"), (_DEEP,)),
+    "attention-keep": (_THIN, _HARMONIC, _WIDE, _DEEP),
 }
+_SPLIT_FORMS = tuple(form for form in _FORMS if not form.endswith("-skip"))
+"""Those that layers of few positions are launched in."""
 
 
-def _shipped(form: str, precision: str, channels: int, mask_channels: int, positions: int, outputs: int) -> Shipped:
-    present = _FORMS[form]
+def _shipped(
+    form: str, precision: str, channels: int, mask_channels: int, positions: int, outputs: int, splits: int = 1
+) -> Shipped:
+    present = _FORMS[form] if splits == 1 else (*_FORMS[form], *_SHARED)
     channels, mask_channels = channels if "x" in present else 0, mask_channels if "u" in present else 0
     tile = choose_tile(precision, channels, mask_channels, positions, outputs, _crowded(present))
     pointers = {name: _TYPES.get(name, f"*{DTYPES[precision]}") for name in present}
     return Shipped(
-        name=f"encoder-{form}-{precision}-{channels}-{mask_channels}-{tile.block_m}x{tile.block_n}",
+        name=f"encoder-{form}-{precision}-{channels}-{mask_channels}-{tile.block_m}x{tile.block_n}-{splits}",
         kernel=_encode,
         signature={**pointers, **dict.fromkeys(_SIZES, "i32"), "slope": "fp32"},
         constants={
             **{name: None for name in (*_BOTH, *_TENSORS) if name not in present},
-            **_constants(_Plan(precision, tile, 1), channels, mask_channels, 4),
+            **_constants(_Plan(precision, tile, splits), channels, mask_channels, 4),
         },
         precision=precision,
         num_warps=tile.num_warps,
@@ -497,6 +514,7 @@ def _shipped(form: str, precision: str, channels: int, mask_channels: int, posit
     )
 
 
-SHIPPED: tuple[Shipped, ...] = tuple(
-    _shipped(form, precision, *sizes) for form in _FORMS for precision in DTYPES for sizes in _SIZES_OF_FORM[form]
+SHIPPED: tuple[Shipped, ...] = (
+    *(_shipped(form, precision, *sizes) for form in _FORMS for precision in DTYPES for sizes in _SIZES_OF_FORM[form]),
+    *(_shipped(form, precision, *_DEEP, splits=8) for form in _SPLIT_FORMS for precision in DTYPES),
 )

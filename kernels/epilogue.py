@@ -1,4 +1,4 @@
-"""What follows the products of a layer, in the kernels that compute them and in the one that adds partial sums of them.
+"""What follows the products of a layer, in the kernels that compute them.
 
 Everywhere ``at`` are places in the results, and a pointer that is None switches off, when compiled, what it leads to.
 """

@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import triton
+from handover import handover
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
@@ -42,7 +43,8 @@ _REGISTERS = re.compile(r"\bREG:(\d+)")
 @dataclass(frozen=True)
 class MachineCode:
     """Counts of instructions of one kernel at one compute capability, and what a block of it takes: registers of all its threads,
-    bytes of shared memory, columns of tensor memory. ``error`` where it does not compile."""
+    bytes of shared memory, columns of tensor memory. ``shared``: whether several programs share a block, and ``handover`` what is
+    missing there. ``error`` where it does not compile."""
 
     name: str
     precision: str
@@ -54,6 +56,8 @@ class MachineCode:
     registers: int = 0
     shared_memory: int = 0
     tensor_memory: int = 0
+    shared: bool = False
+    handover: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -75,8 +79,10 @@ def compile_shipped(entry: Shipped, capability: int) -> MachineCode:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(asm["cubin"])
         file.flush()
-        instructions = _INSTRUCTION.findall(_cuobjdump("-sass", file.name))
+        sass = _cuobjdump("-sass", file.name)
+        instructions = _INSTRUCTION.findall(sass)
         registers = _REGISTERS.findall(_cuobjdump("-res-usage", file.name))
+    splits = entry.constants.get("SPLITS", 1)
     counts = Counter(instruction.split(".")[0] for instruction in instructions)
     return MachineCode(
         **described,
@@ -86,6 +92,8 @@ def compile_shipped(entry: Shipped, capability: int) -> MachineCode:
         registers=max(map(int, registers)) * metadata.num_warps * 32,
         shared_memory=metadata.shared,
         tensor_memory=metadata.tmem_size,
+        shared=splits > 1,
+        handover=tuple(handover(asm["ptx"], sass, splits)) if splits > 1 else (),
     )
 
 

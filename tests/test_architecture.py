@@ -13,9 +13,6 @@ import lbam_fast
 PACKAGE = Path(lbam_fast.__file__).parent
 GROUND = {"errors", "files"}
 # Where what may come has its place, importing what its part may unless said otherwise:
-#   batch/ray.py             jobs on many machines
-#   evaluation/rivals/       networks of others, as the functions that the evaluation takes
-#   service/                 a part beside cli: may import batch, and what that may
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
@@ -30,23 +27,28 @@ MAY_IMPORT = {
     "pictures": {"config"},
     "data": {"config", "pictures"},
     "devices": {"config"},
-    "evaluation": {"data", "pictures"},
+    "evaluation": {"checkpoints", "config", "data", "pictures"},
     "inference": {"checkpoints", "config", "devices", "model", "native", "ops", "pictures", "reference"},
-    "training": {"checkpoints", "config", "data", "model", "ops"},
-    "batch": {"config", "inference", "pictures"},
+    "inspection": {"config", "model", "reference"},
+    "training": {"checkpoints", "config", "data", "devices", "inspection", "model", "ops"},
+    "batch": {"config", "inference", "model", "pictures"},
+    "service": {"batch", "config", "inference", "pictures"},
     "cli": {
         "batch",
         "checkpoints",
         "config",
         "data",
         "devices",
+        "evaluation",
         "export",
         "inference",
+        "inspection",
         "model",
         "native",
         "ops",
         "pictures",
         "reference",
+        "service",
         "training",
     },
 }
@@ -150,6 +152,7 @@ FOLDERS = (
     "lbam_fast/model",
     "lbam_fast/inference",
     "lbam_fast/batch",
+    "lbam_fast/service",
     "csrc/cpu",
     "csrc/cuda",
     "kernels",

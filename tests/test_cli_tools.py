@@ -20,8 +20,9 @@ import lbam_fast
 from lbam_fast import LBAM, LBAMConfig, load_checkpoint, save_checkpoint
 from lbam_fast.cli import app
 from lbam_fast.ops import autotune
+from lbam_fast.training.settings import FIELDS
 
-COMMANDS = ("inpaint", "masks", "train", "convert", "export", "doctor")
+COMMANDS = ("inpaint", "masks", "train", "evaluate", "convert", "export", "doctor")
 
 
 def run(*arguments: object) -> Result:
@@ -341,6 +342,10 @@ def test_training_from_the_start_and_from_weights(photographs, tmp_path):
         (("--resume", "--steps", 9, "--seed", 3), "--steps, --seed cannot be given with --resume"),
         (("--start-from", "missing.pth"), "no weights file at missing.pth"),
         (("--start-from", "missing.pth", "--preset", "paper"), "--start-from brings its own network"),
+        (("--start-from", "shipped", "--base-width", 32), "--start-from brings its own network"),
+        (("--recipe", "papper"), "unknown recipe 'papper', did you mean 'paper'"),
+        (("--config", "missing.yaml"), "missing.yaml: this configuration cannot be read"),
+        (("--critic", "hinge"), "needs crops of 256"),
     ],
 )
 def test_trainings_that_cannot_start(photographs, tmp_path, arguments, message):
@@ -348,6 +353,36 @@ def test_trainings_that_cannot_start(photographs, tmp_path, arguments, message):
     assert result.exit_code == 2, result.output
     assert message in said(result)
     assert not (tmp_path / "out").exists()
+
+
+def test_training_from_a_file_of_settings(photographs, tmp_path):
+    """Flags come before the file, the file before its recipe; the run's own settings serve as such a file."""
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        f"recipe: narrow\nphotographs: {photographs}\noutput: {tmp_path / 'a'}\nsteps: 3\nbase_width: 2\nworkers: 0\n"
+    )
+    few = ("--batch-size", 1, "--crops-per-mask", 1, "--device", "cpu", "--threads", 1)
+    result = run("train", "--config", config, "--steps", 2, *few)
+    assert result.exit_code == 0, result.output
+    assert load_checkpoint(tmp_path / "a" / "weights.safetensors").config == LBAMConfig.preset("harmonic", base_width=2)
+    assert torch.load(tmp_path / "a" / "training.pt", weights_only=True)["settings"]["learning_rate"] == 2e-3
+
+    again = run("train", "--config", tmp_path / "a" / "settings.yaml", "-o", tmp_path / "b", "--threads", 1)
+    assert again.exit_code == 0, again.output
+    first, second = (load_file(tmp_path / name / "weights.safetensors") for name in ("a", "b"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+    config.write_text(config.read_text().replace("steps: 3", "steps: 2") + "batch_size: 1\ncrops_per_mask: 1\n")
+    assert "all 2 steps are done" in run("train", "--config", config, "--resume").stdout
+    config.write_text(config.read_text().replace("steps: 2", "steps: 4"))
+    refused = run("train", "--config", config, "--resume")
+    assert refused.exit_code == 2
+    assert "steps is 4, but the run was started with 2 and keeps to it" in said(refused)
+
+
+def test_every_setting_is_a_flag_and_in_the_help():
+    shown = run("train", "--help").stdout
+    assert all(f"--{name.replace('_', '-')}" in shown for name in FIELDS)
 
 
 def test_a_folder_without_photographs(tmp_path):

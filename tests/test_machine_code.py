@@ -21,7 +21,7 @@ from aot import REGISTERS, SHARED_MEMORY, TENSOR_MEMORY
 from lbam_fast.kernels.shipped import Shipped
 
 PROGRAM = Path(__file__).parent / "aot.py"
-MODULES = ("pointwise", "encoder", "decoder", "split", "inputs")
+MODULES = ("pointwise", "encoder", "decoder", "inputs")
 CAPABILITIES = (80, 90, 100, 120)
 
 
@@ -68,12 +68,39 @@ def with_too_many_stages(x, steps, size: tl.constexpr):
     tl.store(x + offsets, total.to(tl.bfloat16))
 
 
+@triton.jit
+def handed_over(x, counter, SPLITS: tl.constexpr, ordered: tl.constexpr, semantics: tl.constexpr, cache: tl.constexpr):  # noqa: N803
+    """Programs add what each has stored, and the last of them stores it."""
+    places = tl.arange(0, 512)
+    tl.store(x + tl.program_id(0) * 512 + places, places.to(tl.float32))
+    if ordered:
+        tl.debug_barrier()
+    if tl.atomic_add(counter, 1, sem=semantics, scope="gpu") == SPLITS - 1:
+        total = tl.load(x + places, cache_modifier=cache)
+        for split in tl.static_range(1, SPLITS):
+            total += tl.load(x + split * 512 + places, cache_modifier=cache)
+        tl.store(x + places, total)
+
+
 def planted(
-    kernel: Any, element: str = "fp32", warps: int = 4, stages: int = 1, multiplies: bool = False, **constants: int
+    kernel: Any,
+    element: str = "fp32",
+    warps: int = 4,
+    stages: int = 1,
+    multiplies: bool = False,
+    name: str = "",
+    **constants: int | str,
 ) -> Shipped:
-    types = {"x": f"*{element}", "steps": "i32"}
+    types = {"x": f"*{element}", "steps": "i32", "counter": "*i32"}
     signature = {name: types[name] for name in kernel.arg_names if name in types}
-    return Shipped(kernel.__name__, kernel, signature, constants, "bf16", warps, stages, multiplies, ("x",))
+    return Shipped(name or kernel.__name__, kernel, signature, constants, "bf16", warps, stages, multiplies, ("x",))
+
+
+RIGHT: dict[str, Any] = {"ordered": True, "semantics": "acq_rel", "cache": ".cg"}
+
+
+def shared(name: str, splits: int = 4, **faulty: int | str) -> Shipped:
+    return planted(handed_over, name=name, SPLITS=splits, **(RIGHT | faulty))
 
 
 SHIPPED = (
@@ -83,6 +110,10 @@ SHIPPED = (
     planted(with_an_error),
     planted(with_too_many_stages, "bf16", stages=16, multiplies=True, size=64),
     planted(without_a_fault, "bf16", multiplies=True, size=128),
+    shared("handed_over"),
+    shared("without_a_barrier", ordered=False),
+    shared("in_any_order", semantics="relaxed"),
+    shared("past_no_cache", cache=""),
 )
 """Planted faults, one for each thing that is asserted of the kernels."""
 
@@ -93,6 +124,10 @@ FAULTS = {
     "with_an_error": ["does not compile"],
     "with_too_many_stages": ["shared memory"],
     "without_a_fault": [],
+    "handed_over": [],
+    "without_a_barrier": ["handover"],
+    "in_any_order": ["handover"],
+    "past_no_cache": ["handover"],
 }
 
 
@@ -111,7 +146,8 @@ def faults(code: dict[str, Any]) -> list[str]:
     found = {
         "no tensor-core instruction": code["multiplies"] and not code["tensor_core"],
         "local memory": code["local_memory"],
-        "atomics": code["atomics"],
+        "atomics": code["atomics"] and not code["shared"],
+        "handover": code["handover"],
         "registers": code["registers"] > REGISTERS,
         "shared memory": code["shared_memory"] > SHARED_MEMORY[code["capability"]],
         "tensor memory": code["tensor_memory"] > TENSOR_MEMORY,
@@ -126,7 +162,7 @@ def test_what_is_shipped_has_no_fault(module, capability, thorough):
     codes = machine_code(module, capability, thorough)
     assert codes and {code["capability"] for code in codes} == {capability}
     assert all(code["registers"] or code["error"] for code in codes)
-    assert not {code["name"]: (faults(code), code["error"]) for code in codes if faults(code)}
+    assert not {code["name"]: (faults(code), code["handover"], code["error"]) for code in codes if faults(code)}
 
 
 @pytest.mark.parametrize("capability", CAPABILITIES)

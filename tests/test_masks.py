@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from lbam_fast.data import MASK_KINDS, PhotographCrops, noise_mask, picture_files, random_mask, scratch_mask, stroke_mask
+from lbam_fast.data.framing import has_detail
 from lbam_fast.data.masks import STROKES, Strokes
-from lbam_fast.data.photographs import has_detail
 from lbam_fast.pictures import PictureError
 
 

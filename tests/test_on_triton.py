@@ -1,6 +1,12 @@
-"""The whole narrow network on the Triton kernels, in Triton's interpreter: forward, backward, and what PyTorch sees of it."""
+"""The whole narrow network on the Triton kernels, in Triton's interpreter: forward, backward, and what PyTorch sees of it.
 
+A pass takes its time there, so the tests share each.
+"""
+
+from contextlib import contextmanager
 from functools import cache
+from typing import NamedTuple
+from unittest import mock
 
 import pytest
 import torch
@@ -11,7 +17,6 @@ from networks import (
     network,
     one_thread,  # noqa: F401 - applies itself
 )
-from torch.utils._python_dispatch import TorchDispatchMode
 
 import lbam_fast
 from lbam_fast.kernels import decoder, encoder
@@ -34,14 +39,47 @@ def pictures(n=1, dtype=torch.float32):
     return images(n).to(dtype), masks(*["irregular", "box"][:n])[:, :1].to(dtype)
 
 
+class Seen:
+    """Names of the ops that the profiler sees, and the number of concatenations of features, once it is over."""
+
+    names: set[str]
+    joins: int
+
+
+@contextmanager
+def watched():
+    """No mode of PyTorch's, under which ops go another way."""
+    seen, joins, join = Seen(), [], torch.cat
+
+    def cat(tensors, *arguments, **options):
+        joins.append(any(x.dim() == 4 and x.shape[1] > 3 for x in tensors))
+        return join(tensors, *arguments, **options)
+
+    with mock.patch("torch.cat", cat), torch.profiler.profile() as profile:
+        yield seen
+    seen.names, seen.joins = {event.name for event in profile.events()}, sum(joins)
+
+
+class Step(NamedTuple):
+    """A forward pass, and the backward pass of its mean square; what was seen of the one and kept for the other."""
+
+    output: torch.Tensor
+    gradients: dict[str, torch.Tensor]
+    seen: Seen
+    kept: list[torch.Tensor]
+
+
 @cache
-def loss(preset, backend, dtype, training):
+def step(preset, backend, dtype, training):
     model = network(preset, dtype=dtype).train(training)
     image, mask = pictures(2, dtype)
+    kept = []
     with lbam_fast.backend(backend):
-        output = model(image, mask)
+        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x), watched() as seen:
+            output = model(image, mask)
         output.square().mean().backward()
-    return output.detach(), {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    return Step(output.detach(), gradients, seen, kept)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +91,9 @@ def loss(preset, backend, dtype, training):
     ],
 )
 def test_forward_and_backward_equal_the_reference(preset, training):
-    exact, gradients = loss(preset, "reference", torch.float64, training)
-    eager, eager_gradients = loss(preset, "reference", torch.float32, training)
-    ours, our_gradients = loss(preset, "triton", torch.float32, training)
+    exact, gradients, *_ = step(preset, "reference", torch.float64, training)
+    eager, eager_gradients, *_ = step(preset, "reference", torch.float32, training)
+    ours, our_gradients, *_ = step(preset, "triton", torch.float32, training)
     assert (ours - exact).abs().max() <= 2 * (eager - exact).abs().max() + 2e-5
     assert our_gradients.keys() == gradients.keys()
     for name, gradient in gradients.items():
@@ -66,16 +104,25 @@ def test_forward_and_backward_equal_the_reference(preset, training):
         assert (our_gradients[name] - gradient).abs().max() <= allowed, name
 
 
+def fill(preset, backend, dtype=torch.float32):
+    """Without gradients: output, output from maps, and what PyTorch saw of the first."""
+    model = network(preset, dtype=dtype)
+    image, mask = pictures(dtype=dtype)
+    with torch.no_grad(), lbam_fast.backend(backend):
+        with watched() as seen:
+            output = model(image, mask)
+        return output, model(image, maps=model.attention_maps(mask)), seen
+
+
 @pytest.mark.sampled
 @pytest.mark.parametrize("preset", ["official", "paddle"])
 def test_inference_equals_the_reference(preset):
-    model, exact = network(preset, dtype=torch.float32), network(preset)
-    image, mask = pictures()
-    with torch.no_grad():
-        expected = exact(image.double(), mask.double())
-        with lbam_fast.backend("triton"):
-            assert (model(image, mask) - expected).abs().max() < 2e-5
-            assert (model(image, maps=model.attention_maps(mask)) - expected).abs().max() < 2e-5
+    expected = fill(preset, "reference", torch.float64)[0]
+    *outputs, seen = fill(preset, "triton")
+    for output in outputs:
+        assert (output - expected).abs().max() < 2e-5
+    assert "lbam::encode" in seen.names
+    check_nothing_runs_beside(seen)
 
 
 def test_a_wrong_kernel_is_seen(monkeypatch):
@@ -87,61 +134,38 @@ def test_a_wrong_kernel_is_seen(monkeypatch):
         assert (model(image, mask) - exact(image.double(), mask.double())).abs().max() > 1e-4
 
 
-class Joins(TorchDispatchMode):
-    """Counts concatenations of features."""
-
-    count = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func is torch.ops.aten.cat.default:
-            self.count += any(x.dim() == 4 and x.shape[1] > 3 for x in args[0])
-        return func(*args, **(kwargs or {}))
+APART = {"aten::exp", "aten::pow", "aten::leaky_relu"}
 
 
-def seen(backend, training):
-    """Names of the ops that the profiler sees in a forward pass, and the number of concatenations."""
-    model = network(dtype=torch.float32).train(training)
-    image, mask = pictures()
-    with lbam_fast.backend(backend), torch.set_grad_enabled(training):
-        with torch.profiler.profile() as profile:
-            model(image, mask)
-        with Joins() as joins:
-            model(image, mask)
-    return {event.name for event in profile.events()}, joins.count
+def check_nothing_runs_beside(seen):
+    """No features joined, no separate exp, pow or LeakyReLU."""
+    assert not seen.joins and not seen.names & APART
 
 
-@pytest.mark.sampled
-@pytest.mark.filterwarnings("ignore")  # of the profiler
-@pytest.mark.parametrize("training", [False, True])
-def test_nothing_runs_beside_the_kernels(training):
-    """No features joined, no separate exp, pow or LeakyReLU; the eager ops and the reference, which have them, are caught."""
-    found, joins = seen("triton", training)
-    assert not joins and not found & {"aten::exp", "aten::pow", "aten::leaky_relu"}
-    assert "lbam::encode" in found
-    assert {"aten::exp", "aten::pow", "aten::leaky_relu"} <= seen("eager", training)[0]
-    assert seen("reference", training)[1] == 6
+def test_nothing_runs_beside_the_kernels():
+    """The eager ops and the reference, which have such, are caught."""
+    seen = step("official", "triton", torch.float32, True).seen
+    assert "lbam::encode" in seen.names
+    check_nothing_runs_beside(seen)
+    assert step("official", "eager", torch.float32, True).seen.names >= APART
+    assert fill("official", "eager")[-1].names >= APART
+    assert step("official", "reference", torch.float32, True).seen.joins == 6
 
 
 def test_no_map_is_stored():
     """Of all that a fused pass keeps, nothing has the values of a map; the reference keeps them."""
-    model = network(dtype=torch.float32).train()
-    image, mask = pictures()
-    maps = [x.detach() for x in model.attention_maps(mask).forward]
+    maps = [x.detach() for x in network(dtype=torch.float32).train().attention_maps(pictures(2)[1]).forward]
 
-    def stored():
-        kept = []
-        with torch.autograd.graph.saved_tensors_hooks(lambda x: kept.append(x) or x, lambda x: x):
-            model(image, mask)
+    def stored(backend):
+        kept = step("official", backend, torch.float32, True).kept
         return [x for x in kept for a in maps if x.shape == a.shape and torch.allclose(x.float(), a, atol=1e-4)]
 
-    with lbam_fast.backend("reference"):
-        assert stored()
-    with lbam_fast.backend("triton"):
-        assert not stored()
+    assert stored("reference")
+    assert not stored("triton")
 
 
 def test_two_backward_passes_agree_to_the_bit():
-    first, second = (each("official", "triton", torch.float32, True)[1] for each in (loss, loss.__wrapped__))
+    first, second = (each("official", "triton", torch.float32, True).gradients for each in (step, step.__wrapped__))
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 

@@ -12,7 +12,7 @@ from test_cli_inpaint import files, load, pixels, save, save_mask, weights  # no
 from lbam_fast import Inpainter
 from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, reading
 from lbam_fast.batch.once import Once
-from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, is_full, planned
+from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, ends_window, planned
 from lbam_fast.batch.stages import Ahead, Behind
 from lbam_fast.inference import InpaintError, OutOfMemoryError, find_hole
 
@@ -162,7 +162,7 @@ def test_pictures_under_one_mask_stay_together_and_those_without_a_hole_alone():
 
 
 def test_windows_end_by_number_and_by_pixels():
-    assert [is_full(WINDOW - 1, 0), is_full(WINDOW, 0), is_full(1, WINDOW_PIXELS)] == [False, True, True]
+    assert [ends_window(WINDOW - 1, 0), ends_window(2 * WINDOW, 0), ends_window(1, WINDOW_PIXELS)] == [False, True, True]
 
 
 def test_smaller_batches_end_with_none():

@@ -13,9 +13,10 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from lbam_fast import LBAM, LBAMConfig, load_checkpoint
-from lbam_fast.training import TrainConfig, Trainer, TrainingError, log_squared_error, reconstruction_loss, relative_error
+from lbam_fast.training import Settings, Trainer, TrainingError, log_squared_error, reconstruction_loss, relative_error
+from lbam_fast.training.schedule import learning_rate
 
-TINY = TrainConfig(steps=6, batch_size=2, warmup=2, checkpoint_every=100, log_every=2)
+TINY = Settings(steps=6, batch_size=2, warmup=2, checkpoint_every=100, log_every=2, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trainer(photographs: Path, output: Path, preset: str = "official", width: int = 4, **settings: object) -> Trainer:
     torch.manual_seed(0)
     network = LBAM(LBAMConfig.preset(preset, base_width=width))
-    return Trainer(network, photographs, output, dataclasses.replace(TINY, **settings))
+    return Trainer(network, dataclasses.replace(TINY, photographs=photographs, output=output, **settings))
 
 
 def state(output: Path) -> dict:
@@ -70,7 +71,7 @@ def test_a_resumed_run_ends_in_the_same_bits(photographs, tmp_path, preset, amp,
     first.run(lambda row: first.stop() if row["step"] == 3 else None)
     assert first.step == state(parts)["step"] == 3
     torch.manual_seed(99)
-    resumed = Trainer.resume(photographs, parts, workers=workers, log_every=2)
+    resumed = Trainer.resume(parts, workers=workers, log_every=2)
     resumed.run()
 
     assert_same(load_file(parts / "weights.safetensors"), load_file(whole / "weights.safetensors"))
@@ -81,24 +82,24 @@ def test_a_resumed_run_ends_in_the_same_bits(photographs, tmp_path, preset, amp,
 
 def test_resuming_keeps_settings_and_takes_only_what_changes_no_result(photographs, tmp_path):
     trainer(photographs, tmp_path, clip=0.5).save()
-    resumed = Trainer.resume(photographs, tmp_path, log_every=7)
-    assert resumed.config == dataclasses.replace(TINY, clip=0.5, log_every=7)
+    resumed = Trainer.resume(tmp_path, log_every=7)
+    assert resumed.settings == dataclasses.replace(TINY, photographs=photographs, output=tmp_path, clip=0.5, log_every=7)
     with pytest.raises(TrainingError, match="a resumed run keeps its settings"):
-        Trainer.resume(photographs, tmp_path, steps=12)
+        Trainer.resume(tmp_path, steps=12)
 
 
 def test_nothing_to_resume(photographs, tmp_path):
     with pytest.raises(TrainingError, match=r"there is no training\.pt"):
-        Trainer.resume(photographs, tmp_path)
+        Trainer.resume(tmp_path)
     (tmp_path / "training.pt").write_text("damaged")
     with pytest.raises(TrainingError, match="cannot read"):
-        Trainer.resume(photographs, tmp_path)
+        Trainer.resume(tmp_path)
 
 
 def test_a_finished_run_stays_as_it_is(photographs, tmp_path):
     trainer(photographs, tmp_path, steps=2).run()
     before = (tmp_path / "weights.safetensors").read_bytes()
-    resumed = Trainer.resume(photographs, tmp_path)
+    resumed = Trainer.resume(tmp_path)
     resumed.run()
     assert resumed.step == 2
     assert (tmp_path / "weights.safetensors").read_bytes() == before
@@ -130,16 +131,16 @@ def test_steps_done_again_after_a_resume_are_logged_once(photographs, tmp_path):
     run.run(lambda row: run.stop() if row["step"] == 2 else None)
     with (tmp_path / "log.jsonl").open("a") as log:
         log.write('{"step": 3}\n{"ste')  # done, but not saved before the end came
-    Trainer.resume(photographs, tmp_path).run()
+    Trainer.resume(tmp_path).run()
     assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4, 5, 6]
     assert "hole" in rows(tmp_path)[2]
 
 
-def test_the_learning_rate_rises_and_falls_along_a_half_cosine(photographs, tmp_path):
-    run = trainer(photographs, tmp_path, steps=110, warmup=10, learning_rate=1e-2, final_learning_rate=1e-4)
+def test_the_learning_rate_rises_and_falls_along_a_half_cosine():
+    settings = dataclasses.replace(TINY, steps=110, warmup=10, learning_rate=1e-2, final_learning_rate=1e-4)
     for step, expected in {0: 1e-3, 4: 5e-3, 9: 1e-2, 10: 1e-2, 60: (1e-2 + 1e-4) / 2, 110: 1e-4}.items():
-        run.step = step
-        assert run._learning_rate() == pytest.approx(expected)
+        assert learning_rate(settings, step, 1e-2) == pytest.approx(expected)
+        assert learning_rate(settings, step, 1e-3) == pytest.approx(expected / 10), "the critic's follows"
 
 
 def test_the_average_follows_the_weights(photographs, tmp_path):
@@ -192,9 +193,13 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(photographs, t
 
 def test_the_log_row_of_a_loss_that_is_not_finite_is_an_error(photographs, tmp_path):
     run = trainer(photographs, tmp_path)
-    run.model.dc7.weight.data.fill_(float("nan"))
-    with pytest.raises(TrainingError, match="the loss is not finite at step 2"):
+    run.model.register_forward_pre_hook(lambda *_: run.model.dc7.weight.data.fill_(float("nan")) and None)
+    with pytest.raises(TrainingError, match="the term 'hole' is not finite at step 1"):
         run.run()
+    fresh = trainer(photographs, tmp_path / "fresh")
+    fresh.model.dc7.weight.data.fill_(float("nan"))
+    with pytest.raises(TrainingError, match="the weights to start from are not finite"):
+        fresh.run()
 
 
 def test_log_squared_error_falls_by_a_tenth_of_ln_10_per_db():
@@ -230,7 +235,7 @@ def test_loss_counts_holes_and_known_pixels_apart():
 )
 def test_settings_that_cannot_be(settings, message):
     with pytest.raises(TrainingError, match=message):
-        TrainConfig(**settings)
+        Settings(**settings)
 
 
 def test_relative_error_is_one_for_the_rival_and_counts_pictures_alike():

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from lbam_fast.batch.journal import Journal, fingerprint
     from lbam_fast.batch.locking import locked, remove_leftovers
     from lbam_fast.batch.pairing import Pairs, pair_file, pair_folder
+    from lbam_fast.batch.processes import fill_on
+    from lbam_fast.batch.recipes import Recipe
     from lbam_fast.batch.report import Report
     from lbam_fast.batch.video import VideoJob, fill_video
 
@@ -29,6 +31,8 @@ _MODULES = {
     "journal": ("Journal", "fingerprint"),
     "locking": ("locked", "remove_leftovers"),
     "pairing": ("Pairs", "pair_file", "pair_folder"),
+    "processes": ("fill_on",),
+    "recipes": ("Recipe",),
     "report": ("Report",),
     "video": ("VideoJob", "fill_video"),
 }
@@ -43,12 +47,14 @@ __all__ = [
     "JobError",
     "Journal",
     "Pairs",
+    "Recipe",
     "Report",
     "Skipped",
     "Started",
     "Times",
     "VideoEvent",
     "VideoJob",
+    "fill_on",
     "fill_video",
     "fingerprint",
     "locked",

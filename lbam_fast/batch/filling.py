@@ -19,9 +19,9 @@ from numpy.typing import NDArray
 from lbam_fast.batch.errors import JobError
 from lbam_fast.batch.events import Event, Failed, Filled, Skipped, Started, Times
 from lbam_fast.batch.jobs import Job
-from lbam_fast.batch.journal import Journal
+from lbam_fast.batch.journal import Record
 from lbam_fast.batch.large import fill_large, is_too_large
-from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, is_full, planned
+from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, ends_window, planned
 from lbam_fast.batch.reading import Reader, Work
 from lbam_fast.batch.stages import Ahead, Behind, default_threads
 from lbam_fast.batch.writing import check_outputs, make_folder, write_outputs
@@ -53,7 +53,7 @@ class Filler:
 
     def is_large(self, path: Path) -> bool:
         """Whether a picture or a mask is beyond ``max_memory``. Raises PictureError where what that needs is missing."""
-        return self._max_memory is not None and is_too_large(path, self._max_memory)
+        return is_too_large(path, self._max_memory)
 
     def fill(
         self,
@@ -61,7 +61,7 @@ class Filler:
         *,
         make_folders: bool = False,
         stop: Callable[[], bool] = lambda: False,
-        journal: Journal | None = None,
+        journal: Record | None = None,
     ) -> Iterator[Event]:
         """Do the jobs, as their events are asked for; see ``events`` for these.
 
@@ -103,7 +103,7 @@ class Filler:
         for job in itertools.takewhile(lambda _: not stop(), large):
             yield from [Skipped(job)] if done.get(job) else self._fill_large(job, make_folders, journal)
 
-    def _fill_large(self, job: Job, make_folders: bool, journal: Journal | None) -> Iterator[Event]:
+    def _fill_large(self, job: Job, make_folders: bool, journal: Record | None) -> Iterator[Event]:
         start = time.perf_counter()
         try:
             if make_folders:
@@ -126,7 +126,7 @@ class Filler:
             told: list[Event] = []
             window: list[Work | Job] = []
             first, pixels = position, 0
-            while position < len(jobs) and not is_full(position - first, pixels):
+            while position < len(jobs) and (position == first or not ends_window(position, pixels)):
                 job, size = jobs[position], done.get(jobs[position])
                 position += 1
                 if size:
@@ -160,7 +160,7 @@ class Filler:
             with contextlib.suppress(LBAMError):
                 yield dataclasses.replace(self._reader.read(each), done=True)
 
-    def _read(self, job: Job, *, make_folders: bool, journal: Journal | None) -> Work:
+    def _read(self, job: Job, *, make_folders: bool, journal: Record | None) -> Work:
         stamps = [] if journal is None else journal.stamps(job)
         work = dataclasses.replace(self._reader.read(job), stamps=stamps)
         check_outputs(work, make_folders)
@@ -182,7 +182,7 @@ class _Written:
     filling: float
 
 
-def _write(work: Work, result: Pixels, journal: Journal | None) -> tuple[tuple[str, ...], float]:
+def _write(work: Work, result: Pixels, journal: Record | None) -> tuple[tuple[str, ...], float]:
     """Write the result; notes on what it does not hold, and seconds. Raises LBAMError."""
     start = time.perf_counter()
     try:

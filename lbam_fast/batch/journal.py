@@ -9,7 +9,7 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from lbam_fast.batch.errors import JobError
 from lbam_fast.batch.jobs import Job
@@ -21,6 +21,16 @@ def fingerprint(options: Mapping[str, object]) -> str:
     """A short name for options, the same for the same ones; files among them count with their bytes. Raises JobError."""
     described = {name: _bytes_of(value) if isinstance(value, Path) else str(value) for name, value in options.items()}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
+
+
+class Record(Protocol):
+    """What a ``Filler`` asks of a journal, on any thread, and tells it."""
+
+    def size(self, job: Job) -> tuple[int, int] | None: ...
+
+    def stamps(self, job: Job) -> list[list[object]]: ...
+
+    def add(self, job: Job, size: tuple[int, int], inputs: Sequence[Sequence[object]]) -> None: ...
 
 
 class Journal:
@@ -61,10 +71,7 @@ class Journal:
 
     def stamps(self, job: Job) -> list[list[object]]:
         """What the job's inputs are known by; to be taken before they are read."""
-        try:
-            return _stamps(job)
-        except OSError:
-            return []
+        return stamps_of(job)
 
     def add(self, job: Job, size: tuple[int, int], inputs: Sequence[Sequence[object]]) -> None:
         """The job is done: its files are complete. Raises JobError."""
@@ -103,6 +110,14 @@ class Journal:
 
     def _unwritable(self, error: OSError) -> JobError:
         return JobError(f"{self._path}: the journal cannot be written ({error}); check the disk, or leave --resume out")
+
+
+def stamps_of(job: Job) -> list[list[object]]:
+    """What the job's inputs are known by; nothing if they are missing."""
+    try:
+        return _stamps(job)
+    except OSError:
+        return []
 
 
 def _stamps(job: Job) -> list[list[object]]:

@@ -25,8 +25,10 @@ STRIP = 512
 """Rows of a mask that are looked at together."""
 
 
-def is_too_large(image: Path, max_memory: int) -> bool:
+def is_too_large(image: Path, max_memory: int | None) -> bool:
     """Whether a picture takes more than so many bytes if it is filled in memory. Raises PictureError where libvips is missing."""
+    if max_memory is None:
+        return False
     vips()
     try:
         height, width = size_of(image)

@@ -11,7 +11,7 @@ from lbam_fast.batch.reading import Work
 from lbam_fast.inference import Hole
 
 WINDOW = 16
-"""Jobs in a row within which pictures are put together."""
+"""Jobs in a row within which pictures are put together; of a list, from its multiples of 16 on."""
 WINDOW_PIXELS = 1 << 24
 """Pixels at which a window ends, so that large pictures do not gather in memory."""
 
@@ -46,9 +46,12 @@ class Batch:
         return [Batch([work], tried=True) for work in self.works] if len(self.works) > 1 else []
 
 
-def is_full(count: int, pixels: int) -> bool:
-    """Whether a window of so many jobs and pixels ends."""
-    return count >= WINDOW or pixels >= WINDOW_PIXELS
+def ends_window(position: int, pixels: int) -> bool:
+    """Whether a window of so many pixels ends before that place in the list of jobs.
+
+    Each of its multiples of 16 begins one, whatever was before, so that parts of the list may be done apart.
+    """
+    return position % WINDOW == 0 or pixels >= WINDOW_PIXELS
 
 
 def planned(works: Iterable[Work], inpainter: Grouping) -> list[Batch]:

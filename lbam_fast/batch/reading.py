@@ -12,27 +12,15 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lbam_fast.batch.errors import JobError
+from lbam_fast.batch.holes import Found, check_same_size, hole_of, transparent_hole
 from lbam_fast.batch.jobs import Job
 from lbam_fast.batch.once import Once
-from lbam_fast.inference import Hole, InpaintError, MaskOptions, find_hole
-from lbam_fast.inference.masks import oddity, same_size_expected
-from lbam_fast.pictures import Picture, PictureError, read_mask, read_picture
+from lbam_fast.inference import MaskOptions
+from lbam_fast.pictures import Picture, read_mask, read_picture
 
 MASKS = 8
 """Masks whose holes are kept."""
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """The hole in a mask, with sentences on what is odd about it and on what is only worth a note."""
-
-    hole: Hole
-    warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +62,7 @@ class Reader:
 
     def mask(self, path: Path) -> Found:
         """The hole in that mask; one and the same object for files of the same bytes. Raises PictureError."""
-        return self._masks.get(self._content(path), lambda: self._found(self._read_mask(path), self._meaning))
+        return self._masks.get(self._content(path), lambda: hole_of(self._read_mask(path), self._options))
 
     def _content(self, path: Path) -> Hashable:
         """What is the same for files of the same bytes; the path of what is no plain file, as that can be read but once."""
@@ -89,45 +77,10 @@ class Reader:
     def _read(self, job: Job) -> Work:
         picture = self._pictures.get(job.image, lambda: self._read_picture(job.image))
         if job.mask is None:
-            return self._transparent(job, picture)
+            return Work(job, *transparent_hole(picture, job.image, self._options))
         found = self.mask(job.mask)
-        (height, width), (mask_height, mask_width) = picture.pixels.shape[:2], found.hole.filled.shape
-        if (mask_height, mask_width) != (height, width):
-            raise InpaintError(
-                f"{job.mask}: the mask is {mask_width}x{mask_height} pixels (width x height), but the picture "
-                f"{job.image} is {width}x{height}"
-                + same_size_expected((mask_height, mask_width), (height, width), picture.turned, self._meaning)
-            )
+        check_same_size(found, picture, job.mask, job.image, self._options)
         return Work(job, picture, found)
-
-    def _transparent(self, job: Job, picture: Picture) -> Work:
-        """The hole is what is transparent, which becomes opaque; parts around it that stay half transparent are warned of."""
-        alpha = picture.alpha
-        if alpha is None:
-            raise PictureError(f"{job.image}: has no transparency (alpha channel) to take the hole from; give a MASK instead")
-        full = np.iinfo(alpha.dtype).max
-        found = self._found(1 - alpha.astype(np.float32) / np.float32(full), "transparent = hole")
-        left = int(((alpha > 0) & (alpha < full) & ~found.hole.filled).sum())
-        if left:
-            sentence = (
-                f"{left:,} half transparent pixels count as known and keep their colours; "
-                "--threshold 0.001 fills all that is not fully opaque"
-            )
-            found = dataclasses.replace(found, warnings=(*found.warnings, sentence))
-        opaque = np.where(found.hole.filled, full, alpha).astype(alpha.dtype)
-        return Work(job, dataclasses.replace(picture, alpha=opaque), found)
-
-    def _found(self, mask: NDArray[np.float32], meaning: str) -> Found:
-        hole = find_hole(mask, self._options)
-        sentence = oddity(mask, hole, self._options, meaning)
-        if sentence is None:
-            return Found(hole)
-        empty = mask.max() == 0 if self._options.hole == "white" else mask.min() == 1
-        return Found(hole, notes=(sentence,)) if empty else Found(hole, warnings=(sentence,))
-
-    @property
-    def _meaning(self) -> str:
-        return f"{self._options.hole} = hole"
 
 
 def _digest(path: Path) -> Hashable:

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from lbam_fast.batch.errors import JobError
 from lbam_fast.batch.events import Advanced, Filled, Started, Times, VideoEvent
+from lbam_fast.batch.holes import Found
 from lbam_fast.batch.jobs import Job
 from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS
-from lbam_fast.batch.reading import MASKS, Found, Reader
+from lbam_fast.batch.reading import MASKS, Reader
 from lbam_fast.batch.stages import Behind, prefetched
 from lbam_fast.batch.temporal import Steadier
 from lbam_fast.files import is_same_file

@@ -6,13 +6,16 @@ import typer
 
 from lbam_fast.cli.convert import convert
 from lbam_fast.cli.doctor import doctor
+from lbam_fast.cli.evaluate import evaluate
 from lbam_fast.cli.export import export
 from lbam_fast.cli.inpaint import inpaint
+from lbam_fast.cli.inspect import inspect
 from lbam_fast.cli.masks import masks
+from lbam_fast.cli.serve import serve
 from lbam_fast.cli.train import train
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None)
-for command in (inpaint, masks, train, convert, export, doctor):
+for command in (inpaint, masks, serve, train, inspect, evaluate, convert, export, doctor):
     app.command()(command)
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-import warnings
+import functools
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from lbam_fast.batch.addresses import address_of
 from lbam_fast.batch.events import Advanced, Failed, Skipped, Started
 from lbam_fast.cli import inpaint_options as options
 from lbam_fast.cli.common import (
@@ -28,14 +29,14 @@ from lbam_fast.cli.common import (
     print_error,
     print_note,
     print_warning,
-    set_threads,
 )
+from lbam_fast.cli.engines import Choice, Fill, running
 from lbam_fast.cli.outputs import held, reporting
 from lbam_fast.cli.video import is_video, paired_video, refuse, video_events
 from lbam_fast.files import is_same_file
 
 if TYPE_CHECKING:
-    from lbam_fast.batch import Event, Filler, Job, Journal, Pairs, Report, VideoJob
+    from lbam_fast.batch import Event, Job, Journal, Pairs, Report
 
 
 def inpaint(
@@ -67,6 +68,9 @@ def inpaint(
     codec_options: options.CodecOptions = None,
     temporal: options.Temporal = False,
     report: options.ReportFile = None,
+    engine: options.Engine = "local",
+    address: options.Address = None,
+    workers: options.Workers = None,
     quiet: options.Quiet = False,
 ) -> None:
     """Fill the hole of one picture, of every picture in a folder, or of every frame of a video.
@@ -79,33 +83,39 @@ def inpaint(
     with failing_with_message():
         folder = image.is_dir()
         _check_choices(mask, mask_from, dtype, precision, resume, skip_existing, folder)
+        choice = Choice(engine, address, workers, device, threads)
+        choice.check(output, precision, resume or skip_existing)
         _check_extra("--comparison", comparison, image, mask, output)
         _check_extra("--report", report, image, mask, output)
         video = {"--codec": codec, "--codec-options": codec_options, "--temporal": temporal}
         pictures = {"--mask-from": mask_from, "--recursive": recursive, "--format": format, "--comparison": comparison}
         if is_video(image):
-            pairs = paired_video(image, mask, output, video, {**pictures, "--max-memory": max_memory})
+            others = {**pictures, "--max-memory": max_memory, "--engine ray": engine == "ray"}
+            pairs = paired_video(image, mask, output, video, others)
         else:
             refuse(video, "a video, not with pictures")
             pairs = _paired(image, mask, output, comparison, from_alpha=bool(mask_from), recursive=recursive, format=format)
         _tell_oddities(pairs)
         found = Counter(failed=len(pairs.problems))
-        with reporting(report, pairs) as reported, held(output if folder else None, pairs.jobs):
+        with reporting(report, pairs) as reported, held(output if folder and address_of(output) is None else None, pairs.jobs):
             waiting = [job for job in pairs.jobs if not (skip_existing and job.output.exists())]
             found["skipped"] = len(pairs.jobs) - len(waiting)
             if waiting:
-                set_threads(threads)
                 look = {"hole": "white" if mask_from else hole, "threshold": threshold, "grow": grow, "feather": feather}
                 limits = {} if max_pixels is None else {"max_pixels": max_pixels}
-                run_as = _dtype_of(dtype, precision, device, quiet)
+                run_as = _dtype_of(dtype, precision, device.partition(",")[0], quiet)
                 choices: dict[str, Any] = {**look, "passes": passes, "detail": detail, "strategy": strategy}
-                choices |= {"preset": preset, "device": device, "dtype": run_as}
-                filler = _filler(weights, bytes_of(max_memory), **choices, **limits)
-                reported.tell(device=str(filler.inpainter.device), dtype=run_as, options={**choices, "weights": str(weights)})
-                if folder and mask is not None and mask.is_file() and not filler.is_large(mask):
-                    filler.read_mask(mask)  # the one for all: if it is bad, say so once
-                journal = _journal(output, weights, {**choices, "max_memory": max_memory}, mask_from, filler) if resume else None
-                found += _run(filler, waiting, folder, quiet, reported, journal)
+                choices |= {"preset": preset, "dtype": run_as}
+                with running(choice, len(waiting), weights, bytes_of(max_memory), {**choices, **limits}) as chosen:
+                    reported.tell(
+                        device=chosen.devices, dtype=run_as, options={**choices, "device": device, "weights": str(weights)}
+                    )
+                    if folder and mask is not None and mask.is_file() and not chosen.filler.is_large(mask):
+                        chosen.filler.read_mask(mask)  # the one for all: if it is bad, say so once
+                    ran = {**choices, "max_memory": max_memory, "mask_from": mask_from}
+                    journal = chosen.journal(output, weights, ran) if resume else None
+                    fill = functools.partial(video_events, chosen.filler) if is_video(image) else chosen.fill
+                    found += _run(fill, waiting, folder, quiet, reported, journal)
         if not quiet:
             _tell_end(pairs, output if folder else None, found)
         if found["failed"]:
@@ -176,11 +186,12 @@ def _tell_oddities(pairs: Pairs) -> None:
 
 def _tell_end(pairs: Pairs, folder: Path | None, found: Counter[str]) -> None:
     if folder is None:
-        print_note(f"{'exists already' if found['skipped'] else 'written'}: {pairs.jobs[0].output}")
+        output = pairs.jobs[0].output
+        print_note(f"{'exists already' if found['skipped'] else 'written'}: {address_of(output) or output}")
         return
     filled = len(pairs.jobs) + len(pairs.problems) - found["skipped"] - found["failed"]
     others = f", {len(pairs.passed_over)} passed over" if pairs.passed_over else ""
-    print_note(f"{filled} filled, {found['skipped']} skipped, {found['failed']} failed{others}: {folder}")
+    print_note(f"{filled} filled, {found['skipped']} skipped, {found['failed']} failed{others}: {address_of(folder) or folder}")
 
 
 def _dtype_of(dtype: str | None, precision: str | None, device: str, quiet: bool) -> str:
@@ -192,30 +203,6 @@ def _dtype_of(dtype: str | None, precision: str | None, device: str, quiet: bool
     if not quiet:
         print_note(f"precision: {chosen.dtype} ({chosen.reason})")
     return chosen.dtype
-
-
-def _filler(weights: Path | None, max_memory: int | None, **options: Any) -> Filler:
-    """With an inpainter of those options, whose warnings are printed."""
-    from lbam_fast.batch import Filler
-    from lbam_fast.inference import Inpainter
-
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UserWarning)
-        inpainter = Inpainter.from_pretrained(weights, **options)
-    for warning in caught:
-        print_warning(str(warning.message))
-    return Filler(inpainter, max_memory=max_memory)
-
-
-def _journal(output: Path, weights: Path | None, choices: dict[str, Any], mask_from: str | None, filler: Filler) -> Journal:
-    """The output folder's, for runs with these options and that network."""
-    from lbam_fast import __version__
-    from lbam_fast.batch import Journal, fingerprint
-    from lbam_fast.inference import embedded_weights
-
-    inpainter = filler.inpainter
-    ran = {"weights": weights or embedded_weights(), "device": inpainter.device.type, "batch_size": inpainter.batch_size}
-    return Journal(output, fingerprint({**choices, **ran, "mask_from": mask_from, "version": __version__}))
 
 
 def _shortened(paths: Sequence[Path], most: int = 20) -> str:
@@ -230,7 +217,7 @@ class _Rate(ProgressColumn):
         return Text(f"{speed:.1f}/s" if speed else "")
 
 
-def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool, report: Report, journal: Journal | None) -> Counter[str]:
+def _run(fill: Fill, jobs: Sequence[Job], folder: bool, quiet: bool, report: Report, journal: Journal | None) -> Counter[str]:
     """Do the jobs and return how many "failed" and were "skipped"; outside a folder the error itself is raised.
 
     Ctrl-C and SIGTERM finish the pictures at hand and end with exit code 130 and 143.
@@ -244,12 +231,7 @@ def _run(filler: Filler, jobs: Sequence[Job], folder: bool, quiet: bool, report:
             stack.enter_context(journal)
         progress, received = stack.enter_context(shown), stack.enter_context(finishing_on_signal())
         task = progress.add_task("inpainting", total=len(jobs))
-        events = (
-            video_events(filler, cast("VideoJob", jobs[0]))
-            if video
-            else filler.fill(jobs, make_folders=folder, stop=lambda: bool(received), journal=journal)
-        )
-        for event in events:
+        for event in fill(jobs, make_folders=folder, stop=lambda: bool(received), journal=journal):
             if isinstance(event, Advanced):
                 progress.update(task, completed=event.done, total=event.total or None)
                 if received:

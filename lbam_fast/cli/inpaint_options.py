@@ -10,7 +10,9 @@ import typer
 from lbam_fast.config import HoleColour
 
 Image = Annotated[Path, typer.Argument(help="Picture, or folder of pictures, or video file.")]
-Output = Annotated[Path, typer.Option("-o", "--output", help="File or folder for the result.")]
+Output = Annotated[
+    Path, typer.Option("-o", "--output", help="File or folder for the result; with --engine ray also s3://... and the like.")
+]
 Mask = Annotated[
     Path | None,
     typer.Argument(
@@ -41,7 +43,21 @@ Strategy = Annotated[
 Passes = Annotated[int, typer.Option(help="1, 2, 4 or 8: the mean over so many turned and mirrored pictures.")]
 Weights = Annotated[Path | None, typer.Option(help="Weights file; by default the network in the package.")]
 Preset = Annotated[str | None, typer.Option(help="The network that they belong to, where several fit.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")]
+Device = Annotated[
+    str,
+    typer.Option(help="auto, cpu, cuda, cuda:1, or several: cuda:0,cuda:1, a process for each; auto: for a folder all GPUs."),
+]
+Engine = Annotated[
+    Literal["local", "ray"],
+    typer.Option(help="local: this machine; ray: the machines of a Ray cluster, which see the files under the same paths."),
+]
+Address = Annotated[
+    str | None,
+    typer.Option(help="Of the Ray cluster, or auto; by default RAY_ADDRESS, or a Ray on this machine for the time it takes."),
+]
+Workers = Annotated[
+    int | None, typer.Option(metavar="N", help="Ray workers; by default one for each GPU, else one for each machine.")
+]
 Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16, float16 or float64; by default float32.")]
 Precision = Annotated[
     Literal["auto", "fp32", "bf16", "fp16"] | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,10 +46,11 @@ def refuse(given: Mapping[str, object], kind: str) -> None:
         raise ArgumentError(f"{name} goes with {kind}")
 
 
-def video_events(filler: Filler, job: VideoJob) -> Iterator[VideoEvent | Failed]:
-    """What happens to a video; its error as an event."""
+def video_events(filler: Filler, jobs: Sequence[VideoJob], **_: object) -> Iterator[VideoEvent | Failed]:
+    """What happens to the one video, told as ``Filler.fill`` tells of pictures; its error as an event."""
     from lbam_fast.batch import Failed, fill_video
 
+    (job,) = jobs
     try:
         yield from fill_video(job, filler.inpainter)
     except LBAMError as error:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
 
-from lbam_fast.data import random_mask
+from lbam_fast.data import noise_mask, random_mask
+from lbam_fast.data.protocols import NVIDIA_RATIOS, Ratio
 from lbam_fast.evaluation.methods import Pixels
+
+MARGIN = 50 / 512
+"""How far holes that keep away from the border do so, of the shorter side: as in NVIDIA's masks (Liu et al., ECCV 2018)."""
+TRIES = 1000
 
 
 @dataclass(frozen=True)
@@ -23,11 +29,44 @@ class Holes:
 
 def noise(low: float, high: float) -> Holes:
     """Smooth noise, as in the published LBAM generator, that makes ``low`` to ``high`` of the picture hole."""
+    return Holes(f"{low:g} to {high:g}", round(100 * low), partial(draw_noise, (low, high)))
 
-    def draw(rng: np.random.Generator, height: int, width: int) -> Pixels:
-        return 255 * (1 - random_mask(rng, height, width, "noise", (low, high)))
 
-    return Holes(f"{low:g} to {high:g}", round(100 * low), draw)
+def draw_noise(ratio: Ratio, rng: np.random.Generator, height: int, width: int) -> Pixels:
+    return 255 * (1 - random_mask(rng, height, width, "noise", ratio))
+
+
+def draw_at_border(ratio: Ratio, rng: np.random.Generator, height: int, width: int) -> Pixels:
+    """Noise that reaches the picture's border. Raises ValueError where it does not in a thousand draws."""
+    for _ in range(TRIES):
+        if reaches_border(mask := draw_noise(ratio, rng, height, width)):
+            return mask
+    raise ValueError(f"no mask with a hole of {ratio[0]:g} to {ratio[1]:g} reached the border in {TRIES} draws")
+
+
+def draw_inside(ratio: Ratio, rng: np.random.Generator, height: int, width: int) -> Pixels:
+    """Noise that keeps ``MARGIN`` away from the picture's border."""
+    margin = max(1, round(MARGIN * min(height, width)))
+    inner = (height - 2 * margin, width - 2 * margin)
+    share = rng.uniform(*ratio) * height * width / (inner[0] * inner[1])
+    return np.pad(255 * (1 - noise_mask(rng, *inner, min(share, 1.0))), margin)
+
+
+def reaches_border(mask: Pixels) -> bool:
+    """Whether there is a hole (> 0) in the outermost rows or columns."""
+    return bool(mask[[0, -1]].any() or mask[:, [0, -1]].any())
+
+
+def bucket_of(share: float) -> str:
+    """The name of the range in ``ROWS`` that a hole's share lies in, its upper end included."""
+    for low, high in NVIDIA_RATIOS:
+        if low < share <= high:
+            return bucket_name((low, high))
+    return BELOW if share <= NVIDIA_RATIOS[0][0] else ABOVE
+
+
+def bucket_name(ratio: Ratio) -> str:
+    return f"{ratio[0]:g}-{ratio[1]:g}"
 
 
 def draw_strokes(rng: np.random.Generator, height: int, width: int) -> Pixels:
@@ -43,6 +82,13 @@ def draw_strokes(rng: np.random.Generator, height: int, width: int) -> Pixels:
 BUCKETS = tuple(noise(low, high) for low, high in ((0.01, 0.05), (0.05, 0.1), (0.1, 0.2), (0.2, 0.3), (0.3, 0.4), (0.4, 0.5)))
 STROKES = Holes("strokes", 0, draw_strokes)
 HOLES = (*BUCKETS, STROKES)
+BELOW, ABOVE = (f"up to {NVIDIA_RATIOS[0][0]:g}", f"above {NVIDIA_RATIOS[-1][1]:g}")
+ROWS = (BELOW, *map(bucket_name, NVIDIA_RATIOS), ABOVE)
+"""The ranges of the paper's tables, and what lies outside them."""
+AT_BORDER, INSIDE = (
+    tuple(Holes(bucket_name(ratio), number, partial(draw, ratio)) for number, ratio in enumerate(NVIDIA_RATIOS))
+    for draw in (draw_at_border, draw_inside)
+)
 
 
 def samples(holes: Holes, pictures: Sequence[Pixels], masks_each: int) -> Iterator[tuple[Pixels, Pixels]]:

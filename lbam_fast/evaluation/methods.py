@@ -29,17 +29,23 @@ def harmonic(picture: Pixels, mask: Pixels) -> Pixels:
 
     Raises ValueError where the whole picture is hole.
     """
+    filled = picture.copy()
+    filled[mask > 0] = np.rint(harmonic_values(picture, mask > 0)).clip(0, 255)
+    return filled
+
+
+def harmonic_values(values: NDArray[Any], hole: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The same for values [H, W, C] of any kind, in float64: the solution at the hole's pixels [count, C], in their order."""
     from scipy.sparse import coo_array
     from scipy.sparse.linalg import splu
 
-    hole = mask > 0
     if hole.all():
         raise ValueError("the whole picture is hole: nothing fixes the harmonic solution")
     count = int(hole.sum())
     number = np.full(hole.shape, -1)
     number[hole] = np.arange(count)
     neighbours = np.zeros(count)
-    sums = np.zeros((count, 3))
+    sums = np.zeros((count, values.shape[2]))
     pairs = []
     for step in (1, -1):
         for axis in (0, 1):
@@ -48,7 +54,7 @@ def harmonic(picture: Pixels, mask: Pixels) -> Pixels:
             centre, other = number[here][inside], number[there][inside]
             neighbours[centre] += 1
             known = other < 0
-            sums[centre[known]] += picture[there][inside][known]
+            sums[centre[known]] += values[there][inside][known]
             pairs.append(np.stack([centre, other])[:, ~known])
     rows, columns = np.concatenate(pairs, axis=1)
     diagonal = np.arange(count)
@@ -60,9 +66,8 @@ def harmonic(picture: Pixels, mask: Pixels) -> Pixels:
         shape=(count, count),
     ).tocsc()
     factors = splu(laplacian, permc_spec="MMD_AT_PLUS_A", diag_pivot_thresh=0.0, options={"SymmetricMode": True})
-    filled = picture.copy()
-    filled[hole] = np.rint(factors.solve(sums)).clip(0, 255)
-    return filled
+    solution: NDArray[np.float64] = factors.solve(sums)
+    return solution
 
 
 def _neighbours(shape: tuple[int, ...], axis: int, step: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:

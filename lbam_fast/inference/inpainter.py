@@ -118,6 +118,13 @@ class Inpainter:
         """
         return cls(load_checkpoint(path or embedded_weights(), preset), **options)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the plans at hand, so that another process can have a copy."""
+        return vars(self) | {"_plans": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _plans=WeakKeyDictionary())
+
     def __call__(self, image: Any, mask: Any) -> Any:
         """Fill the holes of one picture, or of many under a mask each or one mask for all.
 

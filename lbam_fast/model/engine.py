@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -51,18 +52,19 @@ class Engine:
             return self.generate(x, self._maps_of_many(mask))
         run = self._inpaint_by_maps if self._by_maps or mask.shape[0] != x.shape[0] else self._inpaint
         inputs = [_ready(each) for each in (x, mask, 1 - mask)]
-        with torch.autocast(self._device, enabled=False):
-            if not self._replays:
-                return run(*inputs)
-            return self._session.run("inpaint", list(self._state.values()), (), inputs, run)
+        return self._run("inpaint", (), inputs, run)
 
     def generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
         """The image network under maps that are known."""
-        run = partial(self._generate, maps=maps)
+        return self._run("generate", (*maps.forward, *maps.reverse), [_ready(x)], partial(self._generate, maps=maps))
+
+    def _run(self, name: str, maps: Sequence[Tensor], inputs: Sequence[Tensor], run: Callable[..., Tensor]) -> Tensor:
+        """``run(*inputs)`` by the session, or within it where nothing is recorded."""
         with torch.autocast(self._device, enabled=False):
-            if not self._replays:
-                return run(_ready(x))
-            return self._session.run("generate", list(self._state.values()), (*maps.forward, *maps.reverse), [_ready(x)], run)
+            if self._replays:
+                return self._session.run(name, list(self._state.values()), maps, inputs, run)
+            with nullcontext() if ops.traced() else self._session.active():
+                return run(*inputs)
 
     def attention_maps(self, mask: Tensor) -> AttentionMaps:
         """Both chains' maps of a mask [N, 1 or 3, H, W]."""

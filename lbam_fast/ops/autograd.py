@@ -29,6 +29,21 @@ from lbam_fast.ops.definitions import (
     reconstruct,
     statistics_backward,
 )
+from lbam_fast.ops.filter_gradients import GEOMETRY, filter_gradient
+
+
+def _register(op: Any, backward: Callable[..., Any], keep: Callable[..., None]) -> None:
+    """Give the op its first derivatives; a graph of them, for second ones, would silently lack what the kernels compute."""
+
+    def first(ctx, *gradients):
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the fused ops have first derivatives alone, and create_graph=True asks for second ones: "
+                'run the network within lbam_fast.backend("reference")'
+            )
+        return backward(ctx, *gradients)
+
+    op.register_autograd(first, setup_context=keep)
 
 
 def _keep_inputs(ctx, inputs, output) -> None:
@@ -51,7 +66,7 @@ def _affine_gradients(gradients, scale):
     return *gradients[:4], *(gradients[4:] if scale is not None else (None, None))
 
 
-attend.register_autograd(_attend_backward, setup_context=_keep_inputs)
+_register(attend, _attend_backward, _keep_inputs)
 
 
 def _through_statistics(dmean, dvariance, mean, features, m, scalars):
@@ -89,9 +104,6 @@ def _sum(x, y):
     return y if x is None else x if y is None else x + y
 
 
-_GEOMETRY = ([2, 2], [1, 1], [1, 1])
-
-
 def _convolution_backward(gradient, x, weight, need_x):
     """The gradients of a convolution's input, None unless it is needed, and filter, from its result's, which may be missing.
 
@@ -99,23 +111,20 @@ def _convolution_backward(gradient, x, weight, need_x):
     """
     if gradient is None:
         return None, None
-    own_way = need_x and weight.shape[-1] == 4
-    wanted = [need_x and not own_way, True, False]
-    gradients = torch.ops.aten.convolution_backward(gradient, x, weight, None, *_GEOMETRY, False, [0, 0], 1, wanted)
-    return deconvolution(None, gradient, None, weight) if own_way else gradients[0], gradients[1]
+    if weight.shape[-1] != 4:
+        wanted = [need_x, True, False]
+        return torch.ops.aten.convolution_backward(gradient, x, weight, None, *GEOMETRY, False, [0, 0], 1, wanted)[:2]
+    return deconvolution(None, gradient, None, weight) if need_x else None, filter_gradient(gradient, x, weight, False)
 
 
 def _deconvolution_backward(gradient, x, weight, need_x):
     """The same of a transposed convolution, whose input may be missing too."""
     if x is None or gradient is None:
         return None, None
-    _, dweight, _ = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, *_GEOMETRY, True, [0, 0], 1, [False, True, False]
-    )
-    return convolution(gradient, weight) if need_x else None, dweight
+    return convolution(gradient, weight) if need_x else None, filter_gradient(x, gradient, weight, True)
 
 
-encode.register_autograd(_encode_backward, setup_context=_keep_encode)
+_register(encode, _encode_backward, _keep_encode)
 
 
 def _keep_mask_step(ctx, inputs, output) -> None:
@@ -142,7 +151,7 @@ def _mask_step_backward(ctx, dmap, du, dm):
     return du_in, dweight, None, dalpha, *(None,) * 5
 
 
-mask_step.register_autograd(_mask_step_backward, setup_context=_keep_mask_step)
+_register(mask_step, _mask_step_backward, _keep_mask_step)
 
 
 def _keep_encode_with_statistics(ctx, inputs, output) -> None:
@@ -159,7 +168,7 @@ def _encode_with_statistics_backward(ctx, dfeatures, dm, dmean, dvariance):
     return dx, du, dweight, dmask_weight, dscalars
 
 
-encode_with_statistics.register_autograd(_encode_with_statistics_backward, setup_context=_keep_encode_with_statistics)
+_register(encode_with_statistics, _encode_with_statistics_backward, _keep_encode_with_statistics)
 
 
 def _keep_decode_with_statistics(ctx, inputs, output) -> None:
@@ -175,7 +184,7 @@ def _decode_with_statistics_backward(ctx, dfeatures, dmean, dvariance):
     return *_two_inputs_backward(_sum(own_dfeatures, dfeatures), inputs, ctx.needs_input_grad), dm, dscalars
 
 
-decode_with_statistics.register_autograd(_decode_with_statistics_backward, setup_context=_keep_decode_with_statistics)
+_register(decode_with_statistics, _decode_with_statistics_backward, _keep_decode_with_statistics)
 
 
 def _two_inputs_backward(gradient, inputs, needed):
@@ -198,8 +207,8 @@ def _bare_deconvolution_backward(ctx, gradient):
     return _two_inputs_backward(gradient, ctx.saved_tensors, ctx.needs_input_grad)
 
 
-convolution.register_autograd(_bare_convolution_backward, setup_context=_keep_all)
-deconvolution.register_autograd(_bare_deconvolution_backward, setup_context=_keep_all)
+_register(convolution, _bare_convolution_backward, _keep_all)
+_register(deconvolution, _bare_deconvolution_backward, _keep_all)
 
 
 def _recomputed(op: Any, function: Callable[..., Tensor]) -> Any:
@@ -227,4 +236,4 @@ for _op, _function in (
     (decode_with_map, eager.decode_with_map),
     (reconstruct, eager.reconstruct),
 ):
-    _op.register_autograd(_recomputed(_op, _function), setup_context=_keep_inputs)
+    _register(_op, _recomputed(_op, _function), _keep_inputs)

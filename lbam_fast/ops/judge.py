@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lbam_fast.errors import LBAMError
 from lbam_fast.ops.arguments import map_tensors
+from lbam_fast.ops.defaults import KERNEL
 
 FACTOR = 2.0
 """A route may lose that many times what eager PyTorch loses in the same dtype against float64."""
@@ -24,6 +25,9 @@ SUMS = 64 * 2.0**-24
 """Of the root of the sum of the squared terms, allowed where a result is a sum: rounding errors of that many terms add up to it,
 however small eager's own happen to be, and however small the sum is."""
 ROUNDS = 7
+REPEATABLE, REPEATS = (KERNEL,), 8
+"""Routes that give the same bits at every call, and how often they are called again to see it: programs that hand their sums on
+too early do so now and then."""
 
 Way = Callable[..., Any]
 Lap = Callable[[], float]
@@ -57,7 +61,7 @@ def fastest(
 ) -> Verdict:
     """Judges the routes by ``arguments`` and times them on ``typical(arguments)``. Raises RouteError and NotFiniteError."""
     exact, allowed = _budgets(plain, arguments)
-    refused = {name: _refusal(route, arguments, exact, allowed) for name, route in routes.items()}
+    refused = {name: _refusal(name, route, arguments, exact, allowed) for name, route in routes.items()}
     refused = {name: reason for name, reason in refused.items() if reason}
     right = {name: route for name, route in routes.items() if name not in refused}
     if not right:
@@ -97,9 +101,10 @@ class _SizesOfSums(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def _refusal(route: Way, arguments: Sequence[Any], exact: Sequence[Tensor], allowed: Sequence[float]) -> str:
+def _refusal(name: str, route: Way, arguments: Sequence[Any], exact: Sequence[Tensor], allowed: Sequence[float]) -> str:
     try:
         results = _tensors(route(*arguments))
+        steady = name not in REPEATABLE or _gives_the_same_bits(route, arguments, results)
     except torch.OutOfMemoryError:  # no fault of the route
         raise
     except Exception as error:  # whatever a compiler or a driver raises
@@ -108,7 +113,18 @@ def _refusal(route: Way, arguments: Sequence[Any], exact: Sequence[Tensor], allo
         found = _error(result, e)
         if not found <= most:
             return f"result {i} differs from float64 by {found:.2g}, allowed {most:.2g}"
-    return ""
+    return "" if steady else "it gives other bits from call to call"
+
+
+def _gives_the_same_bits(route: Way, arguments: Sequence[Any], results: Sequence[Tensor]) -> bool:
+    """Whether ``results`` come again. Calls of other numbers lie between, so that what a call before left in memory, which the
+    next one gets, cannot pass for its own."""
+    others = map_tensors(lambda x: -x if x.is_floating_point() and x.dim() == 4 else x, arguments)
+    for _ in range(REPEATS):
+        route(*others)
+        if not all(map(torch.equal, _tensors(route(*arguments)), results)):
+            return False
+    return True
 
 
 def _tensors(results: Any) -> Sequence[Tensor]:

@@ -9,6 +9,8 @@ from typing import Protocol
 
 import torch
 
+from lbam_fast.kernels import counters
+
 CALLS = 4
 """In one stretch that is timed: enough to drown the two events around it."""
 _SMALLEST_CACHE = 32 << 20
@@ -73,7 +75,8 @@ class Cuda:
                 with torch.cuda.stream(stream):
                     graph.capture_begin(capture_error_mode="thread_local")
                     try:
-                        work()
+                        with counters.one_pass():
+                            work()
                     finally:
                         graph.capture_end()
             except torch.OutOfMemoryError:

@@ -12,19 +12,23 @@ Pillow's own limit is; only for WebP does Pillow's limit (178 million pixels unl
 
 from lbam_fast.pictures.folders import visible_files
 from lbam_fast.pictures.picture import Picture, PictureError, descriptive, output_suffixes, readable_suffixes
-from lbam_fast.pictures.reading import EXIF_DAMAGE, MAX_PIXELS, read_mask, read_picture
+from lbam_fast.pictures.reading import EXIF_DAMAGE, MAX_PIXELS, decode_picture, mask_of, read_mask, read_picture
 from lbam_fast.pictures.tiff import stored_size
-from lbam_fast.pictures.writing import check_output, copy_picture, losses, write_picture
+from lbam_fast.pictures.writing import check_encoding, check_output, copy_picture, encode_picture, losses, write_picture
 
 __all__ = [
     "EXIF_DAMAGE",
     "MAX_PIXELS",
     "Picture",
     "PictureError",
+    "check_encoding",
     "check_output",
     "copy_picture",
+    "decode_picture",
     "descriptive",
+    "encode_picture",
     "losses",
+    "mask_of",
     "output_suffixes",
     "read_mask",
     "read_picture",

@@ -98,8 +98,14 @@ def read_picture(path: str | os.PathLike[str], max_pixels: int | None = None) ->
         PictureError: the file is missing, empty, truncated, damaged or no picture; it holds several pictures; or its
             pixels are neither 8-bit nor 16-bit integers.
     """
-    path = Path(path)
-    data = _file_bytes(path)
+    return decode_picture(_file_bytes(Path(path)), path, max_pixels)
+
+
+def decode_picture(data: bytes, name: str | os.PathLike[str], max_pixels: int | None = None) -> Picture:
+    """As ``read_picture``, from the bytes of a file; ``name`` is what messages call it, and is not opened."""
+    path = Path(name)
+    if not data:
+        raise PictureError(f"{path}: the file is empty; expected a picture")
     try:
         return _decode(path, data, max_pixels or MAX_PIXELS)
     except MemoryError:
@@ -132,7 +138,11 @@ def read_mask(path: str | os.PathLike[str], hole: HoleColour = "white", max_pixe
     Raises:
         PictureError: as ``read_picture`` does.
     """
-    picture = read_picture(path, max_pixels)
+    return mask_of(read_picture(path, max_pixels), hole)
+
+
+def mask_of(picture: Picture, hole: HoleColour = "white") -> np.ndarray:
+    """A picture that was read as the mask that ``read_mask`` makes of it."""
     white = white_of(int(picture.pixels.max()), picture.pixels.dtype, picture.lossless)
     return luminance(picture.pixels, picture.alpha, white, hole)
 
@@ -146,8 +156,6 @@ def _file_bytes(path: Path) -> bytes:
         raise PictureError(f"{path}: there is no such file; check the path") from error
     except OSError as error:
         raise PictureError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
-    if not data:
-        raise PictureError(f"{path}: the file is empty; expected a picture")
     return data
 
 

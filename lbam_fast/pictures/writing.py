@@ -20,6 +20,7 @@ from lbam_fast.pictures.picture import FORMATS, PNG_COLOUR_TYPES, Picture, Pictu
 
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 _JPEG_SEGMENT = 65_533
+_ENCODER_ERRORS = (OSError, ValueError, OverflowError, struct.error, cv2.error)
 _PNG_HEADER = 33
 _PNG_LEVEL = 4
 """Of deflate, 0 to 9: half the time of Pillow's 6, for photographs of two percent more bytes."""
@@ -52,10 +53,28 @@ def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: in
     output_format = check_output(path, picture)
     try:
         replace_file(path, _encode(picture, output_format, quality))
-    except (OSError, ValueError, OverflowError, struct.error, cv2.error) as error:
+    except _ENCODER_ERRORS as error:
         raise PictureError(
             f"{path}: cannot be written ({error}); check the folder and the disk, or choose another file or format"
         ) from error
+
+
+def encode_picture(picture: Picture, output_format: str, name: str | os.PathLike[str], *, quality: int = 95) -> bytes:
+    """The file that ``write_picture`` would write in that format, as Pillow names it; ``name`` is what messages call it.
+
+    Raises PictureError as ``write_picture`` does.
+    """
+    check_encoding(picture, output_format, name)
+    try:
+        return _encode(picture, output_format, quality)
+    except _ENCODER_ERRORS as error:
+        raise PictureError(f"{name}: cannot be encoded as {output_format} ({error}); choose another format") from error
+
+
+def check_encoding(picture: Picture, output_format: str, name: str | os.PathLike[str]) -> None:
+    """Raise the PictureError that ``encode_picture`` would, as far as that can be told without encoding."""
+    _check_arrays(Path(name), picture)
+    _check_capacity(Path(name), picture, output_format)
 
 
 def check_output(path: str | os.PathLike[str], picture: Picture) -> str:
@@ -72,8 +91,7 @@ def check_output(path: str | os.PathLike[str], picture: Picture) -> str:
         raise PictureError(f"{path}: there is no folder {path.parent}; create it or choose another one")
     if path.is_dir():
         raise PictureError(f"{path}: cannot be written, as it is a folder; name a file in it")
-    _check_arrays(path, picture)
-    _check_capacity(path, picture, output_format)
+    check_encoding(picture, output_format, path)
     return output_format
 
 

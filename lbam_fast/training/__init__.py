@@ -1,6 +1,42 @@
-"""Training of LBAM networks."""
+"""Training of networks that inpaint.
 
-from lbam_fast.training.losses import log_squared_error, reconstruction_loss, relative_error
-from lbam_fast.training.trainer import RUN_ONLY, TrainConfig, Trainer, TrainingError
+>>> fit(LBAM(LBAMConfig.preset("official", base_width=16)), Settings(photographs=Path("photos"), output=Path("run")))
 
-__all__ = ["RUN_ONLY", "TrainConfig", "Trainer", "TrainingError", "log_squared_error", "reconstruction_loss", "relative_error"]
+Names are imported on first use: the settings, of which the command line makes its flags, need no PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lbam_fast.training.losses import log_squared_error, reconstruction_loss, relative_error
+    from lbam_fast.training.settings import RECIPES, RUN_ONLY, Settings, TrainingError, recipe
+    from lbam_fast.training.trainer import Trainer, fit
+
+__all__ = [
+    "RECIPES",
+    "RUN_ONLY",
+    "Settings",
+    "Trainer",
+    "TrainingError",
+    "fit",
+    "log_squared_error",
+    "recipe",
+    "reconstruction_loss",
+    "relative_error",
+]
+
+_MODULES = {
+    "losses": ("log_squared_error", "reconstruction_loss", "relative_error"),
+    "settings": ("RECIPES", "RUN_ONLY", "Settings", "TrainingError", "recipe"),
+    "trainer": ("Trainer", "fit"),
+}
+
+if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this function provides
+
+    def __getattr__(name: str) -> object:
+        for module, names in _MODULES.items():
+            if name in names:
+                value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

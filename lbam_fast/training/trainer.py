@@ -1,153 +1,133 @@
-"""Training of an LBAM generator: deterministic, resumable to the bit, with an averaged copy of the weights."""
+"""The training loop: deterministic, resumable to the bit, with everything about it in one folder."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-import json
+import logging
 import math
-import pickle
-import signal
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import DataLoader
+from torch import Tensor, nn
 
-from lbam_fast.checkpoints import save_checkpoint
 from lbam_fast.config import LBAMConfig
-from lbam_fast.data import PhotographCrops, picture_files
-from lbam_fast.errors import LBAMError
-from lbam_fast.files import replacing
+from lbam_fast.data import PhotographCrops
 from lbam_fast.model import LBAM, Generator
-from lbam_fast.ops import correction_input
-from lbam_fast.training.losses import log_squared_error, reconstruction_loss, relative_error
-from lbam_fast.training.validation import Validation
+from lbam_fast.training.data import Share, TrainingPictures, batches
+from lbam_fast.training.folder import BEST_FILE, GRID_FILE, STATE_FILE, WEIGHTS_FILE, RunFolder
+from lbam_fast.training.learner import Learner, Part
+from lbam_fast.training.settings import RUN_ONLY, Settings, TrainingError
+from lbam_fast.training.tally import Tally
+from lbam_fast.training.validation import CROPS, SEED, Validation
+from lbam_fast.training.watching import Watcher, grid
 
-WEIGHTS_FILE, STATE_FILE, LOG_FILE = "weights.safetensors", "training.pt", "log.jsonl"
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+Row = dict[str, float]
+"""A line of the log."""
+_logger = logging.getLogger(__name__)
 
 
-class TrainingError(LBAMError, RuntimeError):
-    """A training that cannot start or go on; the message says why and what to do."""
+def fit(
+    network: nn.Module,
+    settings: Settings,
+    *,
+    resume: bool = False,
+    report: Callable[[Row], None] = lambda row: None,
+    note: Callable[[str], None] = _logger.warning,
+) -> nn.Module:
+    """Train ``network`` as the settings say and return it with its averaged weights, in ``eval()``.
 
+    network  any module: image [N, 3, H, W] in [0, 1], mask [N, 1, H, W] with 1 = known -> [N, 3, H, W], not pasted. It may have
+             ``outputs(image, mask)``, a tuple of stages of which the last is the result, and ``project_()``, which is called
+             after each step
+    resume   go on with the run in ``settings.output``; of its settings those of ``RUN_ONLY`` may be others
+    report   gets every row of the log; note every sentence for the user
 
-@dataclass(frozen=True)
-class TrainConfig:
-    """Settings of one run. All but the last six decide its result, and are kept to when it is resumed.
-
-    steps, batch_size, crop   optimiser steps, crops per step, and their side in pixels (a multiple of 128)
-    learning_rate             Adam's, after ``warmup`` (200) steps; falls along a half cosine to ``final_learning_rate``
-    hole_weight, valid_weight of the errors in holes and on known pixels: mean absolute errors per pixel of the whole crop
-    hole_loss                 "l1": as said; "relative": in place of the hole's absolute error ``relative_error``; "psnr":
-                              ``log_squared_error``, which PSNR measures, to end a training with
-    crops_per_mask            crops of a batch that share a mask: its attention maps are computed once for them
-    held_out                  every so many-th photograph is never trained on; from these come ``validation``'s crops. 0: none
-    validate_every            steps between lines of the log with the "gain" of the averaged weights on those crops
-    clip                      largest norm of the gradient
-    ema                       decay of the running average of the weights, which is what is saved; 0 saves the last weights
-    amp                       "fp32", "bf16", or "fp16" (with loss scaling, on a GPU)
-    seed                      of weights, crops and masks
+    In the folder, ``weights.safetensors`` holds the averaged weights, ``best.safetensors`` the best by validation.
+    Raises LBAMError.
     """
-
-    steps: int = 20_000
-    batch_size: int = 16
-    crop: int = 128
-    learning_rate: float = 1e-3
-    final_learning_rate: float = 1e-5
-    warmup: int = 200
-    hole_weight: float = 6.0
-    valid_weight: float = 1.0
-    hole_loss: Literal["l1", "relative", "psnr"] = "l1"
-    crops_per_mask: int = 1
-    held_out: int = 20
-    clip: float = 1.0
-    ema: float = 0.999
-    amp: Literal["fp32", "bf16", "fp16"] = "fp32"
-    seed: int = 0
-    device: str = "cpu"
-    workers: int = 0
-    compile: bool = False
-    checkpoint_every: int = 500
-    log_every: int = 50
-    validate_every: int = 500
-
-    def __post_init__(self) -> None:
-        if self.crop < 128 or self.crop % 128:
-            raise TrainingError(f"the crop is {self.crop}, expected a multiple of 128")
-        if self.amp not in ("fp32", "bf16", "fp16"):
-            raise TrainingError(f"amp is {self.amp!r}, expected fp32, bf16 or fp16")
-        if self.hole_loss not in ("l1", "relative", "psnr"):
-            raise TrainingError(f"hole_loss is {self.hole_loss!r}, expected l1, relative or psnr")
-        if min(self.steps, self.batch_size, self.log_every, self.checkpoint_every, self.validate_every) < 1:
-            raise TrainingError("steps, batch_size, log_every, checkpoint_every and validate_every must be at least 1")
-        if self.crops_per_mask < 1 or self.batch_size % self.crops_per_mask:
-            raise TrainingError(
-                f"crops_per_mask is {self.crops_per_mask}, expected a divisor of the batch size {self.batch_size}"
-            )
-        if self.held_out < 0 or self.held_out == 1:
-            raise TrainingError(f"held_out is {self.held_out}, expected 0, or 2 and more: every so many-th photograph")
-        if not (self.learning_rate > 0 and self.final_learning_rate >= 0 and self.clip > 0 and 0 <= self.ema < 1):
-            raise TrainingError("learning_rate and clip must be above 0, final_learning_rate at least 0, and ema in [0, 1)")
-        if min(self.warmup, self.workers, self.seed) < 0:
-            raise TrainingError("warmup, workers and seed must be at least 0")
-
-
-RUN_ONLY = ("device", "workers", "compile", "checkpoint_every", "log_every", "validate_every")
-"""Settings that change nothing of the result: a resumed run may have others."""
+    if resume:
+        anew = {name: getattr(settings, name) for name in RUN_ONLY if name != "output"}
+        kept = {name: value for name, value in vars(settings).items() if name not in RUN_ONLY}
+        trainer = Trainer.resume(_output(settings), network, unchanged=kept, **anew)
+    else:
+        RunFolder(_output(settings)).refuse_used()
+        trainer = Trainer(network, settings)
+    trainer.run(report, note)
+    return trainer.average.eval()
 
 
 class Trainer:
-    """Trains ``model`` on the photographs of a folder and keeps everything under ``output``.
+    """Trains ``model`` and keeps everything under ``settings.output``.
 
     ``weights.safetensors`` holds the averaged weights, ``training.pt`` all that a resumed run needs, ``log.jsonl`` a line
-    every ``log_every`` steps. Both files are replaced whole, so an interruption loses at most the steps since the last.
+    every ``log_every`` steps. Files are replaced whole, so an interruption loses at most the steps since the last.
     """
 
-    def __init__(self, model: LBAM, photographs: Path, output: Path, config: TrainConfig) -> None:
-        self.config, self.output = config, output
-        self.device = torch.device(config.device)
-        self.model = model.to(self.device).train()
-        self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = copy.deepcopy(self.model).requires_grad_(False)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, fused=True)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.amp == "fp16")
-        files = picture_files(photographs)
-        held_out = set(files[config.held_out - 1 :: config.held_out]) if config.held_out else set()
-        self.validation = Validation(sorted(held_out), config.crop) if held_out else None
-        training = [file for file in files if file not in held_out]
-        self.data = PhotographCrops(training, config.crop, config.steps * config.batch_size, config.seed, config.crops_per_mask)
-        self.step = 0
+    def __init__(self, network: nn.Module, settings: Settings) -> None:
+        self.settings = settings
+        self.folder = RunFolder(_output(settings))
+        self.pictures = TrainingPictures.of(settings)
+        self.data = self.pictures.crops(settings)
+        self.data[0]  # what cannot be read is said before anything is made
+        self.validation = self._validation()
+        self.fabric = _fabric(settings)
+        self.learner = Learner(network, settings, self.fabric)
+        self.best = -math.inf
+        self._tally = Tally(self.fabric.device)
         self._stopping = False
-        self._forward: Callable[..., Tensor] = torch.compile(self.model) if config.compile else self.model
 
-    def run(self, report: Callable[[dict[str, float]], None] = lambda row: None) -> None:
-        """Train from the present step to the last, or until ``stop``. ``report`` gets every row of the log."""
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise TrainingError(f"the folder {self.output} cannot be made ({error.strerror}); choose another one") from error
-        self._trim_log()
-        config = self.config
-        sums, rows, started = torch.zeros(2, device=self.device), 0, time.perf_counter()
-        for image, mask in self._batches():
-            sums += self._train_step(image, mask)
-            rows += 1
-            if self.step % config.log_every == 0 or self.step == config.steps:
-                row = self._row(sums / rows, rows, time.perf_counter() - started)
-                if self.validation and (self.step % config.validate_every == 0 or self.step == config.steps):
-                    row["gain"] = self.validation.gain(self.average)
-                with (self.output / LOG_FILE).open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(row) + "\n")
-                report(row)
-                sums, rows, started = torch.zeros_like(sums), 0, time.perf_counter()
-            if self._stopping or self.step % self.config.checkpoint_every == 0 or self.step == self.config.steps:
+    @property
+    def model(self) -> nn.Module:
+        """The network that is trained."""
+        return self.learner.model
+
+    @property
+    def average(self) -> nn.Module:
+        """Its averaged copy."""
+        return self.learner.average
+
+    @property
+    def step(self) -> int:
+        """Steps done."""
+        return self.learner.step
+
+    @property
+    def speaks(self) -> bool:
+        """Whether this is the one, of the processes that share the steps, that writes and reports."""
+        return bool(self.fabric.is_global_zero)
+
+    def run(self, report: Callable[[Row], None] = lambda row: None, note: Callable[[str], None] = _logger.warning) -> None:
+        """Train from the present step to the last, or until ``stop``; see ``fit``."""
+        settings = self.settings
+        if self.speaks:
+            self.folder.begin(settings, self.pictures.split, self.step)
+        if self.step == 0:
+            self.save()
+        watcher = Watcher(self.folder.path, self.step, note) if self.speaks else None
+        started = time.perf_counter()
+        for parts in self._steps():
+            self._tally.add(self.step + 1, self.learner.learn(parts))
+            last = self.step == settings.steps
+            validates = self.validation is not None and (last or self.step % settings.validate_every == 0)
+            if validates or last or self.step % settings.log_every == 0:
+                row = self._row(time.perf_counter() - started)
+                if watcher is not None:
+                    self._tell(row, validates, watcher, report, note)
+                started = time.perf_counter()
+            stopping = self._stop_agreed()
+            if stopping or last or self.step % settings.checkpoint_every == 0:
                 self.save()
-            if self._stopping:
-                return
+            if stopping:
+                break
+        if watcher is not None:
+            watcher.close()
 
     def stop(self) -> None:
         """Let ``run`` finish its present step, save, and return. May be called from a signal handler or another thread."""
@@ -155,146 +135,142 @@ class Trainer:
 
     def save(self) -> None:
         """Write the averaged weights and the whole state of the training. Raises TrainingError where they are not finite."""
-        if not all(parameter.isfinite().all() for parameter in self.model.parameters()):
-            raise self._not_finite("the weights are")
+        self._means()
+        if not self.learner.is_finite():
+            raise (
+                self._not_finite("the weights are", self.step)
+                if self.step
+                else TrainingError("the weights to start from are not finite: choose others")
+            )
         state = {
-            "network": self.model.config.to_dict(),
-            "settings": dataclasses.asdict(self.config),
-            "step": self.step,
-            "model": self.model.state_dict(),
-            "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+            "network": self.model.config.to_dict() if isinstance(self.model, Generator) else None,
+            "settings": self.settings.to_dict(),
+            "photographs": self.pictures.fingerprint,
+            "best": self.best,
+            **self.learner.state(),
         }
         try:
-            with replacing(self.output / STATE_FILE) as temporary:
-                torch.save(state, temporary)
+            self.fabric.save(self.folder.path / STATE_FILE, state)
         except (OSError, RuntimeError) as error:
-            raise TrainingError(f"cannot write to {self.output} ({error}); free some space, then resume") from error
-        save_checkpoint(self.average, self.output / WEIGHTS_FILE)
+            raise self.folder.unwritable(error) from error
+        if self.speaks:
+            self.folder.save_weights(self.average, WEIGHTS_FILE)
 
     @classmethod
-    def resume(cls, photographs: Path, output: Path, **run_only: Any) -> Trainer:
+    def resume(
+        cls, output: Path, network: nn.Module | None = None, unchanged: Mapping[str, Any] = MappingProxyType({}), **run_only: Any
+    ) -> Trainer:
         """Go on with the run in ``output`` exactly as if it had not stopped.
 
-        Only settings that do not change the result (device, workers, compile, checkpoint_every, log_every, validate_every) may be
-        given anew.
-        Raises TrainingError where there is nothing to resume.
+        network    the one that was trained, where it is none of this project's
+        unchanged  settings that the run must have been started with
+        run_only   settings of ``RUN_ONLY``, which do not change the result, anew
+
+        Raises TrainingError where there is nothing to resume, or where settings or photographs are others.
         """
-        path = output / STATE_FILE
-        if not path.is_file():
-            raise TrainingError(f"nothing to resume: there is no {STATE_FILE} in {output}")
+        state = RunFolder(output).load_state()
         if set(run_only) - set(RUN_ONLY):
             raise TrainingError(f"a resumed run keeps its settings; only {', '.join(RUN_ONLY)} may change")
+        settings = Settings(**{**state["settings"], **run_only, "output": output})
+        for name, value in vars(dataclasses.replace(settings, **unchanged)).items():
+            if value != getattr(settings, name):
+                raise TrainingError(
+                    f"{name} is {value!r}, but the run was started with {getattr(settings, name)!r} and keeps to it"
+                )
+        if network is None:
+            if state["network"] is None:
+                raise TrainingError(
+                    f"the network of the run in {output} is none of this project's: give it as it was given first"
+                )
+            network = LBAM(LBAMConfig.from_dict(state["network"]))
+        trainer = cls(network, settings)
+        if state["photographs"] != trainer.pictures.fingerprint:
+            raise TrainingError(
+                f"the photographs in {settings.photographs} are not those that the run was started with: bring them back, or "
+                f"start another run from {output / WEIGHTS_FILE}"
+            )
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            raise TrainingError(f"cannot read {path}: {error}; start again from weights.safetensors in another folder") from error
-        config = TrainConfig(**{**state["settings"], **run_only})
-        trainer = cls(LBAM(LBAMConfig.from_dict(state["network"])), photographs, output, config)
-        trainer.model.load_state_dict(state["model"])
-        trainer.average.load_state_dict(state["average"])
-        trainer.optimizer.load_state_dict(state["optimizer"])
-        trainer.scaler.load_state_dict(state["scaler"])
-        trainer.step = state["step"]
+            trainer.learner.load_state(state)
+        except RuntimeError as error:
+            raise TrainingError(f"the run in {output} is that of another network: {error}") from error
+        trainer.best = state["best"]
         return trainer
 
-    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
-        config = self.config
-        remaining = range(self.step * config.batch_size, config.steps * config.batch_size)
-        loader = DataLoader(
-            self.data,
-            batch_size=config.batch_size,
-            sampler=remaining,
-            num_workers=config.workers,
-            pin_memory=self.device.type == "cuda",
-            worker_init_fn=_leave_interrupts,
-        )
-        for image, mask in loader:
-            yield (
-                image.to(self.device, non_blocking=True, memory_format=torch.channels_last),
-                mask.to(self.device, non_blocking=True),
-            )
+    def _validation(self) -> Validation | None:
+        held, settings = self.pictures.split.validation, self.settings
+        if not held:
+            return None
+        masks = self.pictures.held_masks
+        return Validation(PhotographCrops(held, settings.crop, CROPS, SEED, masks=masks, preprocessing=settings.preprocessing))
 
-    def _train_step(self, image: Tensor, mask: Tensor) -> Tensor:
-        config = self.config
-        for group in self.optimizer.param_groups:
-            group["lr"] = self._learning_rate()
-        amp = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[config.amp]
-        with torch.autocast(self.device.type, amp, enabled=amp is not None):
-            if config.crops_per_mask == 1:
-                output = self._forward(image, mask)
-            else:
-                maps = self.model.attention_maps(mask[:: config.crops_per_mask])
-                output = self._forward(image, maps=maps.repeated(config.crops_per_mask))
-        hole, valid = reconstruction_loss(output, image, mask)
-        match config.hole_loss:
-            case "l1":
-                fidelity = hole
-            case "relative":
-                fidelity = relative_error(output, image, mask, correction_input(image, mask)[1])
-            case "psnr":
-                fidelity = log_squared_error(output, image, mask)
-        loss = config.hole_weight * fidelity + config.valid_weight * valid
-        self.optimizer.zero_grad()
-        self.scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-        self.scaler.unscale_(self.optimizer)
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        self.model.project_()
-        self.step += 1
-        self._update_average()
-        return torch.stack([hole, valid]).detach()
+    def _steps(self) -> Iterator[list[Part]]:
+        """The parts of each step that is left."""
+        share = Share(self.settings, self.step, self.fabric.global_rank, self.fabric.world_size)
+        parts = []
+        for part in batches(self.data, share, self.fabric.device):
+            parts.append(part)
+            if len(parts) == self.settings.accumulate:
+                yield parts
+                parts = []
 
-    def _learning_rate(self) -> float:
-        config = self.config
-        if self.step < config.warmup:
-            return config.learning_rate * (self.step + 1) / config.warmup
-        progress = (self.step - config.warmup) / max(1, config.steps - config.warmup)
-        span = config.learning_rate - config.final_learning_rate
-        return config.final_learning_rate + span * (1 + math.cos(math.pi * progress)) / 2
+    def _row(self, seconds: float) -> Row:
+        steps = self._tally.steps
+        row = {"step": self.step, **self._means(), **self.learner.learning_rates}
+        self._tally.clear()
+        return row | {"seconds_per_step": seconds / steps, "images_per_second": steps * self.settings.batch_size / seconds}
 
-    @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = min(self.config.ema, self.step / (self.step + 10))
-        torch._foreach_lerp_(_parameters(self.average), _parameters(self.model), 1 - decay)
-        for own, other in zip(self.average.buffers(), self.model.buffers(), strict=True):
-            own.copy_(other)
+    def _tell(
+        self, row: Row, validates: bool, watcher: Watcher, report: Callable[[Row], None], note: Callable[[str], None]
+    ) -> None:
+        for sentence in self.data.complaints():
+            note(sentence)
+        if validates and self.validation is not None:
+            row |= self.validation.measure(self.average)
+            if row["psnr"] > self.best:
+                self.best = row["psnr"]
+                self.folder.save_weights(self.average, BEST_FILE)
+            pictures = grid(self.validation.shown(self.average))
+            self.folder.write(GRID_FILE, pictures.png)
+            watcher.pictures(self.step, pictures, self.average, self.validation.masks[:1])
+        self.folder.log(row)
+        watcher.scalars(row)
+        report(row)
 
-    def _row(self, losses: Tensor, steps: int, seconds: float) -> dict[str, float]:
-        hole, valid = losses.tolist()
-        if not math.isfinite(hole + valid):
-            raise self._not_finite("the loss is")
-        return {
-            "step": self.step,
-            "hole": hole,
-            "valid": valid,
-            "learning_rate": self._learning_rate(),
-            "seconds_per_step": seconds / steps,
-            "images_per_second": steps * self.config.batch_size / seconds,
-        }
+    def _means(self) -> dict[str, float]:
+        """Of the terms since the last row, over all processes. Raises TrainingError where one was not finite."""
+        if not self._tally.steps:
+            return {}
+        means, first_bad = self._tally.tensors()
+        if self.fabric.world_size > 1:
+            means = self.fabric.all_reduce(means, reduce_op="mean")
+            first_bad = self.fabric.all_reduce(first_bad, reduce_op="min")
+        if found := self._tally.first_bad(first_bad):
+            raise self._not_finite(f"the term {found[0]!r} is", found[1])
+        return dict(zip(self._tally.names, means.tolist(), strict=True))
 
-    def _not_finite(self, what: str) -> TrainingError:
+    def _not_finite(self, what: str, step: int) -> TrainingError:
         return TrainingError(
-            f"{what} not finite at step {self.step}; a checkpoint in {self.output} is intact: "
+            f"{what} not finite at step {step}; a checkpoint in {self.folder.path} is intact: "
             "resume from it, or start again with a lower learning rate or with fp32"
         )
 
-    def _trim_log(self) -> None:
-        """Drop the rows of steps that will be done again, or that an earlier run left."""
-        path = self.output / LOG_FILE
-        if path.is_file():
-            rows = path.read_text("utf-8").splitlines(keepends=True)
-            kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= self.step]
-            with replacing(path) as temporary:
-                temporary.write_text("".join(kept), encoding="utf-8")
+    def _stop_agreed(self) -> bool:
+        """Whether any of the processes is to stop."""
+        if self.fabric.world_size == 1:
+            return self._stopping
+        wishes: Tensor = self.fabric.all_reduce(torch.tensor(float(self._stopping), device=self.fabric.device), reduce_op="sum")
+        return bool(wishes > 0)
 
 
-def _leave_interrupts(worker: int) -> None:
-    """Ctrl-C reaches workers too; they must go on until the training process has finished its step."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _output(settings: Settings) -> Path:
+    if settings.output is None:
+        raise TrainingError("there is nowhere to write to: name a folder as output")
+    return settings.output
 
 
-def _parameters(model: Generator) -> list[Tensor]:
-    return list(model.parameters())
+def _fabric(settings: Settings) -> Fabric:
+    try:
+        from lbam_fast.training.fabric import make_fabric
+    except ModuleNotFoundError as error:
+        raise TrainingError(f"training needs {error.name}: pip install 'lbam-fast[train]'") from error
+    return make_fabric(settings)

@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from lbam_fast.data import PhotographCrops
-from lbam_fast.model import LBAM
 from lbam_fast.ops import correction_input
 
-CROPS, SEED, AT_ONCE = 64, 2019, 16
+CROPS, SEED, AT_ONCE, SHOWN = 64, 2019, 16, 8
 
 
 class Validation:
-    """64 crops of those photographs under a mask each, the same ones in every run."""
+    """Crops of those photographs under a mask each, the same ones in every run: 64 of them."""
 
-    def __init__(self, files: Sequence[Path], crop: int) -> None:
-        data = PhotographCrops(files, crop, CROPS, SEED)
-        self.images, self.masks = default_collate([data[i] for i in range(CROPS)])
+    def __init__(self, crops: PhotographCrops) -> None:
+        self.images, self.masks = default_collate([crops[i] for i in range(len(crops))])
 
     @torch.no_grad()
-    def gain(self, model: LBAM) -> float:
-        """dB of mean PSNR, known pixels pasted, by which the network is above the harmonic fill of the same crops."""
-        device, training = next(model.parameters()).device, model.training
-        model.eval()
-        gains = []
+    def measure(self, network: nn.Module) -> dict[str, float]:
+        """{"gain": dB of mean PSNR above the harmonic fill of the same crops, "psnr": dB}, known pixels pasted."""
+        device, training = next(network.parameters()).device, network.training
+        network.eval()
+        errors = []
         for images, masks in zip(self.images.split(AT_ONCE), self.masks.split(AT_ONCE), strict=True):
             image, mask = images.to(device), masks.to(device)
             harmonic = correction_input(image, mask)[1]
-            gains.append(_squared(harmonic, image, mask).log10() - _squared(model(image, mask), image, mask).log10())
-        model.train(training)
-        return float(10 * torch.cat(gains).mean())
+            errors.append(torch.stack([_squared(picture, image, mask) for picture in (harmonic, network(image, mask))]))
+        network.train(training)
+        rival, own = torch.cat(errors, dim=1).log10()
+        return {"gain": float(10 * (rival - own).mean()), "psnr": float(-10 * own.mean())}
+
+    def gain(self, network: nn.Module) -> float:
+        """dB by which the network is above the harmonic fill."""
+        return self.measure(network)["gain"]
+
+    @torch.no_grad()
+    def shown(self, network: nn.Module) -> Tensor:
+        """[8, 3, 3, H, W] in [0, 1]: crops with their holes in grey, filled, and as they were; fewer where there are fewer."""
+        device, training = next(network.parameters()).device, network.training
+        network.eval()
+        image, mask = self.images[:SHOWN].to(device), self.masks[:SHOWN].to(device)
+        filled = torch.where(mask > 0.5, image, network(image, mask).float().clamp(0, 1))
+        network.train(training)
+        return torch.stack([torch.where(mask > 0.5, image, 0.5), filled, image], dim=1).cpu()
 
 
 def _squared(picture: Tensor, image: Tensor, mask: Tensor) -> Tensor:

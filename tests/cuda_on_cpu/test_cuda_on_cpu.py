@@ -260,6 +260,7 @@ SEEN_BY = {
 }
 
 
+@pytest.mark.sampled("sanitizer")
 @pytest.mark.skipif(SANITIZED, reason="starts such processes")
 @pytest.mark.parametrize(("name", "sanitizer", "words"), [(name, *seen) for name, seen in SEEN_BY.items()])
 def test_planted_faults_are_caught_by_sanitizers(name, sanitizer, words):
@@ -272,6 +273,7 @@ def faulty(name, sanitizer):
     return subprocess.run([sys.executable, "-c", program], env=emulated.sanitized(sanitizer), capture_output=True, text=True)
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(SANITIZED, reason="starts such processes")
 @pytest.mark.parametrize("sanitizer", emulated.SANITIZERS)
 def test_all_this_under_a_sanitizer(sanitizer):

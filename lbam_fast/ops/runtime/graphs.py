@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, Protocol
 import torch
 from torch import Tensor
 
+from lbam_fast.kernels import counters
+
 VARIABLE = "LBAM_GRAPHS"
 MOST, MOST_BYTES = 16, 4 << 30
 """Graphs of one network that are kept, those that were played last, and the memory that they may hold."""
@@ -48,7 +50,7 @@ class Cuda:
 
     def capture(self, run: Callable[[], Tensor], of: torch.device) -> Captured:
         graph, before = torch.cuda.CUDAGraph(), torch.cuda.memory_reserved(of)
-        with torch.cuda.device(of), torch.cuda.graph(graph, capture_error_mode="thread_local"):
+        with torch.cuda.device(of), torch.cuda.graph(graph, capture_error_mode="thread_local"), counters.one_pass():
             output = run()
         return Captured(graph.replay, output, max(0, torch.cuda.memory_reserved(of) - before))
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lbam_fast import native
+from lbam_fast.kernels import counters
 from lbam_fast.ops.runtime import graphs
 from lbam_fast.ops.runtime.kept import Kept
 from lbam_fast.ops.runtime.memory import Fresh, Memory
@@ -55,10 +56,12 @@ class Session:
 
     @contextmanager
     def active(self, spare: bool = False) -> Iterator[None]:
-        """What backends keep inside the block, they keep here. spare: memory is spared at the cost of a little time."""
+        """What backends keep inside the block, they keep here; for kernels it is one pass. spare: memory is spared at the cost of
+        a little time."""
         token = _running.set(_Running(self, spare))
         try:
-            yield
+            with counters.one_pass():
+                yield
         finally:
             _running.reset(token)
 

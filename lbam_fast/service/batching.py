@@ -1,0 +1,154 @@
+"""Pictures of several requests through the network together."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from numpy.typing import NDArray
+
+from lbam_fast.errors import LBAMError
+from lbam_fast.inference import Inpainter, OutOfMemoryError
+from lbam_fast.service.options import Choices
+from lbam_fast.service.pictures import Request
+
+Pixels = NDArray[Any]
+
+
+@dataclass(eq=False)
+class Task:
+    """A request that waits for the network: its ``future`` gives the filled pixels, and is cancelled if nobody wants them."""
+
+    request: Request
+    future: Future[Pixels] = field(default_factory=Future)
+    arrived: float = field(default_factory=time.perf_counter)
+    begun: float = 0.0
+    ended: float = 0.0
+    together: int = 1
+    strategy: str = ""
+
+    @property
+    def choices(self) -> Choices:
+        return self.request.options.choices
+
+
+class Batcher:
+    """Fills pictures on a thread for each inpainter, those of one padded size and the same choices together.
+
+    batch   pictures of a pass, at most
+    wait    seconds that the oldest picture waits for others, at most
+    coming  whether there may be others soon: else no picture waits
+    """
+
+    def __init__(
+        self,
+        inpainters: Sequence[Inpainter],
+        *,
+        batch: int = 4,
+        wait: float = 0.01,
+        coming: Callable[[], bool] = lambda: False,
+        told: Callable[[int], None] = lambda count: None,
+    ) -> None:
+        self._batch, self._wait, self._coming, self._told = batch, wait, coming, told
+        self._tasks: list[Task] = []
+        self._change = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._run, args=(inpainter,), name=f"lbam-fill-{i}", daemon=True)
+            for i, inpainter in enumerate(inpainters)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, request: Request) -> Task:
+        task = Task(request)
+        with self._change:
+            if self._closed:
+                raise RuntimeError("the batcher is closed")
+            self._tasks.append(task)
+            self._change.notify_all()
+        return task
+
+    @property
+    def alive(self) -> bool:
+        return not self._closed and all(thread.is_alive() for thread in self._threads)
+
+    def close(self) -> None:
+        """Finish what was submitted, and end."""
+        with self._change:
+            self._closed = True
+            self._change.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self, inpainter: Inpainter) -> None:
+        @cache
+        def suited(choices: Choices) -> Inpainter:
+            return variant(inpainter, choices, self._batch)
+
+        while tasks := self._next(suited):
+            self._told(len(tasks))
+            fill(suited(tasks[0].choices), tasks)
+
+    def _next(self, suited: Callable[[Choices], Inpainter]) -> list[Task]:
+        """The oldest task and those that go with it, once there are enough or it has waited long enough; none at the end."""
+        with self._change:
+            while True:
+                self._tasks = [task for task in self._tasks if not task.future.cancelled()]
+                if not self._tasks:
+                    if self._closed:
+                        return []
+                    self._change.wait()
+                    continue
+                try:
+                    tasks = self._together(suited(self._tasks[0].choices))
+                except LBAMError as error:  # such choices cannot be had here
+                    self._tasks.pop(0).future.set_exception(error)
+                    continue
+                left = self._tasks[0].arrived + self._wait - time.perf_counter()
+                if len(tasks) < self._batch and left > 0 and not self._closed and self._coming():
+                    self._change.wait(left)
+                    continue
+                self._tasks = [task for task in self._tasks if task not in tasks]
+                if wanted := [task for task in tasks if task.future.set_running_or_notify_cancel()]:
+                    return wanted
+
+    def _together(self, inpainter: Inpainter) -> list[Task]:
+        oldest = self._tasks[0]
+        same = [task for task in self._tasks if task.choices == oldest.choices]
+        batches = inpainter.batches([task.request.found.hole for task in same])
+        return [same[i] for i in next((batch for batch in batches if 0 in batch), [0])]
+
+
+def variant(inpainter: Inpainter, choices: Choices, batch: int) -> Inpainter:
+    """An inpainter of the same network with those choices."""
+    return Inpainter(inpainter.model, device=inpainter.device, dtype=inpainter.dtype, batch_size=batch, **choices.model_dump())
+
+
+def fill(inpainter: Inpainter, tasks: Sequence[Task]) -> None:
+    """Fill pictures together, or each alone where that fails, to find the one that does."""
+    for task in tasks:
+        task.begun, task.together = task.begun or time.perf_counter(), len(tasks)
+        task.strategy = inpainter.plan(task.request.found.hole).strategy
+    try:
+        holes = [task.request.found.hole for task in tasks]
+        pixels = [task.request.picture.pixels for task in tasks]
+        filled = inpainter.fill(pixels, holes) if any(hole.filled.any() for hole in holes) else pixels
+    except Exception as error:  # the thread has to go on with the other requests; the service logs what is no LBAMError
+        if isinstance(error, OutOfMemoryError):
+            inpainter.free_memory()
+        if len(tasks) > 1 and isinstance(error, LBAMError):
+            for task in tasks:
+                fill(inpainter, [task])
+            return
+        for task in tasks:
+            task.future.set_exception(error)
+    else:
+        for task, result in zip(tasks, filled, strict=True):
+            task.ended = time.perf_counter()
+            task.future.set_result(result)
