@@ -70,7 +70,7 @@ def fill_video(job: VideoJob, inpainter: Inpainter) -> Generator[VideoEvent, Non
         ):
             for group in groups:
                 if done == 0:
-                    yield _started(job, clip, writer, group[0][1])
+                    yield _started(job, clip, writer, group[0][1], inpainter)
                 began = time.perf_counter()
                 pixels, holes = [frame.pixels for frame, _ in group], [found.hole for _, found in group]
                 filled = fill_frames(inpainter, pixels, holes)
@@ -102,10 +102,10 @@ def fill_frames(inpainter: Inpainter, frames: Sequence[NDArray[Any]], holes: Seq
     return filled
 
 
-def _started(job: VideoJob, clip: Clip, writer: ClipWriter, found: Found) -> Started:
-    height, width = clip.size
-    notes = (*found.notes, *clip.notes, *writer.notes)
-    return Started(job, found.warnings, notes, (width, height), float(found.hole.filled.mean()))
+def _started(job: VideoJob, clip: Clip, writer: ClipWriter, found: Found, inpainter: Inpainter) -> Started:
+    (height, width), plan = clip.size, inpainter.plan(found.hole)
+    notes = (*found.notes, *((str(plan),) if plan.chosen else ()), *clip.notes, *writer.notes)
+    return Started(job, found.warnings, notes, (width, height), float(found.hole.filled.mean()), plan.strategy)
 
 
 class _Masks:
