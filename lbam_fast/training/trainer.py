@@ -182,7 +182,7 @@ class Trainer:
                 )
             network = LBAM(LBAMConfig.from_dict(state["network"]))
         trainer = cls(network, settings)
-        if state["photographs"] != trainer.pictures.fingerprint:
+        if state.get("photographs", trainer.pictures.fingerprint) != trainer.pictures.fingerprint:
             raise TrainingError(
                 f"the photographs in {settings.photographs} are not those that the run was started with: bring them back, or "
                 f"start another run from {output / WEIGHTS_FILE}"
@@ -191,7 +191,7 @@ class Trainer:
             trainer.learner.load_state(state)
         except RuntimeError as error:
             raise TrainingError(f"the run in {output} is that of another network: {error}") from error
-        trainer.best = state["best"]
+        trainer.best = state.get("best", -math.inf)  # runs of earlier versions have neither
         return trainer
 
     def _validation(self) -> Validation | None:
