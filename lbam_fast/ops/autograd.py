@@ -29,6 +29,7 @@ from lbam_fast.ops.definitions import (
     reconstruct,
     statistics_backward,
 )
+from lbam_fast.ops.filter_gradients import GEOMETRY, filter_gradient
 
 
 def _register(op: Any, backward: Callable[..., Any], keep: Callable[..., None]) -> None:
@@ -103,9 +104,6 @@ def _sum(x, y):
     return y if x is None else x if y is None else x + y
 
 
-_GEOMETRY = ([2, 2], [1, 1], [1, 1])
-
-
 def _convolution_backward(gradient, x, weight, need_x):
     """The gradients of a convolution's input, None unless it is needed, and filter, from its result's, which may be missing.
 
@@ -113,20 +111,17 @@ def _convolution_backward(gradient, x, weight, need_x):
     """
     if gradient is None:
         return None, None
-    own_way = need_x and weight.shape[-1] == 4
-    wanted = [need_x and not own_way, True, False]
-    gradients = torch.ops.aten.convolution_backward(gradient, x, weight, None, *_GEOMETRY, False, [0, 0], 1, wanted)
-    return deconvolution(None, gradient, None, weight) if own_way else gradients[0], gradients[1]
+    if weight.shape[-1] != 4:
+        wanted = [need_x, True, False]
+        return torch.ops.aten.convolution_backward(gradient, x, weight, None, *GEOMETRY, False, [0, 0], 1, wanted)[:2]
+    return deconvolution(None, gradient, None, weight) if need_x else None, filter_gradient(gradient, x, weight, False)
 
 
 def _deconvolution_backward(gradient, x, weight, need_x):
     """The same of a transposed convolution, whose input may be missing too."""
     if x is None or gradient is None:
         return None, None
-    _, dweight, _ = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, *_GEOMETRY, True, [0, 0], 1, [False, True, False]
-    )
-    return convolution(gradient, weight) if need_x else None, dweight
+    return convolution(gradient, weight) if need_x else None, filter_gradient(x, gradient, weight, True)
 
 
 _register(encode, _encode_backward, _keep_encode)
