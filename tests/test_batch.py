@@ -115,7 +115,7 @@ def test_paths_that_do_not_go_together_raise(folder):
 def test_a_hole_is_found_once(filler, folder, monkeypatch, mask):
     """One that a mask draws for many pictures once for all of them, one of transparency once for each picture."""
     found = []
-    monkeypatch.setattr(holes, "find_hole", lambda *given: found.append(given) or find_hole(*given))
+    monkeypatch.setattr(batch_holes, "find_hole", lambda *given: found.append(given) or find_hole(*given))
     given = pixels(channels=4)
     given[BOX][..., 3] = 0
     for path in (folder / "p").iterdir():
