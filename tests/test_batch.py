@@ -12,6 +12,7 @@ from test_cli_inpaint import BOX, assert_filled, files, inpaint, load, pixels, s
 
 from lbam_fast import LBAM, Inpainter, InpaintError
 from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, Started, pair_folder
+from lbam_fast.batch import holes as batch_holes
 from lbam_fast.inference import MaskOptions, find_hole
 from lbam_fast.pictures import PictureError
 
