@@ -1,4 +1,4 @@
-"""``crop`` beside ``whole`` on photographs with small holes: ``python benchmarks/strategies.py FOLDER [--side 2000]``.
+"""``crop`` beside ``whole`` on photographs with small holes: ``python benchmarks/strategies.py FOLDER [--side 2000] [--specks]``.
 
 PSNR inside the holes and seconds, both interleaved, with the network that ships.
 """
@@ -16,6 +16,7 @@ from lbam_fast.inference import Inpainter
 from lbam_fast.pictures import read_picture
 
 HOLES, SMALLEST, LARGEST = 10, 10, 120
+SPECKS, LARGEST_SPECK = 200, 24
 
 
 def small_holes(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
@@ -31,12 +32,22 @@ def small_holes(rng: np.random.Generator, height: int, width: int) -> NDArray[np
     return mask
 
 
+def specks(rng: np.random.Generator, height: int, width: int) -> NDArray[np.uint8]:
+    """Squares all over the picture, 255 = hole."""
+    mask = np.zeros((height, width), np.uint8)
+    for side in rng.integers(3, LARGEST_SPECK, SPECKS):
+        y, x = rng.integers(height - side), rng.integers(width - side)
+        mask[y : y + side, x : x + side] = 255
+    return mask
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, help="of photographs; the largest are taken")
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--side", type=int, help="enlarge to so many pixels on the longer side")
     parser.add_argument("--detail", default="auto")
+    parser.add_argument("--specks", action="store_true", help="200 specks all over the picture in place of 10 small holes")
     options = parser.parse_args()
     pictures = [read_picture(path).pixels for path in options.folder.iterdir()]
     pictures = sorted((each for each in pictures if each.shape[-1] == 3), key=lambda each: -each.size)[: options.count]
@@ -45,7 +56,8 @@ def main() -> None:
     for number, original in enumerate(pictures):
         scale = options.side / max(original.shape[:2]) if options.side else 1
         picture = np.asarray(cv2.resize(original, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
-        mask = small_holes(np.random.default_rng(number), *picture.shape[:2])
+        draw = specks if options.specks else small_holes
+        mask = draw(np.random.default_rng(number), *picture.shape[:2])
         row = []
         for inpainter in (whole, crop):
             start = time.perf_counter()

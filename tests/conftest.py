@@ -39,6 +39,9 @@ FIRST = (
     "test_cuda_on_cpu",
     "test_cuda_code",
     "test_training",
+    "test_page",
+    "test_service",
+    "test_service_fuzz",
 )
 """The longest, which are begun before the others so that none is waited for at the end."""
 

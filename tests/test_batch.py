@@ -12,7 +12,7 @@ from test_cli_inpaint import BOX, assert_filled, files, inpaint, load, pixels, s
 
 from lbam_fast import LBAM, Inpainter, InpaintError
 from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, Started, pair_folder
-from lbam_fast.batch import reading as batch_reading
+from lbam_fast.batch import holes as batch_holes
 from lbam_fast.inference import MaskOptions, find_hole
 from lbam_fast.pictures import PictureError
 
@@ -116,7 +116,7 @@ def test_paths_that_do_not_go_together_raise(folder):
 def test_a_hole_is_found_once(filler, folder, monkeypatch, mask):
     """One that a mask draws for many pictures once for all of them, one of transparency once for each picture."""
     found = []
-    monkeypatch.setattr(batch_reading, "find_hole", lambda *given: found.append(given) or find_hole(*given))
+    monkeypatch.setattr(batch_holes, "find_hole", lambda *given: found.append(given) or find_hole(*given))
     given = pixels(channels=4)
     given[BOX][..., 3] = 0
     for path in (folder / "p").iterdir():

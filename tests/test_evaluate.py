@@ -37,8 +37,10 @@ from lbam_fast.evaluation import (
     frechet_distances,
     harmonic,
     paper_rows,
+    with_hole,
 )
 from lbam_fast.evaluation.holes import AT_BORDER, INSIDE, MARGIN, bucket_of, reaches_border
+from lbam_fast.evaluation.judging import filled_by
 
 TABLE = Path(__file__).parent.parent / "docs" / "evaluation.md"
 METRICS = (PSNR, SSIM, L1, L1_IN_HOLE)
@@ -224,16 +226,16 @@ def test_infinite_values_have_no_interval_and_failed_cases_count_for_nobody():
     assert (row.samples, row.means["PSNR"]["first"]) == (1, 40)
 
 
-def test_a_shift_by_one_pixel_loses_in_the_committed_table(thorough):
+def test_a_shift_by_one_pixel_loses_in_the_committed_table():
     """The first row of docs/evaluation.md, computed again for two methods; then the planted fault beside them."""
-    cases = [each for each in cases_of_drawn(evaluation_files(), 256, 2, seed=0) if "__0.01-0.1" in each.name]
-    assert len(cases) == 16
+    cases = [each for each in cases_of_drawn(evaluation_files(), 256, 1, seed=0) if "__0.01-0.1" in each.name]
+    assert len(cases) == 8
     methods = {"telea": RIVALS["Telea"], "harmonic": harmonic, "shifted": shifted}
     results = []
     for case in cases:
         original, mask = case.load()
         for name, method in methods.items():
-            filled = method(original, mask)
+            filled = filled_by(name, method, original, mask)
             values = {metric.name: metric.value(filled, original, mask) for metric in METRICS}
             results.append(Result(case.name, case.picture, name, float((mask > 0).mean()), reaches_border(mask), values))
     row = paper_rows(results, ["harmonic", "telea", "shifted"], METRICS, seed=0)[0]
@@ -330,11 +332,18 @@ def test_an_interrupted_run_goes_on_and_ends_as_one_that_was_not(cases, tmp_path
     assert files_of(tmp_path / "interrupted") == files_of(tmp_path / "whole")
 
 
+def test_no_method_sees_the_truth(pictures):
+    """Planted fault: a method that gives back what it is given is the perfect one, if the truth is in it."""
+    mask = INSIDE[1].draw(np.random.default_rng(0), 256, 256)
+    seen = filled_by("copying", lambda picture, mask: picture, pictures["china"], mask)
+    assert (seen[mask > 0] == 128).all()
+
+
 def test_a_failed_picture_is_told_and_stops_nothing(cases, tmp_path):
     """Planted faults: a method that gives up on one picture, one that alters known pixels, and a picture that is none."""
 
     def giving_up(picture, mask):
-        if np.array_equal(picture, cases[0].image) and np.array_equal(mask, cases[0].mask):
+        if np.array_equal(picture, with_hole(cases[0].image, cases[0].mask)):
             raise RuntimeError("too hard")
         return harmonic(picture, mask)
 

@@ -92,7 +92,6 @@ def first_wrong(name: str, dialect: str) -> str:
     return next(layer for layer, far in departures(name, dialect).items() if not far < TOLERANCE.get(dialect, 1e-12))
 
 
-@pytest.mark.sampled()
 @pytest.mark.parametrize(
     ("name", "dialect", "layer"),
     [

@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 
 from lbam_fast.batch.errors import JobError
 from lbam_fast.batch.events import Advanced, Filled, Started, Times, VideoEvent
+from lbam_fast.batch.holes import Found
 from lbam_fast.batch.jobs import Job
 from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS
-from lbam_fast.batch.reading import MASKS, Found, Reader
+from lbam_fast.batch.reading import MASKS, Reader
 from lbam_fast.batch.stages import Behind, prefetched
 from lbam_fast.batch.temporal import Steadier
 from lbam_fast.files import is_same_file
@@ -69,7 +70,7 @@ def fill_video(job: VideoJob, inpainter: Inpainter) -> Generator[VideoEvent, Non
         ):
             for group in groups:
                 if done == 0:
-                    yield _started(job, clip, writer, group[0][1])
+                    yield _started(job, clip, writer, group[0][1], inpainter)
                 began = time.perf_counter()
                 pixels, holes = [frame.pixels for frame, _ in group], [found.hole for _, found in group]
                 filled = fill_frames(inpainter, pixels, holes)
@@ -101,10 +102,10 @@ def fill_frames(inpainter: Inpainter, frames: Sequence[NDArray[Any]], holes: Seq
     return filled
 
 
-def _started(job: VideoJob, clip: Clip, writer: ClipWriter, found: Found) -> Started:
-    height, width = clip.size
-    notes = (*found.notes, *clip.notes, *writer.notes)
-    return Started(job, found.warnings, notes, (width, height), float(found.hole.filled.mean()))
+def _started(job: VideoJob, clip: Clip, writer: ClipWriter, found: Found, inpainter: Inpainter) -> Started:
+    (height, width), plan = clip.size, inpainter.plan(found.hole)
+    notes = (*found.notes, *((str(plan),) if plan.chosen else ()), *clip.notes, *writer.notes)
+    return Started(job, found.warnings, notes, (width, height), float(found.hole.filled.mean()), plan.strategy)
 
 
 class _Masks:

@@ -14,9 +14,9 @@ from lbam_fast.batch.addresses import address_of
 from lbam_fast.cli.common import ArgumentError, print_warning, set_threads
 
 if TYPE_CHECKING:
-    from lbam_fast.batch import Event, Filler, Journal
+    from lbam_fast.batch import Event, Filler, Journal, VideoEvent
 
-Fill = Callable[..., "Iterator[Event]"]
+Fill = Callable[..., "Iterator[Event | VideoEvent]"]
 """Takes jobs and options and gives events, as ``Filler.fill``."""
 
 

@@ -94,8 +94,11 @@ def with_hole(picture: Pixels, mask: Pixels) -> Pixels:
 
 
 def filled_by(name: str, method: Method, picture: Pixels, mask: Pixels) -> Pixels:
-    """What the method makes of the picture. Raises MethodError if it alters known ones."""
-    filled = method(picture, mask)
+    """What the method makes of the picture with its hole in grey, for OpenCV's look into holes near the picture's edge.
+
+    Raises MethodError if it alters known pixels.
+    """
+    filled = method(with_hole(picture, mask), mask)
     if filled.shape != picture.shape or filled.dtype != np.uint8:
         raise MethodError(f"{name} gave {filled.dtype}{list(filled.shape)}, expected uint8{list(picture.shape)}")
     known = mask == 0

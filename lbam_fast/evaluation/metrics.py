@@ -53,8 +53,8 @@ def mean_l1(picture: Pixels, original: Pixels) -> float:
     """torchmetrics' mean absolute error of two uint8 arrays of one shape, in percent of 255."""
     from torchmetrics.functional import mean_absolute_error
 
-    values = (torch.from_numpy(each.astype(np.float64)) for each in (picture, original))
-    return 100 / 255 * float(mean_absolute_error(*values))
+    found, wanted = (torch.from_numpy(each.astype(np.float64)) for each in (picture, original))
+    return 100 / 255 * float(mean_absolute_error(found, wanted))
 
 
 def ssim(picture: Pixels, original: Pixels) -> float:

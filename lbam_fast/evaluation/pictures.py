@@ -63,7 +63,7 @@ def read_rgb(path: Path) -> Pixels:
     pixels = read_picture(path).pixels
     if pixels.dtype != np.uint8:
         raise PictureError(f"{path} is {pixels.dtype}, expected 8 bits a channel, which the metrics are defined for")
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+    return np.broadcast_to(pixels, (*pixels.shape[:2], 3)).copy()
 
 
 def centre_crop(pixels: Pixels, side: int = SIDE, interpolation: int = cv2.INTER_AREA) -> Pixels:

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
@@ -52,19 +52,20 @@ class Engine:
             return self.generate(x, self._maps_of_many(mask))
         run = self._inpaint_by_maps if self._by_maps or mask.shape[0] != x.shape[0] else self._inpaint
         inputs = [_ready(each) for each in (x, mask, 1 - mask)]
-        return self._run("inpaint", (), inputs, run)
+        with torch.autocast(self._device, enabled=False), self._active():
+            return self._session.run("inpaint", list(self._state.values()), (), inputs, run) if self._replays else run(*inputs)
 
     def generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
         """The image network under maps that are known."""
-        return self._run("generate", (*maps.forward, *maps.reverse), [_ready(x)], partial(self._generate, maps=maps))
+        run, tensors = partial(self._generate, maps=maps), (*maps.forward, *maps.reverse)
+        with torch.autocast(self._device, enabled=False), self._active():
+            if not self._replays:
+                return run(_ready(x))
+            return self._session.run("generate", list(self._state.values()), tensors, [_ready(x)], run)
 
-    def _run(self, name: str, maps: Sequence[Tensor], inputs: Sequence[Tensor], run: Callable[..., Tensor]) -> Tensor:
-        """``run(*inputs)`` by the session, or within it where nothing is recorded."""
-        with torch.autocast(self._device, enabled=False):
-            if self._replays:
-                return self._session.run(name, list(self._state.values()), maps, inputs, run)
-            with nullcontext() if ops.traced() else self._session.active():
-                return run(*inputs)
+    def _active(self) -> AbstractContextManager[None]:
+        """The session, which a recorded run enters by itself."""
+        return nullcontext() if self._replays or ops.traced() else self._session.active()
 
     def attention_maps(self, mask: Tensor) -> AttentionMaps:
         """Both chains' maps of a mask [N, 1 or 3, H, W]."""

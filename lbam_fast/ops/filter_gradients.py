@@ -29,12 +29,10 @@ def filter_gradient(small: Tensor, large: Tensor, weight: Tensor, transposed: bo
     nhwc = weight.is_contiguous(memory_format=torch.channels_last)
     count, channels = len(small), weight.shape[1]
     share = max(1, AT_ONCE // max(1, small[0, 0].numel() * 16 * channels))
-    gradient = None
+    gradient = small.new_zeros(small.shape[1], 16 * channels)
     for first in range(0, count, share):
         rows = small[first : first + share].permute(0, 2, 3, 1).flatten(0, 2)
-        windows = _windows(large[first : first + share], nhwc)
-        gradient = torch.mm(rows.t(), windows) if gradient is None else gradient.addmm_(rows.t(), windows)
-    assert gradient is not None
+        gradient.addmm_(rows.t(), _windows(large[first : first + share], nhwc), beta=min(first, 1))
     return gradient.view(-1, 4, 4, channels).permute(0, 3, 1, 2) if nhwc else gradient.view(-1, channels, 4, 4)
 
 

@@ -219,10 +219,11 @@ class ClipWriter:
             from av.codec.codec import find_best_pix_fmt_of_list
 
             best, _ = find_best_pix_fmt_of_list([each.name for each in formats], like.format.name)
-            stream.pix_fmt = best.name
+            stream.pix_fmt = (best or formats[0]).name
             exact = like.format.is_rgb and stream.pix_fmt in ("bgr0", "bgr24", "rgb24", "gbrp")
             self.notes += () if exact else (f"its pixel format {like.format.name} becomes {stream.pix_fmt}",)
-        steady = self._file.format.name == "avi"  # which knows one rate and no times
+        container = self._file.format
+        steady = container is not None and container.name == "avi"  # which knows one rate and no times
         stream.time_base = context.time_base = 1 / like.rate if steady else like.stream.time_base
         context.flags |= _av().codec.context.Flags.frame_duration  # where the encoder knows it: of the last frame too
         if shape := like.stream.sample_aspect_ratio:

@@ -17,7 +17,7 @@ from torch import nn
 
 from lbam_fast.checkpoints import CheckpointError, save_checkpoint
 from lbam_fast.data.protocols import Split, listed
-from lbam_fast.files import replace_file, replacing
+from lbam_fast.files import replace_file
 from lbam_fast.model import Generator
 from lbam_fast.training.settings import FIELDS, Settings, TrainingError
 
@@ -99,8 +99,7 @@ class RunFolder:
         if path.is_file():
             rows = path.read_text("utf-8").splitlines(keepends=True)
             kept = [row for row in rows if row.endswith("\n") and json.loads(row)["step"] <= step]
-            with replacing(path) as temporary:
-                temporary.write_text("".join(kept), encoding="utf-8")
+            self.write(LOG_FILE, "".join(kept))
 
 
 def _as_yaml(settings: Settings) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -110,24 +111,23 @@ class Trainer:
             self.folder.begin(settings, self.pictures.split, self.step)
         if self.step == 0:
             self.save()
-        watcher = Watcher(self.folder.path, self.step, note) if self.speaks else None
-        started = time.perf_counter()
-        for parts in self._steps():
-            self._tally.add(self.step + 1, self.learner.learn(parts))
-            last = self.step == settings.steps
-            validates = self.validation is not None and (last or self.step % settings.validate_every == 0)
-            if validates or last or self.step % settings.log_every == 0:
-                row = self._row(time.perf_counter() - started)
-                if watcher is not None:
-                    self._tell(row, validates, watcher, report, note)
-                started = time.perf_counter()
-            stopping = self._stop_agreed()
-            if stopping or last or self.step % settings.checkpoint_every == 0:
-                self.save()
-            if stopping:
-                break
-        if watcher is not None:
-            watcher.close()
+        watching = contextlib.closing(Watcher(self.folder.path, self.step, note)) if self.speaks else contextlib.nullcontext()
+        with watching as watcher:
+            started = time.perf_counter()
+            for parts in self._steps():
+                self._tally.add(self.step + 1, self.learner.learn(parts))
+                last = self.step == settings.steps
+                validates = self.validation is not None and (last or self.step % settings.validate_every == 0)
+                if validates or last or self.step % settings.log_every == 0:
+                    row = self._row(time.perf_counter() - started)
+                    if watcher is not None:
+                        self._tell(row, validates, watcher, report, note)
+                    started = time.perf_counter()
+                stopping = self._stop_agreed()
+                if stopping or last or self.step % settings.checkpoint_every == 0:
+                    self.save()
+                if stopping:
+                    break
 
     def stop(self) -> None:
         """Let ``run`` finish its present step, save, and return. May be called from a signal handler or another thread."""
@@ -137,11 +137,9 @@ class Trainer:
         """Write the averaged weights and the whole state of the training. Raises TrainingError where they are not finite."""
         self._means()
         if not self.learner.is_finite():
-            raise (
-                self._not_finite("the weights are", self.step)
-                if self.step
-                else TrainingError("the weights to start from are not finite: choose others")
-            )
+            if self.step == 0:
+                raise TrainingError("the weights to start from are not finite: choose others")
+            raise self._not_finite("the weights are", self.step)
         state = {
             "network": self.model.config.to_dict() if isinstance(self.model, Generator) else None,
             "settings": self.settings.to_dict(),
@@ -184,7 +182,7 @@ class Trainer:
                 )
             network = LBAM(LBAMConfig.from_dict(state["network"]))
         trainer = cls(network, settings)
-        if state["photographs"] != trainer.pictures.fingerprint:
+        if state.get("photographs", trainer.pictures.fingerprint) != trainer.pictures.fingerprint:
             raise TrainingError(
                 f"the photographs in {settings.photographs} are not those that the run was started with: bring them back, or "
                 f"start another run from {output / WEIGHTS_FILE}"
@@ -193,7 +191,7 @@ class Trainer:
             trainer.learner.load_state(state)
         except RuntimeError as error:
             raise TrainingError(f"the run in {output} is that of another network: {error}") from error
-        trainer.best = state["best"]
+        trainer.best = state.get("best", -math.inf)  # runs of earlier versions have neither
         return trainer
 
     def _validation(self) -> Validation | None:

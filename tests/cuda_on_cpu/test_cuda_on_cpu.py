@@ -260,7 +260,6 @@ SEEN_BY = {
 }
 
 
-@pytest.mark.sampled("sanitizer")
 @pytest.mark.skipif(SANITIZED, reason="starts such processes")
 @pytest.mark.parametrize(("name", "sanitizer", "words"), [(name, *seen) for name, seen in SEEN_BY.items()])
 def test_planted_faults_are_caught_by_sanitizers(name, sanitizer, words):

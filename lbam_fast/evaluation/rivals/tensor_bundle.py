@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lbam_fast.errors import LBAMError
+
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
 _DTYPES = {1: "<f4", 2: "<f8", 3: "<i4", 9: "<i8", 19: "<f2"}
@@ -20,7 +22,7 @@ _DTYPE, _SHAPE, _SHARD, _OFFSET, _SIZE = 1, 2, 3, 4, 5
 """Fields of an entry."""
 
 
-class TensorBundleError(ValueError):
+class TensorBundleError(LBAMError, ValueError):
     """Files that are no checkpoint of TensorFlow, or that are damaged."""
 
 

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lbam_fast.errors import LBAMError
+
 _DTYPES = {
     "Double": "<f8",
     "Float": "<f4",
@@ -32,7 +34,7 @@ _DEEPEST = 100
 Table = dict[Any, Any]
 
 
-class Torch7Error(ValueError):
+class Torch7Error(LBAMError, ValueError):
     """A file that is no Torch7 file, is damaged, or holds what this reader does not take."""
 
 
