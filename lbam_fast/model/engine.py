@@ -57,11 +57,9 @@ class Engine:
 
     def generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
         """The image network under maps that are known."""
-        run, tensors = partial(self._generate, maps=maps), (*maps.forward, *maps.reverse)
+        run, tensors, x = partial(self._generate, maps=maps), (*maps.forward, *maps.reverse), _ready(x)
         with torch.autocast(self._device, enabled=False), self._active():
-            if not self._replays:
-                return run(_ready(x))
-            return self._session.run("generate", list(self._state.values()), tensors, [_ready(x)], run)
+            return self._session.run("generate", list(self._state.values()), tensors, [x], run) if self._replays else run(x)
 
     def _active(self) -> AbstractContextManager[None]:
         """The session, which a recorded run enters by itself."""
