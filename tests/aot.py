@@ -108,19 +108,25 @@ def shipped(module: str) -> tuple[Shipped, ...]:
     return entries
 
 
+def _taken(entries: tuple[Shipped, ...], sample: int) -> list[int]:
+    """Indices of all entries, or of every ``sample``-th with bf16."""
+    if not sample:
+        return list(range(len(entries)))
+    return [index for index, entry in enumerate(entries) if entry.precision == "bf16"][::sample]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="+", help="modules of lbam_fast.kernels and compute capabilities (80, 90, 100, 120)")
-    parser.add_argument("--sample", nargs="+", default=[], metavar="CAPABILITY", help="compile the bf16 kernels alone there")
+    parser.add_argument("--sample", type=int, default=0, metavar="N", help="of the bf16 kernels alone every N-th")
     arguments = parser.parse_args()
     capabilities = [what for what in arguments.what if what.isdigit()]
     work = [
         (module, index, int(capability))
         for module in arguments.what
         if not module.isdigit()
-        for index, entry in enumerate(shipped(module))
+        for index in _taken(shipped(module), arguments.sample)
         for capability in capabilities
-        if entry.precision == "bf16" or capability not in arguments.sample
     ]
     with ProcessPoolExecutor() as pool:
         for code in pool.map(_compile, work):

@@ -11,7 +11,8 @@ import pytest
 from test_cli_inpaint import BOX, assert_filled, files, inpaint, load, pixels, save, save_mask, weights  # noqa: F401 - fixtures
 
 from lbam_fast import LBAM, Inpainter, InpaintError
-from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, Started, holes, pair_folder
+from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, Started, pair_folder
+from lbam_fast.batch import holes as batch_holes
 from lbam_fast.inference import MaskOptions, find_hole
 from lbam_fast.pictures import PictureError
 

@@ -60,24 +60,24 @@ def hole(height=80, width=96):
 
 def test_a_whole_run_and_the_same_again(photographs, weights, tmp_path):
     chosen = ["--method", "lbam,detail=off", "--method", "telea", "--method", f"pconv={weights / 'pconv.pth'}"]
-    arguments = [photographs, *chosen, "--size", 64, "--masks-each", 1, "--jobs", 1, "--quiet"]
+    arguments = [photographs, *chosen, "--size", 64, "--masks-each", 1, "--limit", 1, "--jobs", 1, "--quiet"]
     for name in ("one", "other"):
         result = run(*arguments, "-o", tmp_path / name)
         assert result.exit_code == 0, result.stderr
-        assert result.stdout.startswith("12 cases by 3 methods, 0 failed: ")
+        assert result.stdout.startswith("6 cases by 3 methods, 0 failed: ")
     for path in sorted((tmp_path / "one").rglob("*")):
         if path.is_file():
             assert path.read_bytes() == (tmp_path / "other" / path.relative_to(tmp_path / "one")).read_bytes(), path
     with (tmp_path / "one" / "results.csv").open() as file:
         lines = list(csv.DictReader(file))
-    assert len(lines) == 36
+    assert len(lines) == 18
     assert {line["method"] for line in lines} == set(chosen[1::2])
     assert {line["at border"] for line in lines} == {"0"}
     untrained = [float(line["PSNR"]) for line in lines if line["method"].startswith("pconv")]
     trained = [float(line["PSNR"]) for line in lines if line["method"].startswith("lbam")]
     assert np.mean(untrained) < np.mean(trained)
     settings = json.loads((tmp_path / "one" / "summary.json").read_text())["settings"]
-    assert settings == {"pictures": 2, "cases": 12, "protocol": "folder", "size": 64, "masks each": 1, "seed": 0}
+    assert settings == {"pictures": 1, "cases": 6, "protocol": "folder", "size": 64, "masks each": 1, "seed": 0}
 
 
 def test_masks_by_name_in_lamas_way_as_a_set_and_as_one_file(photographs, tmp_path):
@@ -122,13 +122,16 @@ def linked(target, folder, count, name="{:06d}.png"):
         (folder / name.format(number)).symlink_to(target)
 
 
-def test_the_test_pictures_of_paris_end_to_end(photographs, tmp_path):
-    linked(photographs / "china.png", tmp_path / "paris" / "paris_train_original", 14_900)
+def test_the_test_pictures_of_paris_end_to_end(photographs, tmp_path, thorough, monkeypatch):
+    """A thousandth of the training pictures, but in ``make test-all``."""
+    if not thorough:
+        monkeypatch.setattr(protocols, "PARIS_TRAIN", 15)
+    linked(photographs / "china.png", tmp_path / "paris" / "paris_train_original", protocols.PARIS_TRAIN)
     linked(photographs / "coffee.png", tmp_path / "paris" / "paris_eval" / "paris_eval_gt", 100, "{:03d}_im.png")
     arguments = ["--protocol", "paris", "--method", "telea", "--size", 64, "--jobs", 1, "--quiet"]
-    result = run(tmp_path / "paris", *arguments, "--masks-each", 1, "--limit", 3, "-o", tmp_path / "o")
+    result = run(tmp_path / "paris", *arguments, "--masks-each", 1, "--limit", 2, "-o", tmp_path / "o")
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.startswith("18 cases by 1 methods, 0 failed")
+    assert result.stdout.startswith("12 cases by 1 methods, 0 failed")
     cases, _ = find_cases(tmp_path / "paris", None, "paris", HOW)
     assert len({case.picture for case in cases}) == 100
     assert all("paris_eval" in str(case.image) for case in cases)

@@ -14,15 +14,15 @@ import threading
 import time
 import venv
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from deadly import Deadly
 from networks import one_thread  # noqa: F401 - applies itself
 from test_cli_inpaint import files, pixels, save, save_mask, weights  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
-from lbam_fast.batch import Failed, Filled, Job, JobError, Journal, Recipe, Skipped, Started, fill_on, pair_folder
+from lbam_fast.batch import Failed, Filled, Job, JobError, Journal, Skipped, Started, fill_on, pair_folder
 from lbam_fast.batch.addresses import address_of, delivered, staged
 from lbam_fast.batch.blocks import TRIES, Block, Outcome, Teller, blocks_of, given_up
 from lbam_fast.batch.planning import WINDOW
@@ -30,28 +30,6 @@ from lbam_fast.batch.processes import devices_of
 from lbam_fast.batch.ray import Places, places_of
 from lbam_fast.cli import app
 from lbam_fast.config import ConfigError
-
-
-@dataclass(frozen=True)
-class Deadly(Recipe):
-    """Its workers are killed so many times as they come to that picture. A file in ``marks`` stands for each time."""
-
-    picture: str = ""
-    times: int = 0
-    marks: Path = Path()
-
-    def filler(self, device, threads=None):
-        filler = super().filler(device, threads)
-        read = filler._reader.read
-
-        def deadly(job):
-            if job.image.name == self.picture and len(list(self.marks.iterdir())) < self.times:
-                (self.marks / str(os.getpid())).touch()
-                os.kill(os.getpid(), signal.SIGKILL)
-            return read(job)
-
-        filler._reader.read = deadly
-        return filler
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +43,10 @@ def cluster():
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'lbam-fast[ray]'")
     from lbam_fast.batch.ray import connected
 
-    with connected("local", workers=2) as cluster:
-        yield cluster
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.path.dirname(__file__))  # where workers find the deadly recipe
+        with connected("local", workers=2) as cluster:
+            yield cluster
 
 
 @pytest.fixture

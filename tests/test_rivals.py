@@ -139,7 +139,7 @@ def test_rivals_that_there_are_not_are_refused():
         Rival("other")
     with pytest.raises(RivalError, match="has no levels to choose"):
         Rival("global-local", levels=8)
-    with pytest.raises(RivalError, match="'mpv' in the config.json"):
+    with pytest.raises(RivalError, match=r"'mpv' in the config\.json"):
         Rival("gl_otenim")
 
 

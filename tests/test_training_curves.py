@@ -8,12 +8,15 @@ from networks import images, masks, one_thread  # noqa: F401 - one_thread applie
 from lbam_fast import LBAM, LBAMConfig, backend
 from lbam_fast.training.losses import WEIGHTS, terms
 
-STEPS, SHORT = 200, 24
+LONG, SHORT = (200, 1e-4), (24, 1e-3)
+"""Steps and learning rate. At 1e-3 rounding grows too far in 200 steps: the reference itself, its first weights multiplied by
+1 + 1e-7 times normal numbers, ends 1.0 % away. So the long form has the published rate.
+"""
 SMOOTHED = 8
 """Steps that are averaged: each batch comes back after so many."""
 
 
-def curve(name, steps, dtype=torch.float32, rate=1e-3):
+def curve(name, steps, rate, dtype=torch.float32):
     """The weighted L1 terms of every step of a small network on that backend, in that precision."""
     torch.manual_seed(0)
     model = LBAM(LBAMConfig.preset("official", base_width=4)).train()
@@ -37,26 +40,31 @@ def curve(name, steps, dtype=torch.float32, rate=1e-3):
 
 
 @pytest.fixture(scope="module")
-def reference_curve(thorough):
-    return curve("reference", STEPS if thorough else SHORT)
+def form(thorough):
+    return LONG if thorough else SHORT
+
+
+@pytest.fixture(scope="module")
+def reference_curve(form):
+    return curve("reference", *form)
 
 
 def means(values):
     return values.reshape(-1, SMOOTHED).mean(axis=1)
 
 
-def test_curves_agree_within_one_percent(reference_curve):
-    fused = curve("auto", len(reference_curve))
+def test_curves_agree_within_one_percent(form, reference_curve):
+    fused = curve("auto", *form)
     np.testing.assert_allclose(means(fused), means(reference_curve), rtol=0.01)
-    assert means(reference_curve)[-1] < 0.9 * means(reference_curve)[0], "it must learn, or any curve would do"
+    assert means(reference_curve)[-1] < 0.95 * means(reference_curve)[0], "it must learn, or any curve would do"
 
 
-def test_bfloat16_ends_within_three_percent(reference_curve):
-    fused = curve("auto", len(reference_curve), torch.bfloat16)
+def test_bfloat16_ends_within_three_percent(form, reference_curve):
+    fused = curve("auto", *form, torch.bfloat16)
     np.testing.assert_allclose(means(fused)[-1], means(reference_curve)[-1], rtol=0.03)
 
 
-def test_another_learning_rate_is_told_apart(reference_curve):
+def test_another_learning_rate_is_told_apart(form, reference_curve):
     """Planted fault: a training that is a little off leaves the bounds."""
-    other = curve("auto", len(reference_curve), rate=1.5e-3)
+    other = curve("auto", form[0], 1.5 * form[1])
     assert np.abs(means(other) / means(reference_curve) - 1).max() > 0.01

@@ -28,6 +28,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import lbam_fast
 from lbam_fast.batch.addresses import address_of, delivered, file_system, staged
 from lbam_fast.batch.blocks import TRIES, Block, Outcome, Teller, blocks_of, given_up, outcomes
 from lbam_fast.batch.errors import JobError
@@ -110,7 +111,7 @@ class Cluster:
         if not blocks:
             return
         with _marked(jobs, make_folders) as marks, _board(self._ray, stop) as board:
-            share = _Share(self._ray.put(pickle.dumps(recipe)), board, self.places, marks, make_folders)
+            share = _Share(self._ray.put(pickle.dumps(recipe)), board, self.places, marks, make_folders, os.getcwd())
             try:
                 for row in _rows(self._ray, blocks, share):
                     yield from teller.tell(pickle.loads(row["outcomes"]))
@@ -145,13 +146,14 @@ class _Marks:
 
 @dataclass(frozen=True)
 class _Share:
-    """What every worker is given. recipe and board: references of Ray."""
+    """What every worker is given. recipe and board: references of Ray; folder: where relative paths begin."""
 
     recipe: Any
     board: Any
     places: Places
     marks: _Marks
     make_folders: bool
+    folder: str
 
 
 class _Board:
@@ -179,6 +181,8 @@ class _Worker:
         import torch
 
         self._ray, self._share = _imported(), share
+        with contextlib.suppress(OSError):  # a machine may lack it, where all paths are absolute
+            os.chdir(share.folder)
         torch.set_num_threads(share.places.threads)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the recipe has warned where it was made
@@ -258,7 +262,8 @@ def _session(ray: Any, address: str | None) -> Iterator[None]:
             options = {"_temp_dir": folder, "object_store_memory": STORE, "include_dashboard": False}
         stack.callback(ray.shutdown)
         try:
-            with _own_signals(), _no_words():
+            # Workers look for modules first where this process is: let that be where it has this package from.
+            with _own_signals(), _no_words(), contextlib.chdir(Path(lbam_fast.__file__).parent.parent):
                 _check_reach(address)
                 ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False, **options)
         except (OSError, RuntimeError, ValueError) as error:

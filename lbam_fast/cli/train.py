@@ -153,7 +153,8 @@ def _run(trainer: Trainer) -> None:
         print_note(f"stopped at step {trainer.step}; --resume goes on from there")
         raise typer.Exit(BY_SIGNAL + received[0])
     if rows:
-        print_note(" -> ".join(f"hole {row['hole']:.4f} at step {row['step']:.0f}" for row in (rows[0], rows[-1])))
+        ends = (f"hole {row['hole']:.4f} at step {row['step']:.0f}" for row in (rows[0], rows[-1]))
+        print_note(" -> ".join(dict.fromkeys(ends)))
     if (grid := trainer.folder.path / "grid.png").exists():
         print_note(f"pictures in {grid}")
     print_note(f"weights in {trainer.folder.path / 'weights.safetensors'}")

@@ -34,7 +34,8 @@ def start_logging(level: str) -> None:
     """Send the service's and the server's lines to stderr."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
-    for name in (logger.name, "uvicorn"):
+    logging.captureWarnings(True)
+    for name in (logger.name, "uvicorn", "py.warnings"):
         each = logging.getLogger(name)
         each.handlers, each.propagate = [handler], False
         each.setLevel(level.upper() if name == logger.name else "WARNING")

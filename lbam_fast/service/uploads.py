@@ -22,13 +22,10 @@ class _Parser(MultiPartParser):
 
     spool_max_size = 1 << 62
 
-    async def parse(self) -> FormData:
-        try:
-            return await super().parse()
-        except BaseException:
-            for file in self._files_to_close_on_error:
-                file.close()
-            raise
+    def close(self) -> None:
+        """Drop what was read, finished or not."""
+        for file in self._files_to_close_on_error:
+            file.close()
 
 
 @dataclass(frozen=True)
@@ -59,10 +56,11 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
             415,
             "bad_body",
         )
+    parser = _Parser(request.headers, _limited(request, settings.max_body), max_files=len(FIELDS), max_fields=0)
     try:
         async with asyncio.timeout(settings.upload_seconds):
-            parser = _Parser(request.headers, _limited(request, settings.max_body), max_files=len(FIELDS), max_fields=0)
             form = await parser.parse()
+        return await _files(form)
     except TimeoutError as error:
         raise ServiceError(
             f"the upload took more than {settings.upload_seconds:g} seconds; send smaller pictures", 408, "upload_too_slow"
@@ -70,10 +68,8 @@ async def read_upload(request: Request, settings: Settings) -> Upload:
     except (MultiPartException, UnicodeError, ValueError, KeyError) as error:
         reason = getattr(error, "message", error)
         raise ServiceError(f"the body is not the multipart/form-data that is expected: {reason}", 400, "bad_body") from error
-    try:
-        return await _files(form)
     finally:
-        await form.close()
+        parser.close()
 
 
 async def _files(form: FormData) -> Upload:
