@@ -186,12 +186,14 @@ def _encode(
     inside = (position < positions) & (output < outputs)
     at, size = position.to(tl.int64) * outputs + output, positions.to(tl.int64) * outputs
     halves: tl.constexpr = 2 if x is not None and u is not None else 1
-    masked, product = None, None
+    masked, product, early = None, None, None
     if u is not None:
         masked = _masked_product(
             *(u, mask_weight, kinds, constant, tile, block, positions),
             *(MASK_CHANNELS, MASK_KERNEL, THIN, PRECISION, BLOCK_M, BLOCK_N, BLOCK_K),
         )
+        if SPLITS == 1:  # before the other product, or registers spill
+            early = finish_mask(masked, at, inside, scalars, alpha, m, attention, updated)
     if x is not None:
         first, last = share_of(_steps(CHANNELS, 4, THIN, BLOCK_K))
         product = tl.zeros([BLOCK_M, BLOCK_N], dtype=tl.float32)
@@ -205,10 +207,9 @@ def _encode(
             store_partial_sum(partial, product, 0, halves, at, inside, size)
         finishes = is_last(arrived)
     if finishes:
-        known = None
-        if masked is not None:
-            if SPLITS > 1:
-                masked = sum_of(partial, halves - 1, halves, at, inside, size, SPLITS)
+        known = early
+        if SPLITS > 1 and masked is not None:
+            masked = sum_of(partial, halves - 1, halves, at, inside, size, SPLITS)
             known = finish_mask(masked, at, inside, scalars, alpha, m, attention, updated)
         if product is not None:
             if SPLITS > 1:
@@ -245,7 +246,7 @@ def choose_tile(precision: str, channels: int, mask_channels: int, positions: in
         return Tile(64, min(32 if channels and mask_channels else 64, fits), 16, 4, 3)
     many = positions >= 8192 and not crowded
     if max(channels, mask_channels) <= MOST_THIN:
-        return Tile(128 if many else 64, min(64, fits), 16, 4, 2)
+        return Tile(128 if many and channels <= 4 else 64, min(64, fits), 16, 4, 2)  # for 6 channels registers would spill
     deep = 32 if precision == "tf32" else 64
     if many:
         both = channels and mask_channels

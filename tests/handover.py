@@ -40,8 +40,8 @@ def _in_sass(instructions: list[str]) -> list[str]:
     at = next((i for i, each in enumerate(names) if each.startswith("ATOMG")), None)
     if at is None:
         return ["no atomic in the machine code"]
-    around = " ".join(names[max(0, at - 3) : at + 4])
-    order = r"STG\S* BAR\S* MEMBAR\.\w+\.GPU ATOMG\S*\.STRONG\.GPU CCTL\.IVALL BAR\S* LDG\S*\.STRONG\.GPU"
+    around = " ".join(names[max(0, at - 3) : at + 20])
+    order = r"STG\S* BAR\S* MEMBAR\.\w+\.GPU ATOMG\S*\.STRONG\.GPU CCTL\.IVALL BAR\S*(?: LDG\S*)*? LDG\S*\.STRONG\.GPU"
     return [] if re.search(order, around) else [f"the machine code has another order: {around}"]
 
 
