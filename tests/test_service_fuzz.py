@@ -70,7 +70,7 @@ def test_what_the_description_allows_and_forbids(running, thorough):
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{running.url}/openapi.json", "--no-color", "--no-shrink"]
     command += ["--seed", "1", "--generation-database", "none", "--continue-on-failure", "--phases", "examples,coverage,fuzzing"]
     command += ["--exclude-checks", "positive_data_acceptance"]  # a schema cannot say which bytes are a picture
-    command += ["--max-examples", "300" if thorough else "10"]
+    command += ["--max-examples", "900" if thorough else "10"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=running.folder.parent)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
     (generated,) = re.findall(r"(\d+) generated", done.stdout)
