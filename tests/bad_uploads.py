@@ -141,14 +141,14 @@ def lines() -> Iterator[tuple[str, bytes]]:
     yield "a coding that is unknown", raw(f"{kind}\nTransfer-Encoding: gzip", b"xx")
     yield "a header of a megabyte", raw(f"{kind}\nX-Large: {'x' * 1_000_000}\nContent-Length: 1", b"x")
     yield "many headers", raw(kind + "".join(f"\nX-{i}: {'y' * 50}" for i in range(5000)) + "\nContent-Length: 1", b"x")
-    yield "a path of a megabyte", raw(f"GET /{'x' * 1_000_000} HTTP/1.1\nHost: x")
+    yield "a path of a megabyte", raw(f"GET /{'x' * 1_000_000} HTTP/1.1\nHost: localhost")
     yield "no host", raw("POST /v1/inpaint HTTP/1.1\nContent-Length: 0")
-    yield "a version that does not exist", raw("POST /v1/inpaint HTTP/7.0\nHost: x")
+    yield "a version that does not exist", raw("POST /v1/inpaint HTTP/7.0\nHost: localhost")
     yield "no HTTP", b"hello\r\n\r\n"
     yield "TLS", bytes.fromhex("1603010200010001fc0303") + bytes(80) + b"\r\n\r\n"
     yield "NUL in a header", raw(f"{kind}\nX-Nul: a\0b\nContent-Length: 1", b"x")
     for method in ("GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"):
-        yield f"{method} in place of POST", raw(f"{method} /v1/inpaint HTTP/1.1\nHost: x\nConnection: close")
+        yield f"{method} in place of POST", raw(f"{method} /v1/inpaint HTTP/1.1\nHost: localhost\nConnection: close")
     for path in (
         "/static/../app.py",
         "/static/%2e%2e/app.py",
@@ -157,7 +157,7 @@ def lines() -> Iterator[tuple[str, bytes]]:
         "/v2/inpaint",
         "/static/..%2f..%2fapp.py",
     ):
-        yield f"GET {path}", raw(f"GET {path} HTTP/1.1\nHost: x\nConnection: close")
+        yield f"GET {path}", raw(f"GET {path} HTTP/1.1\nHost: localhost\nConnection: close")
     for content in (
         "text/plain",
         "application/json",

@@ -61,7 +61,7 @@ def tiny() -> LBAM:
 def service(inpainter: Inpainter | None = None, **settings: object) -> Iterator[TestClient]:
     """A service in this process, of a tiny network unless an inpainter is given."""
     app = make_app([inpainter or Inpainter(tiny())], dataclasses.replace(Settings(), **settings))
-    with TestClient(app) as client:
+    with TestClient(app, "http://localhost") as client:
         yield client
 
 

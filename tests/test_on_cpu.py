@@ -482,6 +482,10 @@ class TestTape:
                 model(images(1, 128, width).float(), masks("box", height=128, width=width)[:, :1].float())
         assert len(self.recorded(model)) == replay.MOST
 
+    def test_recording_does_not_import_the_compiler(self):
+        """PyTorch wraps a mode's method in what does so at its first call: two seconds of the second picture."""
+        assert not hasattr(replay._Watch.__torch_dispatch__, "__wrapped__")
+
 
 class TestResults:
     """They are tensors like any others, however they came about and whatever was called before."""

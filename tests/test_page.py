@@ -3,6 +3,7 @@
 import itertools
 import json
 import shutil
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -36,19 +37,36 @@ def browser():
         browser.close()
 
 
+@pytest.fixture(scope="module")
+def tab(browser):
+    """A tab for each screen, which all tests share: to open one takes Chromium a second or two."""
+
+    @cache
+    def tab(screen: str):
+        context = browser.new_context(**SCREENS[screen])
+        context.set_default_timeout(120_000)
+        return context.new_page()
+
+    return tab
+
+
 @pytest.fixture
-def page(request, browser, url):
-    """The page on a screen, which may ask nobody else and must end without an error."""
-    context = browser.new_context(**SCREENS[getattr(request, "param", "light")])
-    context.set_default_timeout(120_000)
-    page, wrong = context.new_page(), []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda message: wrong.append(message.text) if is_wrong(message) else None)
-    page.on("request", lambda asked: None if asked.url.startswith((url, "blob:")) else wrong.append(asked.url))
+def page(request, tab, url):
+    """The page on a screen, loaded anew, which may ask nobody else and must end without an error."""
+    page, wrong = tab(getattr(request, "param", "light")), []
+    listeners = {
+        "pageerror": lambda error: wrong.append(str(error)),
+        "console": lambda message: wrong.append(message.text) if is_wrong(message) else None,
+        "request": lambda asked: None if asked.url.startswith((url, "blob:")) else wrong.append(asked.url),
+    }
+    for kind, listener in listeners.items():
+        page.on(kind, listener)
     page.goto(url)
     page.wait_for_selector("body[data-state=empty]")
     yield page
-    context.close()
+    page.unroute_all()
+    for kind, listener in listeners.items():
+        page.remove_listener(kind, listener)
     assert not wrong
 
 
@@ -199,6 +217,7 @@ def test_a_picture_by_pasting_and_by_dropping(page):
         shows(page, "file", f"given.png · {width} ")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("page", SCREENS, indirect=True)
 def test_accessibility_and_fit_in_every_state(page):
     width, height = 300, 200
@@ -242,9 +261,13 @@ def test_two_fingers_zoom_and_do_not_paint(page):
     page.wait_for_selector("#fill:enabled")
 
 
-def test_a_large_photograph_is_filled_at_full_size(page, thorough):
+@pytest.fixture
+def half_a_minute(thorough):
     if not thorough:
         pytest.skip("takes half a minute; make test-all runs it")
+
+
+def test_a_large_photograph_is_filled_at_full_size(half_a_minute, page):
     width, height = 6000, 4000
     ramp = np.add.outer(np.arange(height) // 16, np.arange(width) // 24).astype(np.uint8)
     original = np.dstack([ramp, ramp[::-1], 255 - ramp])

@@ -1,9 +1,11 @@
 """The service: what it fills, what it refuses and how, its settings, its client, its end."""
 
 import asyncio
+import contextlib
 import dataclasses
 import io
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -13,10 +15,13 @@ import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
 import pytest
+import torch
+from bad_uploads import form
 from networks import one_thread  # noqa: F401 - applies itself
 from PIL import ExifTags, Image
 from services import BOX, HEIGHT, WIDTH, address, loaded, mask, picture, process, send, service, stored, tiny
@@ -27,6 +32,7 @@ from lbam_fast.cli import app as commands
 from lbam_fast.inference import OutOfMemoryError
 from lbam_fast.service import Client, ServiceError, Settings
 from lbam_fast.service.batching import Batcher
+from lbam_fast.service.engine import AT_ONCE, Answer, Engine
 from lbam_fast.service.options import Options
 from lbam_fast.service.pictures import Decoder
 
@@ -144,7 +150,7 @@ def test_bodies_that_are_no_form(client):
     header = {"Content-Type": "multipart/form-data; boundary=b"}
     cut = b'--b\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\nhere it en'
     refused(client.post("/v1/inpaint", content=cut, headers=header), 422, "bad_body")
-    refused(client.get("/v1/inpaint"), 405, "bad_request")
+    refused(client.get("/v1/inpaint"), 405, "method")
 
 
 def test_the_limits_on_bytes_and_pixels():
@@ -240,6 +246,82 @@ def test_without_origins_no_other_page_may_read(client):
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
+HOSTS = {
+    **dict.fromkeys(("localhost", "LOCALHOST:8000", "127.0.0.1:8000", "[::1]:8000", "::1"), True),
+    **dict.fromkeys(("enemy.example", "enemy.example:8000", "localhost.enemy.example", "192.0.2.1", "[::1", ""), False),
+}
+
+
+def test_only_its_own_names_are_answered(client):
+    """A page may point its own name at this machine: to a browser the service then belongs to that page."""
+    for name, answered in HOSTS.items():
+        answer = client.get("/v1/limits", headers={"Host": name})
+        assert answer.status_code == 200 if answered and name != "::1" else refused(answer, 400, "host"), name
+    assert Settings(host="0.0.0.0").answers_to("any.example")
+    for host in ("127.0.0.1", "0.0.0.0"):
+        named = Settings(host=host, hosts="photos.example, Other.example")
+        assert [named.answers_to(name) for name in ("photos.example", "other.example:80", "localhost")] == [True] * 3
+        assert not named.answers_to("enemy.example")
+
+
+# What it holds at a time, and its stop
+
+
+@contextlib.contextmanager
+def engine_of_small_room(slow, monkeypatch):
+    """With room for pictures of this size alone; and a count of what it has decoded, on three threads."""
+    decoded = []
+
+    class Counting(Decoder):
+        def __call__(self, *given):
+            request = super().__call__(*given)
+            time.sleep(0.01)
+            decoded.append(request)
+            return request
+
+    monkeypatch.setattr("lbam_fast.service.engine.Decoder", Counting)
+    monkeypatch.setattr("lbam_fast.service.engine.default_threads", lambda: 3)
+    engine = Engine([slow], Settings(max_pixels=HEIGHT * WIDTH), told=lambda count: None)
+    yield engine, decoded
+    slow.go.set()
+    engine.close()
+
+
+async def reached(condition) -> None:
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def test_what_is_decoded_is_bounded_while_nothing_is_filled(slow, monkeypatch):
+    async def scenario(engine, decoded) -> None:
+        asking = [asyncio.create_task(engine.inpaint(IMAGE, MASK, Options())) for _ in range(20)]
+        await reached(lambda: len(decoded) >= AT_ONCE)
+        await asyncio.sleep(0.3)
+        assert len(decoded) <= AT_ONCE + 3
+        slow.go.set()
+        assert len(await asyncio.gather(*asking)) == len(decoded) == 20
+
+    with engine_of_small_room(slow, monkeypatch) as (engine, decoded):
+        asyncio.run(scenario(engine, decoded))
+
+
+def test_a_stop_is_told_to_those_that_wait_for_room(slow, monkeypatch):
+    async def scenario(engine, decoded) -> None:
+        asking = [asyncio.create_task(engine.inpaint(IMAGE, MASK, Options())) for _ in range(9)]
+        await reached(lambda: len(decoded) >= AT_ONCE and slow.begun.is_set())
+        closing = asyncio.create_task(asyncio.to_thread(engine.close))
+        await reached(lambda: not engine.alive)
+        slow.go.set()
+        await closing
+        refusals = [each for each in await asyncio.gather(*asking, return_exceptions=True) if not isinstance(each, Answer)]
+        assert len(refusals) >= 9 - AT_ONCE - 3
+        assert {(each.status, each.code) for each in refusals} == {(503, "stopping")}
+
+    with engine_of_small_room(slow, monkeypatch) as (engine, decoded):
+        asyncio.run(scenario(engine, decoded))
+
+
 # Together through the network
 
 
@@ -276,6 +358,37 @@ def test_a_picture_waits_for_others_only_if_some_are_coming(slow):
         batcher.close()
 
 
+def test_a_new_choice_holds_nobody_up(slow, monkeypatch):
+    building = threading.Event()
+
+    def build(*_):
+        building.set()
+        assert slow.go.wait(60)
+        return slow
+
+    monkeypatch.setattr("lbam_fast.service.batching.variant", build)
+    batcher = Batcher([slow])
+    first, second = requests(2)
+    tasks = [batcher.submit(first)]
+    assert building.wait(60)
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            tasks.append(threads.submit(batcher.submit, second).result(20))
+        finally:
+            slow.go.set()
+    assert [task.future.result(60).shape for task in tasks] == [(HEIGHT, WIDTH, 3)] * 2
+    batcher.close()
+    with pytest.raises(ServiceError, match="stopping"):
+        batcher.submit(first)
+
+
+def test_each_gpu_is_current_on_its_thread(monkeypatch):
+    chosen = {}
+    monkeypatch.setattr("torch.cuda.set_device", lambda device: chosen.update({threading.current_thread().name: str(device)}))
+    Batcher([SimpleNamespace(device=torch.device(name)) for name in ("cuda:0", "cuda:1", "cpu")]).close()
+    assert chosen == {"lbam-fill-0": "cuda:0", "lbam-fill-1": "cuda:1"}
+
+
 def test_what_nobody_waits_for_is_not_done(slow):
     batcher = Batcher([slow])
     first, second, third = (batcher.submit(each) for each in requests(3))
@@ -297,7 +410,16 @@ def test_one_mask_has_one_hole_for_all(slow):
 
 @pytest.mark.parametrize(
     "settings",
-    [{"port": 70000}, {"queue": 0}, {"batch": -1}, {"api_key": ""}, {"api_key": "a b"}, {"seconds": "x"}, {"max_pixels": True}],
+    [
+        {"port": 70000},
+        {"queue": 0},
+        {"batch": -1},
+        {"api_key": ""},
+        {"api_key": "a b"},
+        {"seconds": "x"},
+        {"max_pixels": True},
+        {"device": "cpu,cpu"},
+    ],
 )
 def test_settings_that_cannot_be(settings):
     with pytest.raises(ServiceError, match=next(iter(settings))):
@@ -379,9 +501,10 @@ def test_metrics_count_answers_and_batches(client):
 
 def test_the_client(client, tmp_path):
     (tmp_path / "image.png").write_bytes(IMAGE)
-    with Client("http://testserver", transport=client._transport) as asking:
+    with Client("http://localhost", transport=client._transport) as asking:
         expected = send(client, IMAGE, MASK, grow=1).content
-        for given in (IMAGE, tmp_path / "image.png", str(tmp_path / "image.png"), picture()):
+        ways = (IMAGE, bytearray(IMAGE), memoryview(IMAGE), io.BytesIO(IMAGE), picture())
+        for given in (*ways, tmp_path / "image.png", str(tmp_path / "image.png")):
             filled = asking.inpaint(given, mask(), grow=1)
             np.testing.assert_array_equal(loaded(filled.data), loaded(expected))
         filled.save(tmp_path / "filled.png")
@@ -389,17 +512,21 @@ def test_the_client(client, tmp_path):
         with pytest.raises(ServiceError, match="the mask is 64x64") as caught:
             asking.inpaint(IMAGE, mask(64, 64))
         assert (caught.value.status, caught.value.code) == (422, "bad_picture")
+        for given in (np.zeros((4, 4)), io.StringIO("text"), 3):
+            with pytest.raises(ServiceError, match=f"given as {type(given).__name__}, expected a path"):
+                asking.inpaint(given, MASK)
     with Client("http://127.0.0.1:9") as asking, pytest.raises(ServiceError, match="is lbam-fast serve running"):
         asking.inpaint(IMAGE, MASK)
 
 
 def test_the_client_asks_a_full_service_again(monkeypatch):
-    waits, answers = [], [httpx.Response(503, headers={"Retry-After": "2"}, json={"detail": "full", "code": "queue_full"})] * 2
+    full = {"detail": "full", "code": "queue_full"}
+    waits, answers = [], [httpx.Response(503, headers={"Retry-After": seconds}, json=full) for seconds in ("2", "0")]
     answers.append(httpx.Response(200, content=IMAGE, headers={"Content-Type": "image/png"}))
     monkeypatch.setattr("lbam_fast.service.client.time.sleep", waits.append)
     with Client(transport=httpx.MockTransport(lambda _: answers.pop(0))) as asking:
         assert asking.inpaint(IMAGE, MASK).data == IMAGE
-    assert waits == [2, 2]
+    assert waits == [2, 1]
     full = httpx.Response(503, headers={"Retry-After": "2"}, text="no JSON")
     with Client(patience=1.0, transport=httpx.MockTransport(lambda _: full)) as asking, pytest.raises(ServiceError) as caught:
         asking.inpaint(IMAGE, MASK)
@@ -431,17 +558,25 @@ def test_it_listens_on_this_machine_alone_and_logs_no_content(running):
 def test_connections_that_bring_nothing_are_ended(running):
     with socket.create_connection(address(running.url)) as idle:
         idle.settimeout(20)
-        idle.sendall(b"POST /v1/inpaint HTTP/1.1\r\nHost: x\r\n")
+        idle.sendall(b"POST /v1/inpaint HTTP/1.1\r\nHost: localhost\r\n")
         start = time.monotonic()
         assert idle.recv(1000) == b"" and time.monotonic() - start > 0.5
     with socket.create_connection(address(running.url)) as slow_body:
         slow_body.settimeout(20)
-        head = (
-            "POST /v1/inpaint HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 99\r\n\r\n"
-        )
-        slow_body.sendall(head.encode())
+        head = "POST /v1/inpaint HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=b\r\n"
+        slow_body.sendall(f"{head}Content-Length: 99\r\n\r\n".encode())
         assert b"408 Request Timeout" in slow_body.recv(4000)
     assert running.alive()
+
+
+def test_a_length_and_chunks_are_refused(running):
+    """Which of them counts is what smuggled requests live on."""
+    head, _, body = form(IMAGE).partition(b"\r\n\r\n")
+    chunked = head + b"\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    with socket.create_connection(address(running.url)) as line:
+        line.settimeout(20)
+        line.sendall(chunked)
+        assert line.recv(4000).startswith(b"HTTP/1.1 400 ")
 
 
 def test_one_connection_too_many_is_told_so(running):
@@ -468,10 +603,14 @@ def test_sigterm_finishes_what_was_accepted(tmp_path):
         large, hole = stored(picture("RGB", 0, 250, 250)), stored(mask(250, 250))
         with httpx.Client(base_url=found.url, timeout=120) as client:
             assert send(client, IMAGE, MASK).status_code == 200
-            answers = [threads.submit(send, client, large, hole, passes=8) for _ in range(4)]
+            answers = [threads.submit(send, client, large, hole, passes=8, detail="off") for _ in range(4)]
             deadline = time.monotonic() + 60
-            while "lbam_requests 4.0" not in client.get("/metrics").text:
-                assert time.monotonic() < deadline and not all(each.done() for each in answers)
+            done, at_hand = 0, 0
+            while done + at_hand < 4:
+                assert time.monotonic() < deadline
+                done = sum(each.done() for each in answers)
+                at_hand = int(re.search(r"^lbam_requests (\d+)", client.get("/metrics").text, re.MULTILINE)[1])
+            assert at_hand
             found.process.send_signal(signal.SIGTERM)
             assert [each.result().status_code for each in answers] == [200] * 4
         assert found.process.wait(60) == 128 + signal.SIGTERM
@@ -490,7 +629,7 @@ def test_a_client_that_goes_away_frees_its_place(slow):
 
         app = make_app([slow])
         events = asyncio.Queue()
-        content = httpx.Request("POST", "http://x", files={"image": IMAGE, "mask": MASK})
+        content = httpx.Request("POST", "http://localhost", files={"image": IMAGE, "mask": MASK})
         await events.put({"type": "http.request", "body": content.read()})
         headers = [(name.lower().encode(), value.encode()) for name, value in content.headers.items()]
         scope = {"type": "http", "method": "POST", "path": "/v1/inpaint", "raw_path": b"/v1/inpaint", "query_string": b""}

@@ -58,7 +58,7 @@ def transparent_hole(picture: Picture, name: str | Path, options: MaskOptions) -
     if left:
         sentence = (
             f"{left:,} half transparent pixels count as known and keep their colours; "
-            "--threshold 0.001 fills all that is not fully opaque"
+            "a threshold of 0.001 fills all that is not fully opaque"
         )
         found = dataclasses.replace(found, warnings=(*found.warnings, sentence))
     opaque = np.where(found.hole.filled, full, alpha).astype(alpha.dtype)

@@ -38,10 +38,12 @@ class MaskOptions:
             if not isinstance(pixels, int) or pixels < 0:
                 raise InpaintError(f"{name} is {pixels!r}, expected a whole number of pixels, 0 or more")
         if self.feather > self.grow:
-            warnings.warn(
-                f"feather is {self.feather} but grow is {self.grow}: only the grown band is blended; raise grow as far",
-                stacklevel=4,
-            )
+            warnings.warn(beyond_grow(self.feather, self.grow), stacklevel=4)
+
+
+def beyond_grow(feather: int, grow: int) -> str:
+    """What to know where feather is more than grow."""
+    return f"feather is {feather} but grow is {grow}: only the grown band is blended; raise grow as far"
 
 
 @dataclass(frozen=True, eq=False)

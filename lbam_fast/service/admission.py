@@ -28,7 +28,7 @@ class Admission:
             raise too_large(most)
         size = most if length is None else length
         if self.closed:
-            raise ServiceError("the service is stopping; try again", 503, "stopping", RETRY)
+            raise stopping()
         if self.count >= self._settings.queue:
             raise ServiceError(f"{self.count} requests are waiting already; try again", 503, "queue_full", RETRY)
         if self.count and self.size + size > self._settings.queue_bytes:
@@ -40,6 +40,10 @@ class Admission:
         finally:
             self.count -= 1
             self.size -= size
+
+
+def stopping() -> ServiceError:
+    return ServiceError("the service is stopping; try again", 503, "stopping", RETRY)
 
 
 def too_large(most: int) -> ServiceError:

@@ -22,7 +22,7 @@ from starlette.middleware.cors import CORSMiddleware
 from lbam_fast import __version__
 from lbam_fast.inference import Inpainter
 from lbam_fast.service import description
-from lbam_fast.service.admission import RETRY, Admission
+from lbam_fast.service.admission import RETRY, Admission, stopping
 from lbam_fast.service.engine import Answer, Engine
 from lbam_fast.service.errors import ServiceError
 from lbam_fast.service.guard import Guard, problem
@@ -61,6 +61,7 @@ def make_app(inpainters: Sequence[Inpainter], settings: Settings | None = None) 
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        responses=description.HOST,
         middleware=_middleware(settings, metrics),
         exception_handlers=_HANDLERS,
     )
@@ -148,7 +149,7 @@ def _add_state(app: FastAPI, settings: Settings, admission: Admission, engine: E
     @app.get("/readyz", summary="Whether it takes requests", responses={503: description.INPAINT["responses"][503]})
     async def readyz() -> dict[str, str]:
         if admission.closed or not engine.alive:
-            raise ServiceError("the service is stopping", 503, "stopping", RETRY)
+            raise stopping()
         if admission.count >= settings.queue:
             raise ServiceError("the queue is full", 503, "queue_full", RETRY)
         return {"status": "ready"}
@@ -209,7 +210,8 @@ async def _invalid(_: Request, error: Exception) -> JSONResponse:
 
 async def _http_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    answer = problem(ServiceError(error.detail, error.status_code, "not_found" if error.status_code == 404 else "bad_request"))
+    code = {404: "not_found", 405: "method"}.get(error.status_code, "bad_request")
+    answer = problem(ServiceError(error.detail, error.status_code, code))
     answer.headers.update(error.headers or {})
     return answer
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 
 from lbam_fast.errors import LBAMError
 from lbam_fast.inference import Inpainter, OutOfMemoryError
+from lbam_fast.service.admission import stopping
 from lbam_fast.service.options import Choices
 from lbam_fast.service.pictures import Request
 
@@ -66,10 +68,11 @@ class Batcher:
             thread.start()
 
     def submit(self, request: Request) -> Task:
+        """Raises ServiceError once it is closed."""
         task = Task(request)
         with self._change:
             if self._closed:
-                raise RuntimeError("the batcher is closed")
+                raise stopping()
             self._tasks.append(task)
             self._change.notify_all()
         return task
@@ -87,6 +90,9 @@ class Batcher:
             thread.join()
 
     def _run(self, inpainter: Inpainter) -> None:
+        if inpainter.device.type == "cuda" and inpainter.device.index is not None:
+            torch.cuda.set_device(inpainter.device)  # of this thread: kernels start on the current one
+
         @cache
         def suited(choices: Choices) -> Inpainter:
             return variant(inpainter, choices, self._batch)
@@ -96,33 +102,56 @@ class Batcher:
             fill(suited(tasks[0].choices), tasks)
 
     def _next(self, suited: Callable[[Choices], Inpainter]) -> list[Task]:
-        """The oldest task and those that go with it, once there are enough or it has waited long enough; none at the end."""
+        """The oldest task and those that go with it, once there are enough or it has waited long enough; none at the end.
+
+        Planned without the lock, which submit needs at once.
+        """
+        while waiting := self._waiting():
+            try:
+                tasks = together(suited(waiting[0].choices), waiting)
+            except LBAMError as error:  # such choices cannot be had here
+                for task in self._taken(waiting[:1]):
+                    task.future.set_exception(error)
+                continue
+            if len(tasks) < self._batch and self._await_others(waiting):
+                continue
+            if taken := self._taken(tasks):
+                return taken
+        return []
+
+    def _waiting(self) -> list[Task]:
+        """The tasks that are wanted, as soon as there are any; none at the end."""
         with self._change:
             while True:
                 self._tasks = [task for task in self._tasks if not task.future.cancelled()]
-                if not self._tasks:
-                    if self._closed:
-                        return []
-                    self._change.wait()
-                    continue
-                try:
-                    tasks = self._together(suited(self._tasks[0].choices))
-                except LBAMError as error:  # such choices cannot be had here
-                    self._tasks.pop(0).future.set_exception(error)
-                    continue
-                left = self._tasks[0].arrived + self._wait - time.perf_counter()
-                if len(tasks) < self._batch and left > 0 and not self._closed and self._coming():
-                    self._change.wait(left)
-                    continue
-                self._tasks = [task for task in self._tasks if task not in tasks]
-                if wanted := [task for task in tasks if task.future.set_running_or_notify_cancel()]:
-                    return wanted
+                if self._tasks or self._closed:
+                    return list(self._tasks)
+                self._change.wait()
 
-    def _together(self, inpainter: Inpainter) -> list[Task]:
-        oldest = self._tasks[0]
-        same = [task for task in self._tasks if task.choices == oldest.choices]
-        batches = inpainter.batches([task.request.found.hole for task in same])
-        return [same[i] for i in next((batch for batch in batches if 0 in batch), [0])]
+    def _await_others(self, waiting: list[Task]) -> bool:
+        """Wait for a change of what is waiting; False where that is no use."""
+        with self._change:
+            left = waiting[0].arrived + self._wait - time.perf_counter()
+            if left <= 0 or self._closed or not self._coming():
+                return False
+            if self._tasks == waiting:
+                self._change.wait(left)
+            return True
+
+    def _taken(self, tasks: list[Task]) -> list[Task]:
+        """Those that are still wanted, which no other thread gets now; none where one was quicker."""
+        with self._change:
+            if not set(tasks) <= set(self._tasks):
+                return []
+            self._tasks = [task for task in self._tasks if task not in tasks]
+            return [task for task in tasks if task.future.set_running_or_notify_cancel()]
+
+
+def together(inpainter: Inpainter, tasks: list[Task]) -> list[Task]:
+    """The first task, and those that go through the network with it."""
+    same = [task for task in tasks if task.choices == tasks[0].choices]
+    batches = inpainter.batches([task.request.found.hole for task in same])
+    return [same[i] for i in next((batch for batch in batches if 0 in batch), [0])]
 
 
 def variant(inpainter: Inpainter, choices: Choices, batch: int) -> Inpainter:

@@ -78,8 +78,8 @@ class Client:
     def inpaint(self, image: Any, mask: Any = None, **options: Any) -> Filled:
         """Fill the hole of one picture.
 
-        image, mask  a path, the bytes of a file, or a PIL image (sent as a PNG); the mask's holes are white unless hole="black";
-                     without a mask what is transparent is the hole
+        image, mask  a path, the bytes of a file, an open binary file, or a PIL image (sent as a PNG); the mask's holes are white
+                     unless hole="black"; without a mask what is transparent is the hole
         options      hole, threshold, grow, feather, detail, strategy, passes, format: see docs/service.md
         Raises ServiceError, with the answer's status, if it is refused, and OSError for files that cannot be read.
         """
@@ -100,7 +100,7 @@ class Client:
             refusal = _refusal(answer)
             if refusal.retry_after is None or time.monotonic() + refusal.retry_after > until:
                 raise refusal
-            time.sleep(refusal.retry_after)
+            time.sleep(max(1, refusal.retry_after))
 
 
 def _refusal(answer: httpx.Response) -> ServiceError:
@@ -114,10 +114,16 @@ def _refusal(answer: httpx.Response) -> ServiceError:
 
 
 def _bytes_of(source: Any) -> bytes:
-    if isinstance(source, bytes):
-        return source
     if isinstance(source, str | os.PathLike):
         return Path(source).read_bytes()
+    data = source.read() if hasattr(source, "read") else source
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    if not hasattr(data, "save"):
+        raise ServiceError(
+            f"a picture is given as {type(source).__name__}, expected a path, the bytes of a file, an open binary file, or "
+            "a PIL image"
+        )
     buffer = io.BytesIO()
     source.save(buffer, "PNG")
     return buffer.getvalue()

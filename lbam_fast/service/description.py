@@ -34,6 +34,9 @@ def _refusal(status: int, title: str, code: str, detail: str, headers: dict[str,
     return {**found, "headers": headers} if headers else found
 
 
+HOST: dict[int | str, dict[str, Any]] = {
+    400: _refusal(400, "Bad Request", "host", "the header Host is 'x.example', expected localhost"),
+}
 KEY: dict[int | str, dict[str, Any]] = {
     401: _refusal(401, "Unauthorized", "key", "expected the header Authorization: Bearer KEY with this service's key"),
     403: _refusal(403, "Forbidden", "cross_site", "pages of other sites may not call this service"),

@@ -13,6 +13,7 @@ from typing import TypeVar
 from lbam_fast.batch.stages import default_threads
 from lbam_fast.errors import LBAMError
 from lbam_fast.inference import Inpainter, OutOfMemoryError
+from lbam_fast.service.admission import stopping
 from lbam_fast.service.batching import Batcher
 from lbam_fast.service.errors import ServiceError
 from lbam_fast.service.options import Options
@@ -46,6 +47,7 @@ class Engine:
         self._readers = ThreadPoolExecutor(default_threads(), thread_name_prefix="lbam-read")
         self._writers = ThreadPoolExecutor(default_threads(), thread_name_prefix="lbam-write")
         self._coming = 0
+        self._reading = asyncio.Semaphore(default_threads())
         self._room = _Room(AT_ONCE * settings.max_pixels)
         self._batcher = Batcher(
             inpainters, batch=settings.batch, wait=settings.batch_wait, coming=lambda: self._coming > 0, told=told
@@ -57,17 +59,19 @@ class Engine:
 
     def close(self) -> None:
         """Finish what was begun, and end."""
-        for each in (self._readers, self._batcher, self._writers):
-            each.shutdown() if isinstance(each, ThreadPoolExecutor) else each.close()
+        self._readers.shutdown()
+        self._batcher.close()
+        self._writers.shutdown()
 
     async def inpaint(self, image: bytes, mask: bytes | None, options: Options) -> Answer:
         """Raises ServiceError with the status of the answer. If it is cancelled, what has not begun is not done."""
         start = time.perf_counter()
         self._coming += 1
         try:
-            await self._room.wait()
-            request = await _on(self._readers, partial(self._decoder, image, mask, options))
-            self._room.take(request.pixels)
+            async with self._reading:  # so that no more are between the wait for room and its taking
+                await self._room.wait()
+                request = await _on(self._readers, partial(self._decoder, image, mask, options))
+                self._room.take(request.pixels)
         finally:
             self._coming -= 1
         try:
@@ -75,6 +79,8 @@ class Engine:
             decoded = time.perf_counter()
             filled = await asyncio.wrap_future(task.future)
             data, notes = await _on(self._writers, partial(encode, request, filled))
+        except ServiceError:
+            raise
         except OutOfMemoryError as error:
             raise ServiceError(str(error), 503, "memory", 5) from error
         except LBAMError as error:
@@ -114,4 +120,8 @@ class _Room:
 
 
 async def _on(threads: ThreadPoolExecutor, call: Callable[[], Value]) -> Value:
-    return await asyncio.get_running_loop().run_in_executor(threads, call)
+    try:
+        begun = asyncio.get_running_loop().run_in_executor(threads, call)
+    except RuntimeError as error:  # they were shut down
+        raise stopping() from error
+    return await begun

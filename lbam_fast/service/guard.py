@@ -72,6 +72,16 @@ class Guard:
         log("answered", level, **exchange.told(), path=route, method=scope["method"], **scope.get("state", {}).get("told", {}))
 
     def _check(self, path: str, headers: Headers) -> None:
+        host = headers.get("host")
+        if host is not None and not self._settings.answers_to(host):
+            raise ServiceError(
+                f"the header Host is {host[:80]!r}, expected localhost or another of this service's names, which its setting "
+                "hosts lists",
+                400,
+                "host",
+            )
+        if "content-length" in headers and "transfer-encoding" in headers:
+            raise ServiceError("expected Content-Length or Transfer-Encoding, not both", 400, "bad_request")
         if not path.startswith(LOCKED):
             return
         if headers.get("sec-fetch-site") == "cross-site" and headers.get("origin") not in self._settings.origins:

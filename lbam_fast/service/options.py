@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from lbam_fast.config import HoleColour
 from lbam_fast.inference import MaskOptions
+from lbam_fast.inference.masks import beyond_grow
 
 MOST_PIXELS = 256
 """By which a hole is grown and feathered at most."""
@@ -58,4 +59,4 @@ class Options(Choices):
     def notes(self) -> tuple[str, ...]:
         if self.feather <= self.grow:
             return ()
-        return (f"feather is {self.feather} but grow is {self.grow}: only the grown band is blended; raise grow as far",)
+        return (beyond_grow(self.feather, self.grow),)

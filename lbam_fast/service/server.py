@@ -61,7 +61,7 @@ def _listen(host: str, port: int) -> socket.socket:
 def _inpainters(settings: Settings) -> list[Inpainter]:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
-    names = [name.strip() for name in settings.device.split(",")]
+    names = settings.devices
     if names == ["auto"] and torch.cuda.is_available():
         names = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     options: dict[str, Any] = {"preset": settings.preset, "dtype": settings.dtype, "max_pixels": settings.max_pixels}

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_address
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from lbam_fast.service.errors import ServiceError
 
@@ -23,6 +25,11 @@ class Settings:
     port: int = _setting(8000, "Port to listen on; 0: a free one, which is named.", low=0, high=65535)
     api_key: str | None = _setting(
         None, "Ask for this key, as Authorization: Bearer KEY. Better in the environment, where other users cannot list it."
+    )
+    hosts: str = _setting(
+        "",
+        "Host names that requests may ask for beside localhost, separated by commas; by default none where it listens on this "
+        "machine alone, against pages that point their own name here, and else any.",
     )
     cors_origins: str = _setting("", "Origins of other pages that may call, separated by commas, such as https://example.org.")
 
@@ -56,6 +63,8 @@ class Settings:
             if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= (high or float("inf")):
                 reach = f"from {low} to {high}" if high else f"{low} or more"
                 raise ServiceError(f"{each.name} is {value!r}, expected a number, {reach}")
+        if len(set(self.devices)) < len(self.devices):
+            raise ServiceError(f"device is {self.device!r}, which names one twice; expected each device once")
         if self.api_key == "":
             raise ServiceError("api_key is empty: expected a key, or none to let everybody in")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and " " not in self.api_key):
@@ -63,4 +72,30 @@ class Settings:
 
     @property
     def origins(self) -> list[str]:
-        return [origin.strip().rstrip("/") for origin in self.cors_origins.split(",") if origin.strip()]
+        return [origin.rstrip("/") for origin in _listed(self.cors_origins)]
+
+    @property
+    def devices(self) -> list[str]:
+        return _listed(self.device)
+
+    def answers_to(self, host: str) -> bool:
+        """Whether requests with this header Host are for this service."""
+        if not self.hosts and not is_local(self.host):
+            return True
+        try:
+            name = urlsplit(f"//{host}").hostname or ""
+        except ValueError:
+            return False
+        return is_local(name) or name in _listed(self.hosts.lower())
+
+
+def is_local(name: str) -> bool:
+    """Whether a host name or an address is that of this machine as it sees itself."""
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name == "localhost"
+
+
+def _listed(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",") if each.strip()]

@@ -170,6 +170,11 @@ class Tapes:
 class _Watch(TorchDispatchMode):
     """Sees which of PyTorch's own ops compute or copy anything."""
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Else PyTorch imports its compiler, two seconds, at the first op that is seen."""
+        return False
+
     def __init__(self) -> None:
         super().__init__()
         self.seen: list[str] = []
