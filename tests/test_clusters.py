@@ -59,7 +59,7 @@ def fill(request):
 
 engines = pytest.mark.parametrize("fill", ["processes", "ray"], indirect=True)
 ROOT = Path(__file__).parent.parent
-ENGINES = [pytest.param(name, marks=pytest.mark.sampled) for name in ("processes", "ray")]
+ENGINES = ["processes", pytest.param("ray", marks=pytest.mark.sampled)]
 one_engine = pytest.mark.parametrize("fill", ENGINES, indirect=True)
 
 

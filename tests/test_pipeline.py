@@ -11,6 +11,7 @@ from test_cli_inpaint import files, load, pixels, save, save_mask, weights  # no
 
 from lbam_fast import Inpainter
 from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, reading
+from lbam_fast.batch import holes as batch_holes
 from lbam_fast.batch.once import Once
 from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, ends_window, planned
 from lbam_fast.batch.stages import Ahead, Behind
@@ -191,7 +192,7 @@ def test_masks_of_the_same_bytes_are_one(filler, tmp_path, monkeypatch):
         save_mask(tmp_path / "m" / f"{i}.png")
     jobs, shared, fill = mixed(tmp_path, sizes, [tmp_path / "m" / f"{i}.png" for i in range(5)]), [], filler.inpainter.fill
     found = []
-    monkeypatch.setattr(reading, "find_hole", lambda *given: found.append(given) or find_hole(*given))
+    monkeypatch.setattr(batch_holes, "find_hole", lambda *given: found.append(given) or find_hole(*given))
     monkeypatch.setattr(
         filler.inpainter, "fill", lambda images, holes: shared.append(len(set(map(id, holes)))) or fill(images, holes)
     )

@@ -32,7 +32,7 @@ def test_all_fused_ops_are_there():
 def test_nothing_is_expected_below_its_floor(size):
     for gpu in predict.GPUS:
         for op in predict.ops(*size):
-            assert op.expected(gpu) > op.floor(gpu) and 1 <= op.launches(gpu) <= 2
+            assert op.expected(gpu) > op.floor(gpu)
             assert op.expected(dataclasses.replace(gpu, product=gpu.product / 10)) >= op.expected(gpu)
 
 

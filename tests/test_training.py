@@ -193,7 +193,11 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_checkpoint(photographs, t
 
 def test_the_log_row_of_a_loss_that_is_not_finite_is_an_error(photographs, tmp_path):
     run = trainer(photographs, tmp_path)
-    run.model.register_forward_pre_hook(lambda *_: run.model.dc7.weight.data.fill_(float("nan")) and None)
+
+    def spoil(*_):
+        run.model.dc7.weight.data.fill_(float("nan"))
+
+    run.model.register_forward_pre_hook(spoil)
     with pytest.raises(TrainingError, match="the term 'hole' is not finite at step 1"):
         run.run()
     fresh = trainer(photographs, tmp_path / "fresh")

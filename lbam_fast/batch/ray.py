@@ -359,7 +359,7 @@ def _board(ray: Any, stop: Callable[[], bool]) -> Iterator[Any]:
 def _rows(ray: Any, blocks: Sequence[Block], share: _Share) -> Iterator[dict[str, Any]]:
     """A row of outcomes for each block that comes to an end, as it does; without a word on the console."""
     data, places = ray.data, share.places
-    strategy = data.ActorPoolStrategy(size=places.workers, max_tasks_in_flight_per_actor=2)
+    strategy = data.ActorPoolStrategy(size=min(places.workers, len(blocks)), max_tasks_in_flight_per_actor=2)
     resources = {"num_cpus": places.cores, "num_gpus": places.gpus}
     with _silent(data):
         items = [{"number": number, "block": pickle.dumps(block)} for number, block in enumerate(blocks)]
