@@ -3,8 +3,9 @@
 Names are imported on first use, so that importing the package, and the command line's help, needs no PyTorch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from lbam_fast.lazy import looked_up
 
 if TYPE_CHECKING:
     from lbam_fast.checkpoints import CheckpointError, load_checkpoint, save_checkpoint
@@ -46,14 +47,8 @@ _MODULES = {
     "reference": ("AttentionMaps",),
 }
 
-if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this function provides
-
-    def __getattr__(name: str) -> object:
-        for module, names in _MODULES.items():
-            if name in names:
-                value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-                return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = looked_up(__name__, _MODULES)
 
     def __dir__() -> list[str]:
         return sorted({*globals(), *__all__})

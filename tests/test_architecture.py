@@ -11,11 +11,12 @@ import pytest
 import lbam_fast
 
 PACKAGE = Path(lbam_fast.__file__).parent
-GROUND = {"errors", "files"}
+GROUND = {"errors", "files", "lazy"}
 # Where what may come has its place, importing what its part may unless said otherwise:
 MAY_IMPORT = {
     "errors": set(),
     "files": set(),
+    "lazy": set(),
     "config": set(),
     "reference": {"config"},
     "kernels": set(),

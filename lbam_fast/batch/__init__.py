@@ -7,8 +7,9 @@
 Names are imported on first use, so that arguments can be found wrong without waiting for PyTorch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from lbam_fast.lazy import looked_up
 
 if TYPE_CHECKING:
     from lbam_fast.batch.errors import JobError
@@ -63,11 +64,5 @@ __all__ = [
     "remove_leftovers",
 ]
 
-if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this function provides
-
-    def __getattr__(name: str) -> object:
-        for module, names in _MODULES.items():
-            if name in names:
-                value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-                return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = looked_up(__name__, _MODULES)

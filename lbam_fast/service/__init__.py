@@ -6,8 +6,9 @@
 Names are imported on first use; the service needs ``pip install 'lbam-fast[serve]'``.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from lbam_fast.lazy import looked_up
 
 if TYPE_CHECKING:
     from lbam_fast.service.app import make_app
@@ -26,11 +27,5 @@ _MODULES = {
 
 __all__ = ["Client", "Filled", "ServiceError", "Settings", "make_app", "serve"]
 
-if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this function provides
-
-    def __getattr__(name: str) -> object:
-        for module, names in _MODULES.items():
-            if name in names:
-                value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-                return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = looked_up(__name__, _MODULES)

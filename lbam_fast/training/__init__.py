@@ -5,8 +5,9 @@
 Names are imported on first use: the settings, of which the command line makes its flags, need no PyTorch.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from lbam_fast.lazy import looked_up
 
 if TYPE_CHECKING:
     from lbam_fast.training.losses import log_squared_error, reconstruction_loss, relative_error
@@ -32,11 +33,5 @@ _MODULES = {
     "trainer": ("Trainer", "fit"),
 }
 
-if not TYPE_CHECKING:  # a type checker would take every misspelt name for one that this function provides
-
-    def __getattr__(name: str) -> object:
-        for module, names in _MODULES.items():
-            if name in names:
-                value = globals()[name] = getattr(import_module(f"{__name__}.{module}"), name)
-                return value
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+    __getattr__ = looked_up(__name__, _MODULES)
