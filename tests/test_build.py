@@ -153,6 +153,7 @@ def test_the_cpp_tests_can_fail(plain, table):
     [
         ("filter", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
         ("kind", ("mask_step", "spread")),
+        ("needed", ("decode_with_map", "reconstruct", "needs")),
         ("read", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
         ("unwritten", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
         ("outside", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),

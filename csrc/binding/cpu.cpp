@@ -42,10 +42,10 @@ constexpr Op kOps[] = {
      mask_step, "CPU"},
     {"decode_with_map",
      "decode_with_map(Tensor? skip, Tensor own, Tensor weight, Tensor? attention, Tensor? scale, Tensor? shift, float slope,"
-     " bool winograd, Tensor(a!) out) -> ()",
+     " bool winograd, Tensor? needed, Tensor(a!) out) -> ()",
      decode_with_map, "CPU"},
-    {"reconstruct", "reconstruct(Tensor skip, Tensor own, Tensor weight, bool absolute, Tensor(a!) out) -> ()", reconstruct,
-     "CPU"},
+    {"reconstruct", "reconstruct(Tensor skip, Tensor own, Tensor weight, bool absolute, Tensor? needed, Tensor(a!) out) -> ()",
+     reconstruct, "CPU"},
     {"in_large_pages", "in_large_pages(Tensor x) -> ()", in_large_pages, "CPU"},
     {"damage", "damage(Tensor image, Tensor mask, Tensor(a!) out) -> ()", damage, "CPU"},
     {"harmonic_fill",
@@ -54,6 +54,7 @@ constexpr Op kOps[] = {
     {"exemplar", "exemplar(Tensor picture, Tensor hole, int seed, Tensor(a!) filled) -> ()", exemplar, "CPU"},
     {"classify", "classify(Tensor mask, Tensor(a!) kinds) -> ()", classify, "CPU"},
     {"spread", "spread(Tensor kinds, Tensor(a!) next, Tensor(b!) order, Tensor(c!) sorted) -> ()", spread, "CPU"},
+    {"needs", "needs(Tensor needed, Tensor(a!) inputs) -> ()", needs, "CPU"},
     {"bfloat16_products", "bfloat16_products() -> bool", bfloat16_products, "CompositeExplicitAutograd"},
     {"instruction_set", "instruction_set() -> int", instruction_set, "CompositeExplicitAutograd"},
 };

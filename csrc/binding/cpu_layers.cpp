@@ -75,6 +75,11 @@ std::uint8_t* kinds_of(const Tensor& x, const Sizes& size, const char* message) 
   return static_cast<std::uint8_t*>(x.data());
 }
 
+// Where a result is needed; null for everywhere.
+const std::uint8_t* needed_of(const Tensor& x, const Sizes& result) {
+  return x ? kinds_of(x, result, "needed: expected a dense uint8 [N, 1, H, W] of the result's size") : nullptr;
+}
+
 constexpr const char* kEven = "winograd: needs even numbers of lines and columns";
 constexpr const char* kInputs = "skip, own: expected pictures of one size and dtype in channels_last";
 
@@ -157,7 +162,7 @@ void mask_step(StableIValue* stack, std::uint64_t, std::uint64_t) {
 
 void decode_with_map(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor skip(Tensor::optional(stack[0])), own(stack[1]), weight(stack[2]), map(Tensor::optional(stack[3])),
-      scale(Tensor::optional(stack[4])), shift(Tensor::optional(stack[5])), y(stack[8]);
+      scale(Tensor::optional(stack[4])), shift(Tensor::optional(stack[5])), needed(Tensor::optional(stack[8])), y(stack[9]);
   const Picture inner = picture(own, kInputs), outer = skip ? picture(skip, kInputs) : Picture{};
   require(!skip || (same(inner.size, outer.size) && type_of(skip) == type_of(own)), kInputs);
   const Sizes result = {inner.size.images, 2 * inner.size.height, 2 * inner.size.width};
@@ -169,12 +174,12 @@ void decode_with_map(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require_picture(y, result, outputs, type_of(own));
   cpu::decode_with_map({inner.size, outer.rows.channels, inner.rows.channels, outputs, input(skip), input(own),
                         panels(weight, depth, outputs, true, winograd), winograd, input(map), maps, per_channel(scale, outputs),
-                        per_channel(shift, outputs), static_cast<float>(number(stack[6])), output(y)},
+                        per_channel(shift, outputs), static_cast<float>(number(stack[6])), needed_of(needed, result), output(y)},
                        threads());
 }
 
 void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Tensor skip(stack[0]), own(stack[1]), weight(stack[2]), y(stack[4]);
+  const Tensor skip(stack[0]), own(stack[1]), weight(stack[2]), needed(Tensor::optional(stack[4])), y(stack[5]);
   const Picture outer = picture(skip, kInputs), inner = picture(own, kInputs);
   require(same(inner.size, outer.size) && type_of(skip) == type_of(own), kInputs);
   const Sizes result = {inner.size.images, 2 * inner.size.height, 2 * inner.size.width};
@@ -182,7 +187,7 @@ void reconstruct(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const std::int64_t colours = type_of(weight) == Type::kBfloat16 ? 6 : 3;
   cpu::reconstruct({inner.size, outer.rows.channels, inner.rows.channels, input(skip), input(own),
                     panels(weight, outer.rows.channels + inner.rows.channels, colours, true, false),
-                    flag(stack[3]) ? cpu::Form::kAbs : cpu::Form::kTanh, output(y)},
+                    flag(stack[3]) ? cpu::Form::kAbs : cpu::Form::kTanh, needed_of(needed, result), output(y)},
                    threads());
 }
 
@@ -269,6 +274,16 @@ void spread(StableIValue* stack, std::uint64_t, std::uint64_t) {
                integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message),
                integers<std::uint8_t>(sorted, count, aoti_torch_dtype_uint8(), message)},
               threads());
+}
+
+void needs(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor needed(stack[0]), inputs(stack[1]);
+  constexpr const char* message =
+      "needed, inputs: expected dense uint8 [N, 1, H, W] of even height and width and [N, 1, H/2, W/2]";
+  const Picture all = picture(needed, message);
+  require(all.size.height % 2 == 0 && all.size.width % 2 == 0, message);
+  const Sizes half = {all.size.images, all.size.height / 2, all.size.width / 2};
+  cpu::needs({all.size, kinds_of(needed, all.size, message), kinds_of(inputs, half, message)}, threads());
 }
 
 }  // namespace lbam::binding

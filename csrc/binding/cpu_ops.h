@@ -24,7 +24,8 @@ namespace lbam::binding {
   X(harmonic_fill)       \
   X(exemplar)            \
   X(classify)            \
-  X(spread)
+  X(spread)              \
+  X(needs)
 
 #define LBAM_OP(name) void name(StableIValue* stack, std::uint64_t inputs, std::uint64_t outputs);
 LBAM_OPS(LBAM_OP)

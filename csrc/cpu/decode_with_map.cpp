@@ -5,14 +5,14 @@
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
-// All phases of the result, each every second line and column, in tiles.
+// All phases of the result, each every second line and column, in tiles, each of which is a square of it.
 template <typename Stored>
-Tiles<Stored> tiles_of(const DecodeWithMap& r) {
+Tiles<Stored> tiles_of(const DecodeWithMap& r, const Squares& squares) {
   const Plane<Stored> skip = {static_cast<const Stored*>(r.skip.data), r.skip_channels, -1, -1};
   const Plane<Stored> own = {static_cast<const Stored*>(r.own.data), r.own_channels, -1, -1};
   const bool alone = r.skip.data == nullptr;
   Tiles<Stored> t{};
-  t.lines = r.size.height / 2, t.tiles = r.size.width / 2, t.count = r.size.images * t.lines * t.tiles;
+  t.lines = squares.lines, t.tiles = squares.columns, t.chosen = squares.chosen, t.count = squares.count;
   t.height = r.size.height, t.width = r.size.width, t.step = 1, t.columns = r.outputs;
   t.planes[0] = alone ? own : skip, t.planes[1] = own, t.planes_count = alone ? 1 : 2;
   t.panels = r.weight.data, t.phases = true;
@@ -37,9 +37,10 @@ void decode_with_map(const DecodeWithMap& r, ParallelFor parallel) {
     if (!r.winograd) {
       return multiply_windows<Element>(
           source<Stored>(r.skip, r.size, r.skip_channels, 2), source<Stored>(r.own, r.size, r.own_channels, 2), r.size, r.outputs,
-          r.weight.data, parallel, [](float*, int64_t) {}, finish);
+          r.weight.data, r.needed, parallel, [](float*, int64_t) {}, finish);
     }
-    multiply_tiles<Element>(tiles_of<Stored>(r), parallel, finish);
+    const Squares squares(r.needed, {r.size.images, 2 * r.size.height, width}, 4, 0);
+    multiply_tiles<Element>(tiles_of<Stored>(r, squares), parallel, finish);
   });
 }
 

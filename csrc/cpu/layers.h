@@ -73,6 +73,8 @@ struct DecodeWithMap {
   std::int64_t maps;
   const float *scale, *shift;
   float slope;
+  // [images, 2 * height, 2 * width], 0 where y may be left as it is, as may inputs that nothing else needs; null: nowhere.
+  const std::uint8_t* needed;
   Output y;  // may be the map, where they are of one type
 };
 
@@ -87,7 +89,15 @@ struct Reconstruct {
   // from the first three.
   Panels weight;
   Form form;
+  const std::uint8_t* needed;  // as in DecodeWithMap
   Output y;
+};
+
+// Which inputs the needed results of a transposed convolution are made of.
+struct Needs {
+  Sizes size;                  // of the result, even
+  const std::uint8_t* needed;  // [images, height, width], 0 or 1
+  std::uint8_t* inputs;        // [images, height / 2, width / 2]
 };
 
 // A picture in any layout: element (image, channel, line, column) lies at the sum of their steps.

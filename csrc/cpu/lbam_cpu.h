@@ -103,7 +103,8 @@ namespace lbam::cpu {
   X(harmonic_fill, HarmonicFill)             \
   X(exemplar, Exemplar)                      \
   X(classify, Classify)                      \
-  X(spread, Spread)
+  X(spread, Spread)                          \
+  X(needs, Needs)
 
 #define LBAM_DECLARE(name, Request) void name(const Request& request, ParallelFor parallel = {});
 LBAM_CPU_KERNELS(LBAM_DECLARE)

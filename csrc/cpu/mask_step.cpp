@@ -19,8 +19,6 @@ void store_row(const MaskStep& r, const float* m, int64_t count, int64_t begin, 
   }
 }
 
-int64_t size_of(Type type) { return type == Type::kFloat ? 4 : 2; }
-
 void repeat_row(const Output& to, int64_t from, int64_t position, int64_t count) {
   if (to.data == nullptr || from == position) return;
   const int64_t bytes = count * size_of(to.type);

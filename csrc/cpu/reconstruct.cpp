@@ -11,14 +11,16 @@ inline float formed(float x, bool absolute) {
 
 }  // namespace
 
-// All colours of a pixel lie in one panel.
+// All colours of a pixel lie in one panel. What is not needed of y is 0.
 void reconstruct(const Reconstruct& r, ParallelFor parallel) {
   constexpr int64_t kColours = 3;
   const int64_t width = 2 * r.size.width, area = 2 * r.size.height * width;
   const bool absolute = r.form == Form::kAbs;
+  if (r.needed != nullptr) std::memset(r.y.data, 0, r.size.images * area * kColours * size_of(r.y.type));
   const auto finish = [&](const Place& at, int64_t, int64_t, const float* c) {
     float buffer[kColours];
-    const int64_t first = (at.image * area + at.line * width + at.column) * kColours;
+    const int64_t pixel = at.image * area + at.line * width + at.column, first = pixel * kColours;
+    if (r.needed != nullptr && r.needed[pixel] == 0) return;
     float* const to = place(r.y, first, buffer);
     for (int64_t j = 0; j < kColours; ++j) to[j] = c[j];
     write(r.y, first, kColours, to);
@@ -35,7 +37,7 @@ void reconstruct(const Reconstruct& r, ParallelFor parallel) {
     using Stored = decltype(stored);
     multiply_windows<decltype(element)>(source<Stored>(r.skip, r.size, r.skip_channels, 2),
                                         source<Stored>(r.own, r.size, r.own_channels, 2), r.size,
-                                        halves ? 2 * kColours : kColours, r.weight.data, parallel, form, finish);
+                                        halves ? 2 * kColours : kColours, r.weight.data, r.needed, parallel, form, finish);
   });
 }
 

@@ -71,6 +71,8 @@ inline const float* read(const Input& from, int64_t begin, int64_t n, float* buf
   return buffer;
 }
 
+inline int64_t size_of(Type type) { return type == Type::kFloat ? 4 : 2; }
+
 // Where to write what `write` then stores.
 inline float* place(const Output& to, int64_t begin, float* buffer) {
   return to.type == Type::kFloat ? static_cast<float*>(to.data) + begin : buffer;

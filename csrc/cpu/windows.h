@@ -2,19 +2,24 @@
 // middle see.
 #pragma once
 
+#include "needed.h"
 #include "product.h"
 
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
 // prepare(c, count) is called with all results of some windows, then finish(place, first_column, columns, c) with those of every
-// pixel; of one or, where skip has data, two sources.
+// pixel; of one or, where skip has data, two sources. `needed` as in DecodeWithMap.
 template <typename Element, typename Stored, typename Prepare, typename Finish>
 void multiply_windows(const Source<Stored>& skip, const Source<Stored>& own, const Sizes& size, int64_t outputs,
-                      const void* panels, ParallelFor parallel, Prepare prepare, Finish finish) {
-  const int64_t columns = size.width + 1, area = (size.height + 1) * columns;
+                      const void* panels, const std::uint8_t* needed, ParallelFor parallel, Prepare prepare, Finish finish) {
+  const Squares windows(needed, {size.images, 2 * size.height, 2 * size.width}, 2, 1);
+  const int64_t columns = windows.columns, area = windows.lines * columns;
   const bool alone = skip.data == nullptr;
-  const auto place = [&](int64_t row) { return Place{row / area, row % area / columns - 1, row % columns - 1}; };
+  const auto place = [&](int64_t row) {
+    const int64_t window = windows.chosen == nullptr ? row : windows.chosen[row];
+    return Place{window / area, window % area / columns - 1, window % columns - 1};
+  };
   const auto finish_all = [&](const Results& r) {
     prepare(r.c, r.rows * r.stride);
     for (int64_t begin = r.first_column, end; begin < r.first_column + r.columns; begin = end) {
@@ -28,7 +33,7 @@ void multiply_windows(const Source<Stored>& skip, const Source<Stored>& own, con
       }
     }
   };
-  multiply<Element>(Product<Stored>{size.images * area, 4 * outputs, {alone ? own : skip, own}, alone ? 1 : 2, panels}, parallel,
+  multiply<Element>(Product<Stored>{windows.count, 4 * outputs, {alone ? own : skip, own}, alone ? 1 : 2, panels}, parallel,
                     place, finish_all);
 }
 

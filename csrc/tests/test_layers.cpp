@@ -1,7 +1,7 @@
 // The layers of the instruction set that LBAM_CPU names against convolutions in double that follow their definition.
 //   test_layers [n [name]]: about every n-th case, and only what has that name
-// The environment variable LBAM_FAULT plants a fault, which the tests must find: filter, kind, read, unwritten, outside or
-// thread.
+// The environment variable LBAM_FAULT plants a fault, which the tests must find: filter, kind, needed, read, unwritten, outside
+// or thread.
 #include <algorithm>
 #include <initializer_list>
 #include <random>
@@ -289,6 +289,54 @@ void check_encode_with_map(const Case& of) {
   }
 }
 
+// Where a result is needed, and where its inputs are, by the definition of a transposed convolution.
+struct Needed {
+  Needed(Draw& draw, const Sizes& inputs)
+      : size{inputs.images, 2 * inputs.height, 2 * inputs.width}, result(4 * count_of(inputs), 0), sources(count_of(inputs), 0) {
+    const int64_t top = draw.random() % size.height, left = draw.random() % size.width, spots = draw.random() % 3;
+    const int64_t bottom = top + 1 + draw.random() % 3, right = left + 1 + draw.random() % 5;
+    for (int64_t i = 0; i < int64_t(result.size()); ++i) {
+      const int64_t line = i / size.width % size.height, column = i % size.width;
+      result[i] = line >= top && line < bottom && column >= left && column < right;
+    }
+    for (int64_t i = 0; i < spots; ++i) result[draw.random() % result.size()] = 1;
+    for (int64_t i = 0; i < int64_t(result.size()); ++i)
+      for (int64_t tap = 0; result[i] && tap < 4; ++tap) {
+        const int64_t line = (i / size.width % size.height + 1) / 2 - tap / 2, column = (i % size.width + 1) / 2 - tap % 2;
+        if (line < 0 || line >= inputs.height || column < 0 || column >= inputs.width) continue;
+        sources[(i / (size.width * size.height) * inputs.height + line) * inputs.width + column] = planted("needed") ? 0 : 1;
+      }
+  }
+
+  static int64_t count_of(const Sizes& of) { return of.images * of.height * of.width; }
+
+  // `x` with NaN in what is not needed of it.
+  Array spoilt(const Array& x) const {
+    Array result = x;
+    for (int64_t i = 0; i < x.count(); ++i)
+      if (!sources[i / (x.count() / int64_t(sources.size()))]) result.set(i, std::nanf(""));
+    return result;
+  }
+
+  // Of a result that was computed in part: the same bits as all of it, where it is needed.
+  void check(const char* what, const Array& part, const Array& whole) const {
+    const int64_t channels = whole.count() / int64_t(result.size());
+    for (int64_t i = 0; i < whole.count(); ++i)
+      if (result[i / channels]) near(what, i, part[i], whole[i], 0);
+  }
+
+  Sizes size;
+  std::vector<std::uint8_t> result, sources;
+};
+
+void check_needs(const Case& of) {
+  Draw draw(of);
+  Needed needed(draw, of.size);
+  std::vector<std::uint8_t> inputs(needed.sources.size(), 99);
+  needs({needed.size, needed.result.data(), inputs.data()});
+  holds("inputs that are needed", inputs == needed.sources);
+}
+
 void check_decode_with_map(const Case& of) {
   Draw draw(of);
   const int64_t skip_channels = draw.one_of({0, 0, 1, 3, 4, 5, 16, 24, 40}), depth = skip_channels + of.channels;
@@ -310,13 +358,21 @@ void check_decode_with_map(const Case& of) {
     if (winograd && !even_tiles(of.size.height, of.size.width)) continue;
     Array panels = packed(draw, decoder(filters, winograd), pairs);
     std::vector<Array> y = {draw.array(of.size.images * area * of.outputs, draw.type())};
-    run(y, [&](std::vector<Array>& to, ParallelFor parallel) {
+    const auto decode = [&](Array& skip, const Input& own, const std::uint8_t* needed, Array& to, ParallelFor parallel) {
       decode_with_map(
-          {of.size, skip_channels, of.channels, of.outputs, skip_channels > 0 ? skip.input() : Input{}, source(own),
-           panels.input(), winograd, map.input(), maps, affine.scales(), affine.shifts(), affine.slope, to[0].output()},
+          {of.size, skip_channels, of.channels, of.outputs, skip_channels > 0 ? skip.input() : Input{}, own, panels.input(),
+           winograd, map.input(), maps, affine.scales(), affine.shifts(), affine.slope, needed, to.output()},
           parallel);
-    });
+    };
+    run(y, [&](std::vector<Array>& to, ParallelFor parallel) { decode(skip, source(own), nullptr, to[0], parallel); });
     check_features(winograd ? "decode_with_map by Winograd" : "decode_with_map", y[0], sums, map, affine, winograd && pairs);
+    const Needed needed(draw, of.size);
+    Array spoilt_skip = needed.spoilt(skip), spoilt_own = needed.spoilt(own);
+    std::vector<Array> part = {draw.array(y[0].count(), y[0].type())};
+    run(part, [&](std::vector<Array>& to, ParallelFor parallel) {
+      decode(spoilt_skip, source(spoilt_own), needed.result.data(), to[0], parallel);
+    });
+    needed.check(winograd ? "a part of decode_with_map by Winograd" : "a part of decode_with_map", part[0], y[0]);
   }
 }
 
@@ -332,11 +388,21 @@ void check_reconstruct(const Case& of) {
   add_transposed(skip, of.size, filters[0], sums), add_transposed(own, of.size, filters[1], sums);
   Array panels = packed(draw, windows(filters), pairs);
   std::vector<Array> y = {draw.array(3 * pixels, draw.type())};
-  run(y, [&](std::vector<Array>& to, ParallelFor parallel) {
-    reconstruct({of.size, skip_channels, of.channels, skip.input(), source(own), panels.input(),
-                 absolute ? Form::kAbs : Form::kTanh, to[0].output()},
+  const auto reconstruct_some = [&](Array& skip, const Input& own, const std::uint8_t* needed, Array& to, ParallelFor parallel) {
+    reconstruct({of.size, skip_channels, of.channels, skip.input(), own, panels.input(), absolute ? Form::kAbs : Form::kTanh,
+                 needed, to.output()},
                 parallel);
+  };
+  run(y, [&](std::vector<Array>& to, ParallelFor parallel) { reconstruct_some(skip, source(own), nullptr, to[0], parallel); });
+  const Needed needed(draw, of.size);
+  Array spoilt_skip = needed.spoilt(skip), spoilt_own = needed.spoilt(own);
+  std::vector<Array> part = {draw.array(y[0].count(), y[0].type())};
+  run(part, [&](std::vector<Array>& to, ParallelFor parallel) {
+    reconstruct_some(spoilt_skip, source(spoilt_own), needed.result.data(), to[0], parallel);
   });
+  needed.check("a part of reconstruct", part[0], y[0]);
+  for (int64_t i = 0; i < part[0].count(); ++i)
+    if (!needed.result[i / 3]) near("what is not needed of a picture", i, part[0][i], 0, 0);
   const std::vector<double> sizes = sums.sizes();
   for (int64_t i = 0; i < 3 * pixels; ++i) {
     const int64_t from = i / 3 * columns + i % 3;
@@ -587,6 +653,7 @@ int main(int count, char** arguments) {
                 {"decode_with_map", check_decode_with_map},
                 {"reconstruct", check_reconstruct},
                 {"spread", check_spread},
+                {"needs", check_needs},
                 {"damage", check_damaged}};
   for (const auto& each : checks)
     if (count < 3 || std::strcmp(arguments[2], each.name) == 0) for_cases(every, each.check);

@@ -167,11 +167,10 @@ class Inpainter:
         height, width = pictures[0].shape[:2]
         lack = explaining_lack_of_memory(self.model, self._weight_bytes, self.device, len(pictures), height, width)
         with lack, torch.inference_mode(), self._autocast():
-            image, mask, trend = self._given(pictures, holes, window)
-            output = self.model(image, mask, trend=trend)
+            given = self._given(pictures, holes, window)
+            output = self.model(**given)
             for turn in range(1, self.passes):
-                given = (turned(image, turn), turned(mask, turn))
-                again = self.model(*given, trend=None if trend is None else turned(trend, turn))
+                again = self.model(**{name: turned(x, turn) for name, x in given.items()})
                 output = output + turned_back(again, turn)
             mean = output / self.passes if self.passes > 1 else output
             raw: Array = mean.permute(0, 2, 3, 1).float().cpu().numpy()
@@ -229,22 +228,22 @@ class Inpainter:
             warnings.warn(sentence, stacklevel=3)
         return holes
 
-    def _given(
-        self, pictures: Sequence[Array], holes: Sequence[Hole], window: int | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the network gets: images, their mask or masks, and the images' trend where it has a use for one; padded."""
+    def _given(self, pictures: Sequence[Array], holes: Sequence[Hole], window: int | None) -> dict[str, Tensor]:
+        """What the network gets, padded: images, their mask or masks, where its result is needed, and the images' trend where it
+        has a use for one."""
         if len({pixels.shape[:2] for pixels in pictures}) > 1:
-            images, masks, trends = zip(
-                *(self._given([one], [hole], window) for one, hole in zip(pictures, holes, strict=True)), strict=True
-            )
-            return torch.cat(images), torch.cat(masks), None if trends[0] is None else torch.cat(trends)
+            each = [self._given([one], [hole], window) for one, hole in zip(pictures, holes, strict=True)]
+            return {name: torch.cat([given[name] for given in each]) for name in each[0]}
         shared = all(hole is holes[0] for hole in holes)
         image = self._tensor(np.moveaxis(emptied(pictures, holes), -1, 1))
-        mask = self._tensor(np.stack([~hole.filled for hole in (holes[:1] if shared else holes)])[:, None])
-        if self.model.config.base != "harmonic":
-            return padded(image), padded(mask), None
-        trend = plane(image, mask) if window is None else windowed_plane(image, mask, window)
-        return padded(image), padded(mask), padded(trend)
+        filled = np.stack([hole.filled for hole in (holes[:1] if shared else holes)])[:, None]
+        mask = self._tensor(~filled)
+        height, width = filled.shape[2:]
+        needed = np.pad(filled, ((0, 0), (0, 0), (0, -height % MULTIPLE), (0, -width % MULTIPLE)))
+        given = {"image": padded(image), "mask": padded(mask), "needed": torch.from_numpy(needed).to(self.device)}
+        if self.model.config.base == "harmonic":
+            given["trend"] = padded(plane(image, mask) if window is None else windowed_plane(image, mask, window))
+        return given
 
     def _finished(self, pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
         """The picture with the network's output in its hole: grey if it is grey, and with texture where that is wanted."""

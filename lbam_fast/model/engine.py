@@ -46,20 +46,31 @@ class Engine:
         self._by_maps = config.batch_norm and self._device == "cpu"
         """Whether both chains come first, as skips need maps that are kept."""
 
-    def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x [N, C, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]."""
-        if self._compiled and len(mask) < len(x) and not Session.is_large(_ready(mask)):
-            return self.generate(x, self._maps_of_many(mask))
-        run = self._inpaint_by_maps if self._by_maps or mask.shape[0] != x.shape[0] else self._inpaint
-        inputs = [_ready(each) for each in (x, mask, 1 - mask)]
-        with torch.autocast(self._device, enabled=False), self._active():
-            return self._session.run("inpaint", list(self._state.values()), (), inputs, run) if self._replays else run(*inputs)
+    def inpaint(self, x: Tensor, mask: Tensor, needed: Tensor | None = None) -> Tensor:
+        """x [N, C, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1].
 
-    def generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
-        """The image network under maps that are known."""
-        run, tensors, x = partial(self._generate, maps=maps), (*maps.forward, *maps.reverse), _ready(x)
+        needed  uint8 [N or 1, 1, H, W], 1 where the result is; elsewhere it may be anything
+        """
+        if self._compiled and len(mask) < len(x) and not Session.is_large(_ready(mask)):
+            return self.generate(x, self._maps_of_many(mask), needed)
+        run = self._inpaint_by_maps if self._by_maps or mask.shape[0] != x.shape[0] else self._inpaint
+        inputs = [*(_ready(each) for each in (x, mask, 1 - mask)), *self._needed(needed, len(x))]
         with torch.autocast(self._device, enabled=False), self._active():
-            return self._session.run("generate", list(self._state.values()), tensors, [x], run) if self._replays else run(x)
+            return self._run("inpaint", list(self._state.values()), (), inputs, run)
+
+    def generate(self, x: Tensor, maps: AttentionMaps, needed: Tensor | None = None) -> Tensor:
+        """The image network under maps that are known; ``needed`` as for ``inpaint``."""
+        run, inputs = partial(self._generate, maps), [_ready(x), *self._needed(needed, len(x))]
+        with torch.autocast(self._device, enabled=False), self._active():
+            return self._run("generate", list(self._state.values()), (*maps.forward, *maps.reverse), inputs, run)
+
+    @property
+    def _run(self) -> Callable[..., Tensor]:
+        return self._session.run if self._replays else _run_once
+
+    def _needed(self, needed: Tensor | None, count: int) -> list[Tensor]:
+        """It, of every picture, for layers that can leave something out."""
+        return [] if needed is None or not self._compiled else [needed.expand(count, -1, -1, -1).contiguous()]
 
     def _active(self) -> AbstractContextManager[None]:
         """The session, which a recorded run enters by itself."""
@@ -84,7 +95,7 @@ class Engine:
         key = blake2b(known.data).digest(), known.shape, given[0].dtype
         return self._session.kept(key, list(self._state.values()), make, _nbytes)
 
-    def _inpaint(self, x: Tensor, mask: Tensor, holes: Tensor) -> Tensor:
+    def _inpaint(self, x: Tensor, mask: Tensor, holes: Tensor, needed: Tensor | None = None) -> Tensor:
         first, u, tracker = x, mask, self._parameters.tracker(mask, FORWARD)
         skips: list[_Skip] = []
         for level in range(1, LEVELS + 1):
@@ -94,12 +105,12 @@ class Engine:
             if ops.spares() and level == 1:
                 skips = [lambda: self._encode(1, first, mask, self._parameters.tracker(mask, FORWARD, 1), update=False)[0]]
         del u
-        return self._decode(x, skips, self._from_coarsest(holes), self._compiled)
+        return self._decode(x, skips, self._from_coarsest(holes), needed, self._compiled)
 
-    def _inpaint_by_maps(self, x: Tensor, mask: Tensor, holes: Tensor) -> Tensor:
-        return self._generate(x, self._maps(mask, holes))
+    def _inpaint_by_maps(self, x: Tensor, mask: Tensor, holes: Tensor, needed: Tensor | None = None) -> Tensor:
+        return self._generate(self._maps(mask, holes), x, needed)
 
-    def _generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
+    def _generate(self, maps: AttentionMaps, x: Tensor, needed: Tensor | None = None) -> Tensor:
         skips: list[_Skip] = []
         for level, attention in enumerate(maps.forward, start=1):
             weight = self._parameters.filter(f"ec{level}.conv.conv.weight")
@@ -108,7 +119,7 @@ class Engine:
                 skip = self._layers.encode_with_map(x, weight, attention, self._parameters.skip_norm(level))
             skips.append(skip)
             x = y
-        return self._decode(x, skips, reversed(maps.reverse))
+        return self._decode(x, skips, reversed(maps.reverse), needed)
 
     def _maps(self, mask: Tensor, holes: Tensor) -> AttentionMaps:
         return AttentionMaps(mask, tuple(self._chain(mask, FORWARD)), tuple(self._chain(holes, REVERSE)))
@@ -147,18 +158,36 @@ class Engine:
         if ops.spares():
             yield self._chain(u, REVERSE, depth=1)[0]
 
-    def _decode(self, x: Tensor, skips: list[_Skip], reverse: Iterator[Tensor], over_maps: bool = False) -> Tensor:
+    def _decode(
+        self, x: Tensor, skips: list[_Skip], reverse: Iterator[Tensor], needed: Tensor | None, over_maps: bool = False
+    ) -> Tensor:
         """``reverse``: the reverse chain's maps, the coarsest first. The skips are used up."""
-        layer = self._layers.decode_over_map if over_maps else self._layers.decode_with_map
-        own, skip = self._parameters, None
+        own, skip, options = self._parameters, None, list(_options(needed, over_maps))
         skips.pop()  # x itself
         for i in range(1, LEVELS):
             norm = own.norm(f"dc{i}.bn", own.half(LEVELS - i, of_skip=False))
-            x = layer(skip, x, *own.filter_halves(f"dc{i}.conv.weight", skip), next(reverse), norm)
+            weights = own.filter_halves(f"dc{i}.conv.weight", skip)
+            x = self._layers.decode_with_map(skip, x, *weights, next(reverse), norm, **options.pop())
             skip, last = None, skips.pop()
             skip = last if isinstance(last, Tensor) else last()
-        output: Tensor = self._layers.reconstruct(skip, x, *own.filter_halves("dc7.weight", skip), self._config.output)
+        last_options = {} if needed is None else {"needed": needed}
+        weights = own.filter_halves("dc7.weight", skip)
+        output: Tensor = self._layers.reconstruct(skip, x, *weights, self._config.output, **last_options)
         return output
+
+
+def _run_once(name: str, weights: object, maps: object, inputs: list[Tensor], run: Callable[..., Tensor]) -> Tensor:
+    """``Session.run`` where nothing is recorded."""
+    return run(*inputs)
+
+
+def _options(needed: Tensor | None, over_maps: bool) -> Iterator[dict[str, Any]]:
+    """What ``decode_with_map`` is told on the compiled kernels, of dc6 first; nothing by default."""
+    for _ in range(1, LEVELS):
+        options: dict[str, Any] = {"over_map": True} if over_maps else {}
+        if needed is not None:
+            options["needed"] = needed = ops.cpu.needs(needed)
+        yield options
 
 
 def _next(tracker: ops.Tracker | None) -> ops.Regions | None:

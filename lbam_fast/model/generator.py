@@ -179,9 +179,9 @@ class Generator(nn.Module):
             return FusedGenerator(state, self.config, self.training)
         return self._engine(state)
 
-    def _generate(self, x: Tensor, maps: AttentionMaps) -> Tensor:
+    def _generate(self, x: Tensor, maps: AttentionMaps, needed: Tensor | None) -> Tensor:
         if not torch.is_grad_enabled() and not self.training and self._fused(x):
-            return self._engine(self._state()).generate(x, maps)
+            return self._engine(self._state()).generate(x, maps, needed)
         return reference.generate(self._state(), self.config, x, maps, self.training)
 
     def _engine(self, state: dict[str, Tensor]) -> Engine:
@@ -206,7 +206,7 @@ class _Reference:
     config: LBAMConfig
     training: bool
 
-    def inpaint(self, x: Tensor, mask: Tensor) -> Tensor:
+    def inpaint(self, x: Tensor, mask: Tensor, needed: Tensor | None = None) -> Tensor:
         maps = reference.attention_maps(self.state, self.config, mask)
         return reference.generate(self.state, self.config, x, maps, self.training)
 
@@ -223,7 +223,13 @@ class LBAM(Generator):
         super().__init__(config or LBAMConfig())
 
     def forward(
-        self, image: Tensor, mask: Tensor | None = None, *, maps: AttentionMaps | None = None, trend: Tensor | None = None
+        self,
+        image: Tensor,
+        mask: Tensor | None = None,
+        *,
+        maps: AttentionMaps | None = None,
+        trend: Tensor | None = None,
+        needed: Tensor | None = None,
     ) -> Tensor:
         """The network's raw output [N, 3, H, W] in [0, 1], **not** pasted onto the known pixels.
 
@@ -231,6 +237,8 @@ class LBAM(Generator):
         mask [N or 1, 1 or 3, H, W], 1 = known, soft values allowed; or maps from ``attention_maps``. H, W: multiples of 128.
         trend, like the image: what a network with a base takes off the picture before it fills it, in place of the known pixels'
         plane; for pictures that are padded, since their plane is another one.
+        needed [N or 1, 1, H, W], bool: where the result is of use, such as in holes; the same bits there. Elsewhere it may be
+        anything, which saves the compiled kernels for the CPU much of the decoder.
         Raises ValueError for other shapes, for a trend without a base, or unless exactly one of mask and maps is given.
         """
         _check_shape("image", image, (3,))
@@ -247,12 +255,16 @@ class LBAM(Generator):
             if self.config.base == "none":
                 raise ValueError("a trend for a network without a base: it has no use for one")
             _check_same("trend", trend, image)
+        if needed is not None:
+            _check_shape("needed", needed, (1,))
+            _check_same("needed", needed, image)
+            needed = needed.ne(0).to(torch.uint8)
         base: Tensor | None
         if self.config.base == "harmonic":
             x, base = ops.correction_input(image, known, trend)
         else:
             x, base = ops.damaged_input(image, known, self.config.input_channels), None
-        y = self._network(x, known).inpaint(x, known) if maps is None else self._generate(x, maps)
+        y = self._network(x, known).inpaint(x, known, needed) if maps is None else self._generate(x, maps, needed)
         return y if base is None else reference.corrected(base, y)
 
 

@@ -41,7 +41,7 @@ def deconvolution(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, 
         return eager.deconvolution(None if skip is None else nhwc(skip), nhwc(own), cast, own_weight.to(own.dtype))
     y = _empty(own, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
     filters = pack_anew(own.dtype, skip_weight, own_weight, transposed=True, winograd=fast)
-    compiled().decode_with_map(None if skip is None else nhwc(skip), nhwc(own), filters, None, None, None, 1.0, fast, y)
+    compiled().decode_with_map(None if skip is None else nhwc(skip), nhwc(own), filters, None, None, None, 1.0, fast, None, y)
     return y
 
 
@@ -112,39 +112,37 @@ def mask_step(
 
 
 def decode_with_map(
-    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, attention: Tensor, affine: Affine
+    skip: Tensor | None,
+    own: Tensor,
+    skip_weight: Tensor | None,
+    own_weight: Tensor,
+    attention: Tensor,
+    affine: Affine,
+    over_map: bool = False,
+    needed: Tensor | None = None,
 ) -> Tensor:
-    return _decode((skip, own, skip_weight, own_weight), attention, affine, over_map=False)
-
-
-def decode_over_map(
-    skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor, attention: Tensor, affine: Affine
-) -> Tensor:
-    """``decode_with_map``, whose result may take the map's memory."""
-    return _decode((skip, own, skip_weight, own_weight), attention, affine, over_map=True)
-
-
-def _decode(
-    inputs: tuple[Tensor | None, Tensor, Tensor | None, Tensor], attention: Tensor, affine: Affine, over_map: bool
-) -> Tensor:
-    skip, own, skip_weight, own_weight = inputs
+    """``over_map``: the result may take the map's memory. ``needed``, uint8 [N, 1, 2H, 2W]: where it may hold anything, 0."""
     if not _covers(own):
-        return eager.decode_with_map(*inputs, attention, affine)
+        return eager.decode_with_map(skip, own, skip_weight, own_weight, attention, affine)
     winograd = by_winograd(own, own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
     winograd = winograd and (own.dtype == torch.float32 or own_weight.shape[1] >= DEEP)
     filters = packed(own.dtype, skip_weight, own_weight, transposed=True, winograd=winograd)
     attention = nhwc(attention)
     y = _result(own, attention, over_map, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
-    compiled().decode_with_map(None if skip is None else nhwc(skip), nhwc(own), filters, attention, *affine, winograd, y)
+    skip = None if skip is None else nhwc(skip)
+    compiled().decode_with_map(skip, nhwc(own), filters, attention, *affine, winograd, needed, y)
     return y
 
 
-def reconstruct(skip: Tensor, own: Tensor, skip_weight: Tensor, own_weight: Tensor, form: str) -> Tensor:
+def reconstruct(
+    skip: Tensor, own: Tensor, skip_weight: Tensor, own_weight: Tensor, form: str, needed: Tensor | None = None
+) -> Tensor:
+    """``needed`` as for ``decode_with_map``."""
     if not _covers(own):
         return eager.reconstruct(skip, own, skip_weight, own_weight, form)
     y = _empty(own, 3, 2 * own.shape[2], 2 * own.shape[3])
     filters = packed(own.dtype, skip_weight, own_weight, transposed=True, winograd=False, in_halves=True)
-    compiled().reconstruct(nhwc(skip), nhwc(own), filters, form == "abs", y)
+    compiled().reconstruct(nhwc(skip), nhwc(own), filters, form == "abs", needed, y)
     return y
 
 
@@ -183,6 +181,13 @@ def spread(kinds: Tensor) -> eager.Triple:
     order = kinds.new_empty(following.numel(), dtype=torch.int32)
     compiled().spread(kinds, following, order, in_order)
     return following, order, in_order
+
+
+def needs(needed: Tensor) -> Tensor:
+    """Which inputs of a transposed convolution those results are made of: uint8 [N, 1, H, W], 0 or 1 -> [N, 1, H/2, W/2]."""
+    inputs = needed.new_empty(len(needed), 1, needed.shape[2] // 2, needed.shape[3] // 2)
+    compiled().needs(needed, inputs)
+    return inputs
 
 
 def _statistics(features: Tensor, m: Tensor, scalars: Tensor) -> eager.Pair:
