@@ -44,12 +44,17 @@ struct Best {
       : level(of_level),
         patch(level.target.data, level.weights.data, level.width, centre),
         weight(level.weight_at(centre)),
-        texture(level.texture.data[centre]) {}
+        texture(~level.texture.data[centre]) {}
 
+  // Anything else than a source is passed over.
   void look_at(int64_t source) {
-    const int64_t lack = most(texture - level.texture.data[source], 0);
-    const std::uint32_t d =
-        distance(patch.from(level.guide.data, level.width, source), weight) + static_cast<std::uint32_t>(kTexture * lack * lack);
+    const int64_t own = level.texture.data[source];
+    if (own < 0 || source == match) return;
+    const int64_t lack = most(texture - own, 0), smooth = kTexture * lack * lack;
+    if (match >= 0 && smooth >= least_distance) return;
+    const Difference difference = patch.from(level.guide.data, level.width, source);
+    if (match >= 0 && (kMeanShare - 1) * int64_t{difference.squares} >= kMeanShare * (least_distance - smooth)) return;
+    const std::uint32_t d = distance(difference, weight) + static_cast<std::uint32_t>(smooth);
     if (d >= least_distance && match >= 0) return;
     match = source;
     least_distance = d;
@@ -72,27 +77,34 @@ inline void start_at_random(Level& level, std::uint32_t seed, ParallelFor parall
   });
 }
 
-// One pass: the neighbours' matches of the pass before, moved along, and draws around the best, nearer and nearer.
-inline void search(Level& level, std::uint32_t seed, int64_t step, int64_t radius, ParallelFor parallel) {
+// One pass: the neighbours' matches of the pass before, moved along, and draws around the best, nearer and nearer. `measured`:
+// the distances are those of the targets as they are.
+inline void search(Level& level, std::uint32_t seed, int64_t step, int64_t radius, bool measured, ParallelFor parallel) {
   const int64_t neighbours[] = {-step, step, -step * level.width, step * level.width};
   for_targets(level, parallel, [&](int64_t t) {
     Best best(level, t);
-    best.look_at(level.matches[t]);
+    if (measured) {
+      best.match = level.matches[t];
+      best.least_distance = level.distances.data[t];
+    } else {
+      best.look_at(level.matches[t]);
+    }
     for (const int64_t offset : neighbours) {
       const int64_t neighbour = t + offset;
       if (neighbour < 0 || neighbour >= level.pixels || level.matches[neighbour] < 0) continue;
       const int64_t source = level.matches[neighbour] - offset;
-      if (source >= 0 && source < level.pixels && level.kind.data[source] == kSource) best.look_at(source);
+      if (source >= 0 && source < level.pixels) best.look_at(source);
     }
     const std::uint32_t own = mixed(seed + static_cast<std::uint32_t>(t));
-    std::uint32_t draw = 0;
+    const std::uint32_t width = static_cast<std::uint32_t>(level.width);
+    std::uint32_t draw = 0, at = 0, line = 0, column = 0;
     for (int64_t reach = radius; reach > 0; reach /= 2) {
+      if (at != best.match) at = static_cast<std::uint32_t>(best.match), line = at / width, column = at % width;
       const std::uint32_t random = mixed(own + draw++);
-      const int64_t y = best.match / level.width + ((random >> 16) * (2 * reach + 1) >> 16) - reach;
-      const int64_t x = best.match % level.width + ((random & 0xffff) * (2 * reach + 1) >> 16) - reach;
+      const int64_t y = line + ((random >> 16) * (2 * reach + 1) >> 16) - reach;
+      const int64_t x = column + ((random & 0xffff) * (2 * reach + 1) >> 16) - reach;
       if (y < 0 || x < 0 || y >= level.height || x >= level.width) continue;
-      const int64_t source = y * level.width + x;
-      if (level.kind.data[source] == kSource) best.look_at(source);
+      best.look_at(y * level.width + x);
     }
     level.following[t] = static_cast<std::int32_t>(best.match);
     level.distances.data[t] = best.least_distance;
@@ -113,10 +125,10 @@ inline void measure(Level& level, ParallelFor parallel) {
 inline void find_offsets(Level& level, ParallelFor parallel) {
   for_targets(level, parallel, [&](int64_t t) {
     const Target patch(level.target.data, level.weights.data, level.width, t);
-    const Difference d = patch.from(level.guide.data, level.width, level.matches[t]);
+    const Colours d = patch.from(level.guide.data, level.width, level.matches[t]).colours();
     for (int64_t c = 0; c < 3; ++c)
       level.offsets.data[3 * t + c] =
-          static_cast<std::int16_t>(clipped(floored(16 * int64_t{d.colours[c]}, level.weight_at(t)), -kMostOffset, kMostOffset));
+          static_cast<std::int16_t>(clipped(floored(16 * int64_t{d.of[c]}, level.weight_at(t)), -kMostOffset, kMostOffset));
   });
 }
 
@@ -135,7 +147,7 @@ inline void for_votes(const Level& level, int64_t pixel, Vote vote) {
   for (int64_t v = top; v <= bottom; ++v)
     for (int64_t u = left; u <= right; ++u) {
       const int64_t t = v * level.width + u;
-      const int64_t ratio = (nearest_one + kSmallest) * 256 / (level.distances.data[t] + kSmallest);
+      const int64_t ratio = quotient((nearest_one + kSmallest) * 256, level.distances.data[t] + kSmallest);
       const int64_t cube = ratio * ratio / 256 * ratio / 256;
       vote(t, level.matches[t] + pixel - t, most(cube, 1) * (kKnown * level.known.data[t] + 1));
     }
@@ -256,7 +268,7 @@ void exemplar(const Exemplar& r, ParallelFor parallel) {
     for (int round = 1; round <= rounds; ++round) {
       aim(level, i == 0 ? 0 : kGuide >> (coarsest - i));
       for (int pass = 0; pass < passes; ++pass)
-        search(level, key(r.seed, i, round, pass), least(8, int64_t{1} << (passes - 1 - pass)), radius, parallel);
+        search(level, key(r.seed, i, round, pass), least(8, int64_t{1} << (passes - 1 - pass)), radius, pass > 0, parallel);
       if (i > 0 || round < rounds) vote(level, parallel);
     }
   }

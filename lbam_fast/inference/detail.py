@@ -46,13 +46,17 @@ class Detailer:
 
     def __call__(self, pixels: NDArray[Any], output: NDArray[np.float32], hole: Hole) -> NDArray[np.float32]:
         """``output`` [H, W, 3] in [0, 1] of a network for that picture, with texture in the hole where it is wanted."""
-        if not self.wanted(hole) or not np.isfinite(output[hole.filled]).all():
+        filled = hole.filled[hole.box]
+        smooth = output[hole.box][filled]
+        if not self.wanted(hole) or not np.isfinite(smooth).all():
             return output
-        guide = np.where(hole.filled[..., None], output, to_unit(pixels))
-        picture = torch.from_numpy(np.ascontiguousarray(guide, np.float32)).permute(2, 0, 1)[None]
-        holes = torch.from_numpy(hole.filled.astype(np.uint8))[None, None]
+        guide = np.array(to_unit(pixels), order="C")
+        guide[hole.box][filled] = smooth
+        picture = torch.from_numpy(guide).permute(2, 0, 1)[None]
+        holes = torch.from_numpy(hole.filled.view(np.uint8))[None, None]
         textured: NDArray[np.float32] = ops.cpu.exemplar(picture, holes, seed=0)[0].permute(1, 2, 0).numpy()
-        textured[hole.filled] += np.float32(SMOOTH) * (output - textured)[hole.filled]
+        region = textured[hole.box]
+        region[filled] += np.float32(SMOOTH) * (smooth - region[filled])
         return textured
 
 

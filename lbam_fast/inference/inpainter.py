@@ -286,13 +286,18 @@ def embedded_weights() -> Path:
 
 def padded(x: Tensor) -> Tensor:
     """[N, C, H, W] with H and W multiples of 128 by repeated reflection below and on the right, as ``numpy.pad`` does it."""
-    for axis in (2, 3):
-        size = x.shape[axis]
-        if size % MULTIPLE:
-            reflected = np.pad(np.arange(size), (0, -size % MULTIPLE), mode="reflect")
-            last = x.permute(0, 2, 3, 1).index_select(axis - 1, torch.from_numpy(reflected).to(x.device))
-            x = last.permute(0, 3, 1, 2)
-    return x.contiguous(memory_format=torch.channels_last)
+    count, channels, height, width = x.shape
+    if not (height % MULTIPLE or width % MULTIPLE):
+        return x.contiguous(memory_format=torch.channels_last)
+    whole = x.new_empty(count, channels, height - height % -MULTIPLE, width - width % -MULTIPLE)
+    whole = whole.contiguous(memory_format=torch.channels_last)
+    whole[:, :, :height, :width] = x
+    for axis, size in ((3, width), (2, height)):  # the picture's own lines first, then whole ones
+        lack = -size % MULTIPLE
+        reflected = torch.from_numpy(np.pad(np.arange(size), (0, lack), mode="reflect")[size:]).to(x.device)
+        part = whole[:, :, :height] if axis == 3 else whole
+        part.narrow(axis, size, lack).copy_(part.index_select(axis, reflected))
+    return whole
 
 
 def windowed_plane(image: Tensor, known: Tensor, window: int) -> Tensor:
