@@ -107,6 +107,7 @@ def test_output_in_float64(evaluated):
         assert largest(model(*case.network_input()) - case.output()) < 1e-6
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(bool(native.unavailable()), reason="the compiled kernels are missing")
 def test_the_cpu_backend(evaluated):
     """In float32 within 2e-5, in bfloat16 within 4e-2 and at least 53 dB; on one and on two threads to the bit."""
@@ -167,6 +168,7 @@ def test_lbam_equals_the_drop_in(smallest):
         assert torch.equal(model.eval()(image, mask), published(x, mask))
 
 
+@pytest.mark.sampled
 def test_output_in_float32(evaluated):
     case, model = evaluated
     single = copy.deepcopy(model).float()
