@@ -67,7 +67,12 @@ TRAINED = (
 )
 
 
-@pytest.fixture(scope="module", params=EVALUATED, ids=lambda case: case.name)
+def cases(sampled: Case, *others: Case) -> list:
+    """The first has nothing that none of the others has."""
+    return [pytest.param(sampled, id=sampled.name, marks=pytest.mark.sampled), *(pytest.param(c, id=c.name) for c in others)]
+
+
+@pytest.fixture(scope="module", params=cases(*EVALUATED))
 def evaluated(request):
     yield request.param, request.param.model()
     gc.collect()
@@ -84,7 +89,7 @@ class Step:
     expected: dict
 
 
-@pytest.fixture(scope="module", params=TRAINED, ids=lambda case: case.name)
+@pytest.fixture(scope="module", params=cases(*TRAINED))
 def step(request):
     case = request.param
     model = case.model().train()

@@ -284,9 +284,13 @@ class TestTorchOps:
         assert all(torch.equal(p, q) for p, q in zip(*gradients, strict=True))
 
     @pytest.mark.filterwarnings("ignore")  # of the compiler
-    @pytest.mark.sampled("backend", "training")
-    @pytest.mark.parametrize("backend", ["eager", "auto"])
-    @pytest.mark.parametrize("training", [False, True])
+    @pytest.mark.parametrize(
+        ("training", "backend"),
+        [
+            (False, "eager"),
+            *(pytest.param(*case, marks=pytest.mark.sampled) for case in [(False, "auto"), (True, "eager"), (True, "auto")]),
+        ],
+    )
     def test_the_network_compiles_as_one_graph(self, training, backend):
         model = network("official-2019", dtype=torch.float32).train(training)
         image, mask = (x.float() for x in (images(2), masks("irregular", "box")[:, :1]))
