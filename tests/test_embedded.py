@@ -44,7 +44,7 @@ def mean_colour(picture, mask):
 
 @pytest.fixture(scope="module")
 def rows(thorough):
-    """The rows of ``make quality``, PSNR and SSIM, one mask for each picture; sampled, of every other and three kinds of holes."""
+    """The rows of ``make quality``, PSNR and SSIM, one mask for each picture; sampled, of every other for three kinds."""
     alone = Inpainter.from_pretrained(detail="off")
     methods = {name: RIVALS[name] for name in FAST_RIVALS} | {"LBAM": alone, "mean colour": mean_colour}
     holes, pictures = JUDGED, list(evaluation_pictures().values())
