@@ -108,25 +108,31 @@ def shipped(module: str) -> tuple[Shipped, ...]:
     return entries
 
 
-def _taken(entries: tuple[Shipped, ...], sample: int) -> list[int]:
-    """Indices of all entries, or of every ``sample``-th with bf16."""
+def _taken(entries: tuple[Shipped, ...], sample: int, first: int = 0) -> list[int]:
+    """Indices of all entries, or of every ``sample``-th with bf16 from ``first`` on."""
     if not sample:
         return list(range(len(entries)))
-    return [index for index, entry in enumerate(entries) if entry.precision == "bf16"][::sample]
+    return [index for index, entry in enumerate(entries) if entry.precision == "bf16"][first::sample]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", nargs="+", help="modules of lbam_fast.kernels and compute capabilities (80, 90, 100, 120)")
-    parser.add_argument("--sample", type=int, default=0, metavar="N", help="of the bf16 kernels alone every N-th")
+    parser.add_argument(
+        "--sample",
+        type=int,
+        default=0,
+        metavar="N",
+        help="of the bf16 kernels alone every N-th, for each capability from another on",
+    )
     arguments = parser.parse_args()
     capabilities = [what for what in arguments.what if what.isdigit()]
     work = [
         (module, index, int(capability))
         for module in arguments.what
         if not module.isdigit()
-        for index in _taken(shipped(module), arguments.sample)
-        for capability in capabilities
+        for first, capability in enumerate(capabilities)
+        for index in _taken(shipped(module), arguments.sample, first)
     ]
     with ProcessPoolExecutor() as pool:
         for code in pool.map(_compile, work):

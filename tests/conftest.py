@@ -33,15 +33,22 @@ PARTS = {
 """Test modules; all others are Python's on the CPU."""
 FIRST = (
     "test_build",
-    "test_on_triton",
-    "test_embedded",
-    "test_machine_code",
+    "test_training_runs",
+    "test_clusters",
+    "test_golden",
+    "test_benchmarks",
     "test_cuda_on_cpu",
-    "test_cuda_code",
+    "test_machine_code",
+    "test_ops",
+    "test_on_cpu",
+    "test_on_triton",
+    "test_model",
+    "test_cli_users",
     "test_training",
     "test_page",
     "test_service",
     "test_service_fuzz",
+    "test_embedded",
 )
 """The longest, which are begun before the others so that none is waited for at the end."""
 

@@ -1,6 +1,7 @@
 """The benchmarks themselves: what is refused a time, how rounds are taken and judged, what is reported."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -216,12 +217,26 @@ class TestReport:
         assert row.status == FAILED and row.note == "RuntimeError: no such instruction"
 
     def test_a_run_is_recorded_and_compared(self, tmp_path):
-        """The suites themselves, as people start them."""
+        """The suites themselves, as people start them; the limits in one round."""
         record = tmp_path / "record.jsonl"
+        (tmp_path / "one_round.py").write_text("import limits\n\nlimits.ROUNDS = 1\n")
         command = [sys.executable, "-m", "pytest", str(BENCHMARKS / "test_layers.py"), "-k", "dc7", "--base-width", "4"]
         result = subprocess.run(
-            [*command, "--device", "cpu", "--dtype", "fp32", "--record", str(record), "-p", "no:cacheprovider"],
+            [
+                *command,
+                "--device",
+                "cpu",
+                "--dtype",
+                "fp32",
+                "--record",
+                str(record),
+                "-p",
+                "no:cacheprovider",
+                "-p",
+                "one_round",
+            ],
             cwd=BENCHMARKS.parent,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), str(BENCHMARKS)])},
             capture_output=True,
             text=True,
         )

@@ -119,7 +119,7 @@ def test_the_kernels(plain, name, thorough):
 )
 def test_the_kernels_under_sanitizers(sanitized, name, thorough):
     passes(sanitized, "test_kernels", name, *(() if thorough else ("quick",)))
-    passes(sanitized, "test_layers", name, "1" if thorough else "20")
+    passes(sanitized, "test_layers", name, "1" if thorough else "80")
 
 
 @pytest.mark.sampled

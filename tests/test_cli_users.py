@@ -243,6 +243,7 @@ def test_a_picture_through_a_pipe(weights, tmp_path, box):
         assert (tmp_path / "o.png").read_bytes() == picture.read_bytes()
 
 
+@pytest.mark.sampled
 @POSIX
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_names_that_the_console_cannot_print(weights, tmp_path, encoding):
@@ -256,6 +257,7 @@ def test_names_that_the_console_cannot_print(weights, tmp_path, encoding):
     assert files(tmp_path / "o") == {f"{name}.png" for name in names}
 
 
+@pytest.mark.sampled
 @POSIX
 @pytest.mark.parametrize("output", ["closed pipe", "full disk", "closed"])
 def test_messages_that_nobody_can_read_stop_no_work(weights, tmp_path, output):
@@ -304,6 +306,7 @@ def test_a_signal_at_the_start_is_one_line(tmp_path, number, when):
     assert (result.returncode, result.stdout, result.stderr) == (128 + number, "", f"error: stopped by {number.name}\n")
 
 
+@pytest.mark.sampled
 @POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_a_command_without_pictures_to_finish_cleans_up(tmp_path, number):

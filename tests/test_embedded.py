@@ -44,11 +44,13 @@ def mean_colour(picture, mask):
 
 @pytest.fixture(scope="module")
 def rows(thorough):
-    """The rows of ``make quality``, PSNR and SSIM, one mask for each picture; sampled, those of three kinds of holes."""
+    """The rows of ``make quality``, PSNR and SSIM, one mask for each picture; sampled, of every other for three kinds."""
     alone = Inpainter.from_pretrained(detail="off")
     methods = {name: RIVALS[name] for name in FAST_RIVALS} | {"LBAM": alone, "mean colour": mean_colour}
-    holes = JUDGED if thorough else JUDGED[::3]
-    return quality_table(methods, [PSNR, SSIM], list(evaluation_pictures().values()), holes=holes, masks_each=1)
+    holes, pictures = JUDGED, list(evaluation_pictures().values())
+    if not thorough:
+        holes, pictures = holes[::3], pictures[::2]
+    return quality_table(methods, [PSNR, SSIM], pictures, holes=holes, masks_each=1)
 
 
 def shortfalls(rows, method):

@@ -59,6 +59,7 @@ def test_every_preset(tmp_path, preset):
     assert export_onnx(model, tmp_path / "x.onnx") <= (4 * export._own_rounding(model) if amplifies else 1e-4)
 
 
+@pytest.mark.sampled("preset", "rubbish")
 @pytest.mark.parametrize("preset", ["official", "paddle", "pconv"])
 @pytest.mark.parametrize("rubbish", [np.nan, np.inf, 1e30])
 def test_what_lies_in_holes_changes_no_bit(tmp_path, preset, rubbish):
@@ -79,6 +80,7 @@ def test_inputs_outputs_and_metadata(tmp_path):
     assert onnx.load(tmp_path / "x.onnx").opset_import[0].version == 18
 
 
+@pytest.mark.sampled("preset", "opset")
 @pytest.mark.parametrize("opset", [export.LEAST_OPSET, export.OPSET, 21])
 @pytest.mark.parametrize("preset", ["paddle", "unlearned", "pconv"])
 def test_opsets(tmp_path, preset, opset):
@@ -203,6 +205,7 @@ def test_arguments_that_do_not_do(tmp_path, monkeypatch, arguments, message):
     assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
 
 
+@pytest.mark.sampled("way", "name")
 @pytest.mark.parametrize("way", ["export", "trace"])
 @pytest.mark.parametrize("name", ["auto", "reference"])
 def test_pytorchs_own_tracers_leave_the_batch_free(way, name):

@@ -10,6 +10,7 @@ import pytest
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no fork")
 
 
+@pytest.mark.sampled
 @pytest.mark.parametrize("seed", range(2))
 def test_runs_survive_faults(seed):
     command = [sys.executable, str(Path(__file__).parent / "faults.py"), "--times", "1", "--seed", str(seed)]

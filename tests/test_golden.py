@@ -67,7 +67,12 @@ TRAINED = (
 )
 
 
-@pytest.fixture(scope="module", params=EVALUATED, ids=lambda case: case.name)
+def cases(sampled: Case, *others: Case) -> list:
+    """The first has nothing that none of the others has."""
+    return [pytest.param(sampled, id=sampled.name, marks=pytest.mark.sampled), *(pytest.param(c, id=c.name) for c in others)]
+
+
+@pytest.fixture(scope="module", params=cases(*EVALUATED))
 def evaluated(request):
     yield request.param, request.param.model()
     gc.collect()
@@ -84,7 +89,7 @@ class Step:
     expected: dict
 
 
-@pytest.fixture(scope="module", params=TRAINED, ids=lambda case: case.name)
+@pytest.fixture(scope="module", params=cases(*TRAINED))
 def step(request):
     case = request.param
     model = case.model().train()
@@ -107,6 +112,7 @@ def test_output_in_float64(evaluated):
         assert largest(model(*case.network_input()) - case.output()) < 1e-6
 
 
+@pytest.mark.sampled
 @pytest.mark.skipif(bool(native.unavailable()), reason="the compiled kernels are missing")
 def test_the_cpu_backend(evaluated):
     """In float32 within 2e-5, in bfloat16 within 4e-2 and at least 53 dB; on one and on two threads to the bit."""
@@ -167,6 +173,7 @@ def test_lbam_equals_the_drop_in(smallest):
         assert torch.equal(model.eval()(image, mask), published(x, mask))
 
 
+@pytest.mark.sampled
 def test_output_in_float32(evaluated):
     case, model = evaluated
     single = copy.deepcopy(model).float()

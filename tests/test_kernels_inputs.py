@@ -9,6 +9,7 @@ from lbam_fast import reference
 from lbam_fast.kernels import inputs
 
 
+@pytest.mark.sampled("dtype", "channels", "kind", "layout")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("channels", [3, 4])
 @pytest.mark.parametrize(("kind", "mask_channels", "masks_of"), [("soft", 1, 3), ("per_channel", 3, 3), ("box", 1, 1)])

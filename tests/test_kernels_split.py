@@ -83,6 +83,7 @@ DEEP = {
 }
 
 
+@pytest.mark.sampled("case", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", DEEP)
 def test_layers(case: str, dtype: torch.dtype, splits: list[int]) -> None:
@@ -110,6 +111,7 @@ def test_bare_convolution(dtype: torch.dtype, splits: list[int]) -> None:
     assert splits == [4]
 
 
+@pytest.mark.sampled("shared", "affine", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shared", [True, False])
 @pytest.mark.parametrize("affine", [True, False])
@@ -132,6 +134,7 @@ def test_statistics(dtype: torch.dtype, splits: list[int]) -> None:
     assert len(splits) == 2
 
 
+@pytest.mark.sampled("case", "dtype")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", ["one_position_two_inputs", "two_inputs", "affine", "shared_map", "several_blocks"])
 def test_decode_with_map(case: str, dtype: torch.dtype, splits: list[int]) -> None:

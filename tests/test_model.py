@@ -58,7 +58,7 @@ def test_a_copy_is_equal_and_apart(name, again):
     assert torch.equal(model(image, mask), expected)
 
 
-@pytest.mark.sampled("training")
+@pytest.mark.sampled
 @pytest.mark.parametrize(("name", "training"), [("official", False), ("paddle", True), ("pconv", False)])
 def test_compiles_whole(name, training):
     torch.compiler.reset()

@@ -330,6 +330,7 @@ class TestPrepared:
         ops.clear()
         assert not shared._kept
 
+    @pytest.mark.sampled
     @torch.no_grad()
     def test_many_networks_leave_no_memory(self):
         given = images(1, 512, 512).float(), masks("irregular", height=512, width=512).float()

@@ -14,6 +14,7 @@ from networks import (
 from published import Published
 from torch import nn
 from torch.autograd import gradcheck
+from torch.autograd.gradcheck import GradcheckError
 
 import lbam_fast
 from lbam_fast import LBAM, PRESETS, ops
@@ -193,32 +194,52 @@ class TestAutocast:
         assert 0 < errors[1] < 1.2 * errors[0]
 
 
-class TestTorchOps:
-    def samples(self):
-        """Bundled arguments for every op."""
-        x, u, weight, mask_weight = layer()
-        skip, own, skip_weight, own_weight, attention = decoder()
-        features, m = draw(2, 5, 2, 3), draw(2, 5, 2, 3, seed=1)
-        yield definitions.attend, (features, m, GATE, affine(), True)
-        yield definitions.attend, (features, m, GATE, Affine(), False)
-        yield definitions.encode_with_statistics, (x, u, weight, mask_weight, SCALARS)
-        yield definitions.decode_with_statistics, (skip, own, skip_weight, own_weight, draw(2, 5, 4, 6), SCALARS)
-        yield definitions.decode_with_statistics, (None, own, None, own_weight, draw(2, 5, 4, 6), SCALARS)
-        yield definitions.convolution, (x, weight)
-        yield definitions.deconvolution, (skip, own, skip_weight, own_weight)
-        yield definitions.deconvolution, (None, own, None, own_weight)
-        yield definitions.encode, (x, u, weight, mask_weight, GATE, affine(), Wanted(True, True), None)
-        yield definitions.mask_step, (u, mask_weight, GATE, Wanted(True, True), None)
-        yield definitions.encode_with_map, (x, weight, draw(1, 5, 2, 3), affine())
-        yield definitions.decode_with_map, (skip, own, skip_weight, own_weight, attention, affine())
-        yield definitions.decode_with_map, (None, own, None, own_weight, attention, Affine(slope=0.2))
-        yield definitions.reconstruct, (skip, own, skip_weight[:, :3], own_weight[:, :3], "tanh")
+def samples():
+    """Every op with bundled arguments."""
+    x, u, weight, mask_weight = layer()
+    skip, own, skip_weight, own_weight, attention = decoder()
+    features, m = draw(2, 5, 2, 3), draw(2, 5, 2, 3, seed=1)
+    yield definitions.attend, (features, m, GATE, affine(), True)
+    yield definitions.attend, (features, m, GATE, Affine(), False)
+    yield definitions.encode_with_statistics, (x, u, weight, mask_weight, SCALARS)
+    yield definitions.decode_with_statistics, (skip, own, skip_weight, own_weight, draw(2, 5, 4, 6), SCALARS)
+    yield definitions.decode_with_statistics, (None, own, None, own_weight, draw(2, 5, 4, 6), SCALARS)
+    yield definitions.convolution, (x, weight)
+    yield definitions.deconvolution, (skip, own, skip_weight, own_weight)
+    yield definitions.deconvolution, (None, own, None, own_weight)
+    yield definitions.encode, (x, u, weight, mask_weight, GATE, affine(), Wanted(True, True), None)
+    yield definitions.mask_step, (u, mask_weight, GATE, Wanted(True, True), None)
+    yield definitions.encode_with_map, (x, weight, draw(1, 5, 2, 3), affine())
+    yield definitions.decode_with_map, (skip, own, skip_weight, own_weight, attention, affine())
+    yield definitions.decode_with_map, (None, own, None, own_weight, attention, Affine(slope=0.2))
+    yield definitions.reconstruct, (skip, own, skip_weight[:, :3], own_weight[:, :3], "tanh")
 
-    def test_opcheck(self):
-        for op, arguments in self.samples():
-            flat = op.signature.flatten(arguments)
-            torch.library.opcheck(op.overload, tuple(flat))
-            torch.library.opcheck(op.overload, tuple(learned(x) if isinstance(x, torch.Tensor) else x for x in flat))
+
+SAMPLES = [(op.overload.name(), op, bundled) for op, bundled in samples()]
+
+
+def gradients_agree(op, bundled, fast_mode):
+    """Analytic and numerical ones of every tensor; in the fast mode their projection on a random direction."""
+    arguments = op.signature.flatten(bundled)
+    positions = [i for i, x in enumerate(arguments) if isinstance(x, torch.Tensor)]
+
+    def call(*tensors):
+        filled = list(arguments)
+        for i, x in zip(positions, tensors, strict=True):
+            filled[i] = x
+        results = op.overload(*filled)
+        return tuple(y for y in ([results] if isinstance(results, torch.Tensor) else results) if y.numel())
+
+    return gradcheck(call, [learned(arguments[i]) for i in positions], fast_mode=fast_mode)
+
+
+class TestTorchOps:
+    @pytest.mark.sampled("name", "learns")
+    @pytest.mark.parametrize("learns", [False, True])
+    @pytest.mark.parametrize(("name", "op", "bundled"), SAMPLES, ids=[name for name, *_ in SAMPLES])
+    def test_opcheck(self, name, op, bundled, learns):
+        flat = op.signature.flatten(bundled)
+        torch.library.opcheck(op.overload, tuple(learned(x) if learns and isinstance(x, torch.Tensor) else x for x in flat))
 
     def test_results_without_gradients_are_channels_last(self):
         x, u, weight, mask_weight = layer()
@@ -235,19 +256,23 @@ class TestTorchOps:
         with pytest.raises(RuntimeError, match="keep=True"):
             ops.mask_step(learned(u), mask_weight, GATE, Wanted(True, False), None)
 
-    def test_gradcheck(self):
-        for op, bundled in self.samples():
-            arguments = op.signature.flatten(bundled)
-            positions = [i for i, x in enumerate(arguments) if isinstance(x, torch.Tensor)]
+    @pytest.mark.sampled("name")
+    @pytest.mark.parametrize(("name", "op", "bundled"), SAMPLES, ids=[name for name, *_ in SAMPLES])
+    def test_gradcheck(self, name, op, bundled, thorough):
+        assert gradients_agree(op, bundled, fast_mode=not thorough)
 
-            def call(*tensors, op=op, arguments=arguments, positions=positions):
-                filled = list(arguments)
-                for i, x in zip(positions, tensors, strict=True):
-                    filled[i] = x
-                results = op.overload(*filled)
-                return tuple(y for y in ([results] if isinstance(results, torch.Tensor) else results) if y.numel())
+    def test_a_wrong_gradient_is_caught(self, monkeypatch):
+        """Planted fault, which the fast mode sees too: the gradient of the features is off by a hundredth."""
+        right = eager.attend_backward
 
-            assert gradcheck(call, [learned(arguments[i]) for i in positions])
+        def wrong(*arguments):
+            gradient, *others = right(*arguments)
+            return 1.01 * gradient, *others
+
+        monkeypatch.setattr(eager, "attend_backward", wrong)
+        op, bundled = next(samples())
+        with pytest.raises(GradcheckError, match="Jacobian mismatch"):
+            gradients_agree(op, bundled, fast_mode=True)
 
     def test_two_backward_passes_agree_to_the_bit(self):
         gradients = []
@@ -259,8 +284,13 @@ class TestTorchOps:
         assert all(torch.equal(p, q) for p, q in zip(*gradients, strict=True))
 
     @pytest.mark.filterwarnings("ignore")  # of the compiler
-    @pytest.mark.parametrize("backend", ["eager", "auto"])
-    @pytest.mark.parametrize("training", [False, True])
+    @pytest.mark.parametrize(
+        ("training", "backend"),
+        [
+            (False, "eager"),
+            *(pytest.param(*case, marks=pytest.mark.sampled) for case in [(False, "auto"), (True, "eager"), (True, "auto")]),
+        ],
+    )
     def test_the_network_compiles_as_one_graph(self, training, backend):
         model = network("official-2019", dtype=torch.float32).train(training)
         image, mask = (x.float() for x in (images(2), masks("irregular", "box")[:, :1]))

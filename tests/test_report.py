@@ -1,6 +1,7 @@
 """Records as a page: the same figures, nothing dropped, the same bytes, and a check that notices."""
 
 import re
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -82,12 +83,19 @@ def table_row(text: str, heading: str, method: str) -> list[str]:
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-@pytest.fixture
-def written(tmp_path: Path) -> Path:
-    append_rows(tmp_path / "records.jsonl", records())
-    result = run(tmp_path / "records.jsonl", "-o", tmp_path / "docs" / "page.md")
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("drawn")
+    append_rows(folder / "records.jsonl", records())
+    result = run(folder / "records.jsonl", "-o", folder / "docs" / "page.md")
     assert result.exit_code == 0, result.output
-    return tmp_path
+    return folder
+
+
+@pytest.fixture
+def written(drawn: Path, tmp_path: Path) -> Path:
+    """A page and its records, which a test may change."""
+    return shutil.copytree(drawn, tmp_path, dirs_exist_ok=True)
 
 
 def test_the_page_has_the_figures_of_the_records(written):

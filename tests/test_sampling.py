@@ -112,8 +112,8 @@ def printed(folder, *options, **variables):
     )
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = sampled\n")
     ours = {name: value for name, value in os.environ.items() if name != "LBAM_TEST_ALL" and not name.startswith("PYTEST_")}
-    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "no:cacheprovider", *options]
-    environment = {**ours, "PYTHONPATH": str(HERE), **variables}
+    command = [sys.executable, "-m", "pytest", "-p", "conftest", "-p", "xdist", "-p", "no:cacheprovider", *options]
+    environment = {**ours, "PYTHONPATH": str(HERE), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", **variables}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False).stdout
 
 

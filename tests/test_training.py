@@ -106,8 +106,9 @@ def test_a_finished_run_stays_as_it_is(photographs, tmp_path):
     assert len(rows(tmp_path)) == 1
 
 
-def test_the_loss_falls_and_the_weights_load(photographs, tmp_path):
-    run = trainer(photographs, tmp_path, width=8, steps=60, learning_rate=3e-3, warmup=5, ema=0.9, log_every=10)
+def test_the_loss_falls_and_the_weights_load(photographs, tmp_path, thorough):
+    steps, rate = (60, 3e-3) if thorough else (30, 6e-3)
+    run = trainer(photographs, tmp_path, width=8, steps=steps, learning_rate=rate, warmup=5, ema=0.9, log_every=10)
     run.run()
     holes = [row["hole"] for row in rows(tmp_path)]
     assert holes[-1] < 0.6 * holes[0]
@@ -274,8 +275,10 @@ def test_held_out_photographs_judge_and_are_not_trained_on(many, tmp_path):
     assert trainer(many, tmp_path).validation is None, "of less than twenty photographs none is held out"
 
 
-def test_a_network_that_corrects_learns_to_beat_the_harmonic_fill(many, tmp_path):
-    settings = {"steps": 80, "batch_size": 4, "held_out": 3, "validate_every": 80, "hole_loss": "relative", "hole_weight": 1.0}
+def test_a_network_that_corrects_learns_to_beat_the_harmonic_fill(many, tmp_path, thorough):
+    steps, batch = (80, 4) if thorough else (40, 2)
+    settings = {"steps": steps, "batch_size": batch, "held_out": 3, "validate_every": steps}
+    settings |= {"hole_loss": "relative", "hole_weight": 1.0}
     run = trainer(many, tmp_path, "harmonic", 8, valid_weight=0.0, learning_rate=4e-3, warmup=5, ema=0.9, **settings)
     run.run()
     assert rows(tmp_path)[-1]["gain"] > 0.2

@@ -17,6 +17,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from filelock import FileLock
 from torch import Tensor
 
 HERE = Path(__file__).parent
@@ -38,12 +39,27 @@ def library() -> ctypes.CDLL:
 
 
 @cache
-def built(sanitizer: str = "") -> Path:
-    """A library of the kernels and, unless for a sanitizer, of their bindings: as ``torch.ops.lbam_native_cuda`` for the CPU."""
-    folder = Path(tempfile.mkdtemp(prefix="lbam-cuda-on-cpu-"))
+def built(sanitizer: str = "", kernels: bool = True) -> Path:
+    """A library of the kernels and, unless for a sanitizer, of their bindings: as ``torch.ops.lbam_native_cuda`` for the CPU.
+
+    Without kernels, of the planted faults alone. The processes of one run of the tests share it.
+    """
+    shared = os.environ.get("PYTEST_XDIST_TESTRUNUID")
+    folder = Path(tempfile.gettempdir(), f"lbam-cuda-on-cpu-{shared}") if shared else Path(tempfile.mkdtemp())
+    folder.mkdir(exist_ok=True)
+    library = folder / f"{sanitizer}-{kernels}.so"
+    with FileLock(library.with_suffix(".lock")):
+        if not library.exists():
+            compile_library(library, sanitizer, kernels)
+    return library
+
+
+def compile_library(library: Path, sanitizer: str, kernels: bool) -> None:
     flags = ["-std=c++17", "-O1", "-g1", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
     flags += [f"-I{HERE}", f"-DLBAM_CUDA_BLOCKS={BLOCKS}", '-DLBAM_CUDA_KEY="CPU"']
-    sources, libraries = [*sorted(CUDA.glob("*.cu")), HERE / "emulator.cpp", HERE / "faults.cu"], []
+    sources, libraries = [HERE / "emulator.cpp", HERE / "faults.cu"], []
+    if kernels:
+        sources += sorted(CUDA.glob("*.cu"))
     if sanitizer:
         flags += [*SANITIZERS[sanitizer][0], "-fno-sanitize-recover=all"]
     else:
@@ -51,14 +67,13 @@ def built(sanitizer: str = "") -> Path:
         libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu"]
 
     def compiled(source: Path) -> str:
-        result = folder / f"{source.stem}{source.suffix}.o"
+        result = library.with_suffix(f".{source.name}.o")
         run([COMPILER, *flags, "-c", "-x", "c++", source, "-o", result])
         return str(result)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         objects = list(pool.map(compiled, sources))
-    run([COMPILER, *flags, "-shared", *objects, *libraries, "-o", folder / "library.so"])
-    return folder / "library.so"
+    run([COMPILER, *flags, "-shared", *objects, *libraries, "-o", library])
 
 
 def run(command: Iterable[object]) -> str:
@@ -67,12 +82,12 @@ def run(command: Iterable[object]) -> str:
     return result.stdout
 
 
-def sanitized(sanitizer: str) -> dict[str, str]:
+def sanitized(sanitizer: str, kernels: bool = True) -> dict[str, str]:
     """The environment of a process in which the kernels run under a sanitizer; PyTorch in one thread, which is not checked."""
     runtime = run([COMPILER, f"-print-file-name={SANITIZERS[sanitizer][1]}"]).strip()
     return {
         **os.environ,
-        "LBAM_CUDA_ON_CPU": str(built(sanitizer)),
+        "LBAM_CUDA_ON_CPU": str(built(sanitizer, kernels)),
         "LD_PRELOAD": runtime,
         "PYTHONMALLOC": "malloc",
         "OMP_NUM_THREADS": "1",
