@@ -131,7 +131,7 @@ def test_the_test_pictures_of_paris_end_to_end(photographs, tmp_path, thorough, 
     arguments = ["--protocol", "paris", "--method", "telea", "--size", 64, "--jobs", 1, "--quiet"]
     result = run(tmp_path / "paris", *arguments, "--masks-each", 1, "--limit", 2, "-o", tmp_path / "o")
     assert result.exit_code == 0, result.stderr
-    assert result.stdout.startswith("12 cases by 1 methods, 0 failed")
+    assert result.stdout.startswith("12 cases by 1 method, 0 failed")
     cases, _ = find_cases(tmp_path / "paris", None, "paris", HOW)
     assert len({case.picture for case in cases}) == 100
     assert all("paris_eval" in str(case.image) for case in cases)
@@ -217,6 +217,6 @@ def test_a_picture_that_is_none_is_told_and_the_rest_is_done(photographs, tmp_pa
     save(tmp_path / "mask.png", hole())
     result = run(tmp_path / "some", tmp_path / "mask.png", "--method", "telea", "--size", 64, "--jobs", 1, "-o", tmp_path / "o")
     assert result.exit_code == 1
-    assert "3 cases by 1 methods, 1 failed" in result.stdout
+    assert "3 cases by 1 method, 1 failed" in result.stdout
     assert "broken.png__mask, telea:" in " ".join(result.stderr.split())
     assert json.loads((tmp_path / "o" / "summary.json").read_text())["rows"][-1]["pictures"] == 2

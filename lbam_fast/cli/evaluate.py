@@ -99,7 +99,8 @@ def evaluate(
                 print_note(note)
             failed = _run(evaluation, jobs or _jobs(device), quiet)
             evaluation.write()
-        print_note(f"{len(cases)} cases by {len(methods)} methods, {failed} failed: {output / 'tables.md'}")
+        counts = f"{len(cases)} case{'s'[: len(cases) != 1]} by {len(methods)} method{'s'[: len(methods) != 1]}"
+        print_note(f"{counts}, {failed} failed: {output / 'tables.md'}")
         if failed:
             raise typer.Exit(SOME_FAILED)
 

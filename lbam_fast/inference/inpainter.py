@@ -229,8 +229,8 @@ class Inpainter:
         return holes
 
     def _given(self, pictures: Sequence[Array], holes: Sequence[Hole], window: int | None) -> dict[str, Tensor]:
-        """What the network gets, padded: images, their mask or masks, where its result is needed, and the images' trend where it
-        has a use for one."""
+        """What the network gets, padded: images, their mask or masks, and where they are of use the images' trend and where the
+        result is needed."""
         if len({pixels.shape[:2] for pixels in pictures}) > 1:
             each = [self._given([one], [hole], window) for one, hole in zip(pictures, holes, strict=True)]
             return {name: torch.cat([given[name] for given in each]) for name in each[0]}
@@ -238,9 +238,11 @@ class Inpainter:
         image = self._tensor(np.moveaxis(emptied(pictures, holes), -1, 1))
         filled = np.stack([hole.filled for hole in (holes[:1] if shared else holes)])[:, None]
         mask = self._tensor(~filled)
-        height, width = filled.shape[2:]
-        needed = np.pad(filled, ((0, 0), (0, 0), (0, -height % MULTIPLE), (0, -width % MULTIPLE)))
-        given = {"image": padded(image), "mask": padded(mask), "needed": torch.from_numpy(needed).to(self.device)}
+        given = {"image": padded(image), "mask": padded(mask)}
+        if self.device.type == "cpu":  # elsewhere all of it is computed
+            height, width = filled.shape[2:]
+            needed = np.pad(filled, ((0, 0), (0, 0), (0, -height % MULTIPLE), (0, -width % MULTIPLE)))
+            given["needed"] = torch.from_numpy(needed)
         if self.model.config.base == "harmonic":
             given["trend"] = padded(plane(image, mask) if window is None else windowed_plane(image, mask, window))
         return given

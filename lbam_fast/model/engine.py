@@ -49,7 +49,7 @@ class Engine:
     def inpaint(self, x: Tensor, mask: Tensor, needed: Tensor | None = None) -> Tensor:
         """x [N, C, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1].
 
-        needed  uint8 [N or 1, 1, H, W], 1 where the result is; elsewhere it may be anything
+        needed  bool [N or 1, 1, H, W]: where the result is; elsewhere it may be anything
         """
         if self._compiled and len(mask) < len(x) and not Session.is_large(_ready(mask)):
             return self.generate(x, self._maps_of_many(mask), needed)
@@ -70,7 +70,9 @@ class Engine:
 
     def _needed(self, needed: Tensor | None, count: int) -> list[Tensor]:
         """It, of every picture, for layers that can leave something out."""
-        return [] if needed is None or not self._compiled else [needed.expand(count, -1, -1, -1).contiguous()]
+        return (
+            [] if needed is None or not self._compiled else [needed.ne(0).to(torch.uint8).expand(count, -1, -1, -1).contiguous()]
+        )
 
     def _active(self) -> AbstractContextManager[None]:
         """The session, which a recorded run enters by itself."""

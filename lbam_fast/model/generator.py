@@ -258,7 +258,6 @@ class LBAM(Generator):
         if needed is not None:
             _check_shape("needed", needed, (1,))
             _check_same("needed", needed, image)
-            needed = needed.ne(0).to(torch.uint8)
         base: Tensor | None
         if self.config.base == "harmonic":
             x, base = ops.correction_input(image, known, trend)
