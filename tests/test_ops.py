@@ -219,6 +219,10 @@ class TestTorchOps:
             flat = op.signature.flatten(arguments)
             torch.library.opcheck(op.overload, tuple(flat))
             torch.library.opcheck(op.overload, tuple(learned(x) if isinstance(x, torch.Tensor) else x for x in flat))
+        x, _, weight, _ = layer()
+        for layout in (torch.contiguous_format, torch.channels_last):
+            filters = weight.contiguous(memory_format=layout)
+            torch.library.opcheck(definitions.filter_gradient.overload, (draw(2, 5, 2, 3), x, filters, False))
 
     def test_results_without_gradients_are_channels_last(self):
         x, u, weight, mask_weight = layer()
