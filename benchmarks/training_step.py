@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from workload import Case, Inputs, inputs
 
 from lbam_fast.training import reconstruction_loss
+from lbam_fast.training.optimizer import Adam
 
 BUCKETS = 16
 LEARNING_RATE = 1e-6  # the weights stay about where the gate has seen them
@@ -102,7 +103,8 @@ def _ours_nhwc(case: Case) -> nn.Module:
 def _ready(case: Case, pool: Inputs, module: Callable[[Case], nn.Module], dtype: str, compile_it: bool = False) -> Candidate:
     model = copy.deepcopy(module(case)).train()
     forward: Any = torch.compile(model, dynamic=False) if compile_it else model
-    optimizer = torch.optim.Adam(model.parameters(), lr=LEARNING_RATE, fused=True)
+    adam = torch.optim.Adam if module in (published_module, _published_nhwc) else Adam  # as `lbam-fast train` has it
+    optimizer = adam(model.parameters(), lr=LEARNING_RATE, fused=True)
     scaler = torch.amp.GradScaler(torch.device(case.device).type, enabled=dtype == "fp16")  # type: ignore[attr-defined]
 
     def step(i: int) -> None:

@@ -186,10 +186,14 @@ def backward_kernel(
     by_alpha = tl.zeros((BLOCK_P,), tl.float32)
     by_scale = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
     by_shift = tl.zeros((BLOCK_P, BLOCK_C), tl.float32)
+    if du is not None and scale is None:
+        exponent = tl.load(alpha)
     step = 0
     while step < steps:  # the interpreter has no ``range`` over an argument
         offsets, inside = _tile(block * steps + step, columns, positions, channels, BLOCK_P)
         step += 1
+        if du is not None and scale is not None:  # loaded above, it makes ptxas 12.8 spill; without a scale, here
+            exponent = tl.load(alpha)
         x = _load(features, offsets, inside)
         level = _load(m, offsets, inside)
         attention, slope_of_map, bell, fall = _map_derivatives(level, a, mu, gamma_l, gamma_r)
@@ -214,7 +218,7 @@ def backward_kernel(
         by_gamma_l += tl.sum(tl.where(level < mu, dmap * fall, 0.0), axis=1)
         by_gamma_r += tl.sum(tl.where(level < mu, 0.0, dmap * fall), axis=1)
         if du is not None:
-            by_level, by_exponent = _update_derivatives(level, tl.load(alpha), _load(du, offsets, inside))
+            by_level, by_exponent = _update_derivatives(level, exponent, _load(du, offsets, inside))
             dlevel += by_level
             by_alpha += tl.sum(by_exponent, axis=1) * 0.6931471805599453
         tl.store(dfeatures + offsets, dresult * attention, mask=inside)

@@ -151,13 +151,13 @@ def test_the_cpp_tests_can_fail(plain, table):
 @pytest.mark.parametrize(
     ("fault", "checks"),
     [
-        ("filter", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
+        ("filter", ("pack", "filter_gradient", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
         ("kind", ("mask_step", "spread")),
         ("needed", ("decode_with_map", "reconstruct", "needs")),
-        ("read", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
-        ("unwritten", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
-        ("outside", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
-        ("thread", ("pack", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
+        ("read", ("pack", "filter_gradient", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
+        ("unwritten", ("pack", "filter_gradient", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
+        ("outside", ("pack", "filter_gradient", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
+        ("thread", ("pack", "filter_gradient", "encode_with_map", "mask_step", "decode_with_map", "reconstruct")),
     ],
 )
 def test_the_tests_of_layers_can_fail(plain, fault, checks):

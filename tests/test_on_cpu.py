@@ -185,6 +185,39 @@ def test_bare_convolutions(batch, of, to, height, width, dtype, monkeypatch):
     check("deconvolution", (draw(batch, 8, height, width), x, filters(8, to, 4, 4, fan=32), back), dtype)
 
 
+GRADIENTS = [(1, 16, 8, 2, 4), (3, 33, 40, 6, 10), (2, 140, 70, 4, 6), (1, 16, 24, 3, 5), (2, 64, 3, 8, 8)]
+"""Batch, channels of both pictures, and the smaller one's size: the last two have an odd side and few channels."""
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("shape", GRADIENTS)
+def test_gradients_of_filters(shape, layout, transposed, dtype, monkeypatch):
+    batch, few, many, height, width = shape
+    small, large = draw(batch, few, height, width), draw(batch, many, 2 * height, 2 * width, seed=1)
+    weight = filters(few, many, 4, 4, fan=1).contiguous(memory_format=layout)
+    check("filter_gradient", (small, large, weight, transposed), dtype)
+    found = [cpu.filter_gradient(small, large, weight, transposed) for _ in range(2)]
+    assert torch.equal(*found) and found[0].is_contiguous(memory_format=layout)
+    right = eager.filter_gradient
+    monkeypatch.setattr(eager, "filter_gradient", lambda small, *others: right(small.roll(1, 2), *others))
+    with pytest.raises(AssertionError):
+        check("filter_gradient", (small, large, weight, transposed), torch.float32)
+
+
+def test_threads_change_no_bit_of_the_gradients():
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            small, large, weight = draw(3, 40, 8, 12), draw(3, 72, 16, 24, seed=1), filters(40, 72, 4, 4, fan=1)
+            found.append(cpu.filter_gradient(small, large, weight, False))
+            assert torch.equal(found[0], found[-1])
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("preset", ["official", "official-2019", "paper"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_sparing_memory_changes_little_and_no_maps(preset, dtype, monkeypatch):

@@ -241,6 +241,12 @@ class TestTorchOps:
         flat = op.signature.flatten(bundled)
         torch.library.opcheck(op.overload, tuple(learned(x) if learns and isinstance(x, torch.Tensor) else x for x in flat))
 
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_opcheck_of_a_filters_gradient(self, layout):
+        x, _, weight, _ = layer()
+        filters = weight.contiguous(memory_format=layout)
+        torch.library.opcheck(definitions.filter_gradient.overload, (draw(2, 5, 2, 3), x, filters, False))
+
     def test_results_without_gradients_are_channels_last(self):
         x, u, weight, mask_weight = layer()
         arguments = (x, u, weight, mask_weight, GATE, Affine(slope=0.2), Wanted(True, False), None)

@@ -155,6 +155,16 @@ def test_a_damaged_picture_is_named_once_and_skipped(photographs, tmp_path, work
     assert len([notice for notice in notices if "damaged.png" in notice and notice.endswith("it is skipped")]) == 1
 
 
+def test_a_damaged_picture_to_validate_with_is_named_once(photographs, tmp_path):  # noqa: F811
+    for path in picture_files(photographs):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "damaged.png").write_bytes(picture_files(photographs)[0].read_bytes()[:500])
+    notices: list[str] = []
+    settings = {"validation": tmp_path, "validate_every": 1, "steps": 2}
+    trainer(photographs, tmp_path / "out", **settings).run(note=notices.append)
+    assert len([notice for notice in notices if "damaged.png" in notice and notice.endswith("it is skipped")]) == 1
+
+
 def test_a_folder_of_damaged_pictures_is_an_error(tmp_path):
     (tmp_path / "a.png").write_bytes(b"no picture")
     with pytest.raises(PictureError, match=r"none of 1,000 pictures drawn of 1 can be read: .*a\.png"):

@@ -94,22 +94,61 @@ if __name__ == "__main__":
         ema=0.9, checkpoint_every=100, device="cpu", crops_per_mask=2,
     ))
 """
+WITH_CRITIC = """
+import os, sys
+from pathlib import Path
+import torch
+from lbam_fast import LBAM, LBAMConfig
+from lbam_fast.training import Settings, Trainer
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    photographs, output, critic = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    trainer = Trainer(LBAM(LBAMConfig(base_width=2)), Settings(
+        photographs=photographs, output=output, devices=2, steps=3, batch_size=2, warmup=2, log_every=1, held_out=0, crop=256,
+        device="cpu", critic=critic, critic_base_width=2, critic_learning_rate=1e-3,
+    ))
+    first = {name: value.clone() for name, value in trainer.learner.critic.named_parameters()}
+    trainer.run()
+    torch.save([first, dict(trainer.learner.critic.named_parameters())], output / f"critic{trainer.fabric.global_rank}.pt")
+"""
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="gloo between processes is tried on Linux and macOS")
+GLOO = pytest.mark.skipif(sys.platform == "win32", reason="gloo between processes is tried on Linux and macOS")
+
+
+def run_script(folder: Path, text: str, *arguments: object) -> None:
+    script = folder / "script.py"
+    script.write_text(text)
+    command = [sys.executable, script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+@GLOO
 def test_two_processes_compute_what_one_does(photographs, tmp_path, thorough):  # noqa: F811
-    script = tmp_path / "shared.py"
-    script.write_text(SHARED)
     steps = 20 if thorough else 4
     for devices in (1, 2):
-        arguments = [photographs, tmp_path / str(devices), devices, steps]
-        done = subprocess.run([sys.executable, script, *map(str, arguments)], capture_output=True, text=True, timeout=600)
-        assert done.returncode == 0, done.stderr
+        run_script(tmp_path, SHARED, photographs, tmp_path / str(devices), devices, steps)
     one, two = rows(tmp_path / "1"), rows(tmp_path / "2")
     assert [row["step"] for row in two] == list(range(1, steps + 1))
     for name in ("hole", "valid"):
         assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=0, abs=1e-5)
         assert len({row[name] for row in one}) == steps, "losses of different crops differ by more than this allows"
+
+
+@GLOO
+@pytest.mark.sampled
+@pytest.mark.parametrize("critic", ["wasserstein", "hinge"])
+def test_two_processes_share_a_critic(photographs, tmp_path, critic):  # noqa: F811
+    """To the bit, though each has seen other crops: it starts alike in both, and its gradients are shared."""
+    run_script(tmp_path, WITH_CRITIC, photographs, tmp_path / "out", critic)
+    (first, one), (other_first, other) = (torch.load(tmp_path / "out" / f"critic{rank}.pt") for rank in (0, 1))
+    assert_same(first, other_first)
+    assert_same(one, other)
+    assert not any(torch.equal(one[name], first[name]) for name in one if name.endswith("weight"))
+    assert [row["step"] for row in rows(tmp_path / "out")] == [1, 2, 3]
+    assert all(math.isfinite(value) for row in rows(tmp_path / "out") for value in row.values())
 
 
 @pytest.mark.parametrize("critic", ["wasserstein", "published", "hinge"])

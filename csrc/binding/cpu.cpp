@@ -30,6 +30,7 @@ constexpr Op kOps[] = {
      " -> (Tensor, Tensor, Tensor)",
      statistics_backward, "CPU"},
     {"pack", "pack(Tensor? first, Tensor weight, bool transposed, bool winograd, Tensor(a!) out) -> ()", pack, "CPU"},
+    {"filter_gradient", "filter_gradient(Tensor small, Tensor large, Tensor(a!) out) -> ()", filter_gradient, "CPU"},
     {"panel_elements", "panel_elements(int channels, int outputs, bool transposed, bool winograd) -> int", panel_elements,
      "CompositeExplicitAutograd"},
     {"encode_with_map",

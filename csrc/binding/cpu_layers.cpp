@@ -115,6 +115,23 @@ void pack(StableIValue* stack, std::uint64_t, std::uint64_t) {
   cpu::pack(request, threads());
 }
 
+void filter_gradient(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor small(stack[0]), large(stack[1]), out(stack[2]);
+  constexpr const char* message =
+      "small, large: expected float32 [N, C, H, W], H and W even, and [N, C', 2H, 2W] in channels_last";
+  const Picture inner = picture(small, message), outer = picture(large, message);
+  const Sizes doubled = {inner.size.images, 2 * inner.size.height, 2 * inner.size.width};
+  require(same(outer.size, doubled) && inner.size.height % 2 == 0 && inner.size.width % 2 == 0, message);
+  require(type_of(small) == Type::kFloat && type_of(large) == Type::kFloat, message);
+  const std::int64_t *const sizes = out.sizes(), *const steps = out.strides();
+  require(out.dims() == 4 && sizes[0] == inner.rows.channels && sizes[1] == outer.rows.channels && sizes[2] == 4 &&
+              sizes[3] == 4 && out.dtype() == aoti_torch_dtype_float32(),
+          "out: expected float32 [C, C', 4, 4]");
+  cpu::filter_gradient({outer.size, inner.rows.channels, outer.rows.channels, floats(small), floats(large), floats(out), steps[0],
+                        steps[1], steps[2], steps[3]},
+                       threads());
+}
+
 void panel_elements(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const auto channels = static_cast<std::int64_t>(stack[0]), outputs = static_cast<std::int64_t>(stack[1]);
   stack[0] = static_cast<StableIValue>(elements_of_panels(channels, outputs, flag(stack[2]), flag(stack[3])));

@@ -14,6 +14,7 @@ namespace lbam::binding {
   X(statistics)          \
   X(statistics_backward) \
   X(pack)                \
+  X(filter_gradient)     \
   X(panel_elements)      \
   X(encode_with_map)     \
   X(mask_step)           \

@@ -30,6 +30,19 @@ struct Pack {
   Output panels;
 };
 
+// The gradient of a 4x4 filter of stride 2 from both ends of its layer, by Winograd: for even numbers of lines and columns of
+// `small`.
+struct FilterGradient {
+  Sizes size;  // of large
+  std::int64_t small_channels, large_channels;
+  const float*
+      small;  // [images, height / 2, width / 2, small_channels]: the gradient of a convolution's result, or a transposed one's input
+  const float*
+      large;  // [images, height, width, large_channels]: a convolution's input, or the gradient of a transposed one's result
+  float* gradient;  // of both channels and the taps, in these steps of elements
+  std::int64_t small_step, large_step, line_step, column_step;
+};
+
 // An encoder layer under a map that is known: y = leaky(scale * convolution(x) * map + shift).
 struct EncodeWithMap {
   Sizes size;  // of x

@@ -95,6 +95,7 @@ namespace lbam::cpu {
   X(statistics, Statistics)                  \
   X(statistics_backward, StatisticsBackward) \
   X(pack, Pack)                              \
+  X(filter_gradient, FilterGradient)         \
   X(encode_with_map, EncodeWithMap)          \
   X(mask_step, MaskStep)                     \
   X(decode_with_map, DecodeWithMap)          \

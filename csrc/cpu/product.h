@@ -77,35 +77,44 @@ inline void copy_window(const Source<Stored>& source, const Place& at, int64_t b
   }
 }
 
+// Where the operands of a product of V registers lie, in words: steps between rows, words of a row, and those of a panel.
+template <int V>
+struct Packed {
+  static constexpr int64_t kRow = kStride, kWord = 1, kPanel = V * kLanes;
+};
+
 // c [R, V registers] of rows `stride` apart, plus or, with `first`, equal to the product of R copied rows with a panel.
-template <int R, int V, typename Word>
+template <int R, int V, typename Word, typename Steps>
 void multiplied(const Word* rows, const Word* panel, int64_t depth, bool first, float* c, int64_t stride) {
   Vector sums[R][V];
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) sums[r][v] = first ? repeated(0) : load(c + r * stride + v * kLanes);
+    for (int v = 0; v < V; ++v) sums[r][v] = repeated(0);
   for (int64_t k = 0; k < depth; ++k) {
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC unroll 16
 #endif
     for (int r = 0; r < R; ++r) {
-      const Vector word = spread_out(rows[r * kStride + k]);
-      for (int v = 0; v < V; ++v) sums[r][v] = product_added(word, panel + (k * V + v) * kLanes, sums[r][v]);
+      const Vector word = spread_out(rows[r * Steps::kRow + k * Steps::kWord]);
+      for (int v = 0; v < V; ++v) sums[r][v] = product_added(word, panel + k * Steps::kPanel + v * kLanes, sums[r][v]);
     }
   }
   for (int r = 0; r < R; ++r)
-    for (int v = 0; v < V; ++v) store(c + r * stride + v * kLanes, sums[r][v]);
+    for (int v = 0; v < V; ++v) {
+      float* const own = c + r * stride + v * kLanes;
+      store(own, first ? sums[r][v] : load(own) + sums[r][v]);  // added last: sums of sums lose less
+    }
 }
 
 template <typename Word>
 using Multiplication = void (*)(const Word*, const Word*, int64_t, bool, float*, int64_t);
 
 // `multiplied` for 1 to R rows.
-template <int V, typename Word, int R = kMostRows>
+template <int V, typename Word, typename Steps = Packed<V>, int R = kMostRows>
 inline Multiplication<Word> multiplication(int64_t rows) {
   if constexpr (R > 1) {
-    if (rows < R) return multiplication<V, Word, R - 1>(rows);
+    if (rows < R) return multiplication<V, Word, Steps, R - 1>(rows);
   }
-  return multiplied<R, V, Word>;
+  return multiplied<R, V, Word, Steps>;
 }
 
 // The words of an element type: floats, or pairs of bfloat16.
@@ -163,6 +172,17 @@ inline void accumulate(const Workspace<Element>& space, const Block& block, int6
   }
 }
 
+// body(space, task) for each of `tasks`, in a thread that takes the next when it is done with the last; prepare() makes what each
+// thread needs.
+template <typename Prepare, typename Body>
+inline void for_tasks(ParallelFor parallel, int64_t tasks, Prepare prepare, Body body) {
+  int64_t next = 0;
+  for_ranges(parallel, tasks, 1, [&](int64_t, int64_t) {
+    const auto space = prepare();
+    for (int64_t task; (task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < tasks;) body(space, task);
+  });
+}
+
 // body(block) for blocks that cover `products` of `count` rows and `columns`, each of at most `most_rows`, those of the same rows
 // one after the other; prepare(rows, columns) makes what a thread needs for that many and is handed to its blocks.
 template <typename Prepare, typename Body>
@@ -174,15 +194,12 @@ inline void for_blocks(int64_t products, int64_t count, int64_t columns, int64_t
   if (count == 0) return;
   const int64_t split = ceiling(panels, ceiling(kTasks * parallel.threads, blocks * products));
   const int64_t share = least(panels, most(split, ceiling(kTogether, width))), groups = ceiling(panels, share);
-  const int64_t each = groups * products, tasks = blocks * each;
-  int64_t next = 0;  // task; each thread takes one when it is done with the last
-  for_ranges(parallel, tasks, 1, [&](int64_t, int64_t) {
-    const auto space = prepare(ceiling(count, blocks), share * width);
-    for (int64_t task; (task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < tasks;) {
-      const int64_t block = task / each, first_row = block * count / blocks, first_panel = task % groups * share;
-      body(space, Block{task % each / groups, first_row, (block + 1) * count / blocks - first_row, first_panel,
-                        least(panels - first_panel, share), width});
-    }
+  const int64_t each = groups * products;
+  const auto prepared = [&] { return prepare(ceiling(count, blocks), share * width); };
+  for_tasks(parallel, blocks * each, prepared, [&](const auto& space, int64_t task) {
+    const int64_t block = task / each, first_row = block * count / blocks, first_panel = task % groups * share;
+    body(space, Block{task % each / groups, first_row, (block + 1) * count / blocks - first_row, first_panel,
+                      least(panels - first_panel, share), width});
   });
 }
 

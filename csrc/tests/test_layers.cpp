@@ -575,6 +575,47 @@ void check_pack(const Case& of) {
     }
 }
 
+// Float pictures of even lines and columns of the result alone.
+void check_filter_gradient(const Case& of) {
+  const int64_t lines = of.size.height / 2, columns = of.size.width / 2, positions = of.size.images * lines * columns;
+  if (of.stored != Type::kFloat || !even_tiles(lines, columns)) return;
+  Draw draw(of);
+  Array small = draw.filled(positions * of.outputs, Type::kFloat);
+  Array large = draw.filled(of.size.images * of.size.height * of.size.width * of.channels, Type::kFloat);
+  Sums sums(16 * of.channels, of.outputs);
+  std::vector<float> row(of.outputs);
+  for (int64_t position = 0; position < positions; ++position) {
+    for (int64_t o = 0; o < of.outputs; ++o) row[o] = small[position * of.outputs + o];
+    for (int64_t tap = 0; tap < 16; ++tap) {
+      const int64_t image = position / (lines * columns);
+      const int64_t line = 2 * (position / columns % lines) - 1 + tap / 4, column = 2 * (position % columns) - 1 + tap % 4;
+      if (line < 0 || line >= of.size.height || column < 0 || column >= of.size.width) continue;
+      for (int64_t c = 0; c < of.channels; ++c)
+        sums.add(tap * of.channels + c, large[((image * of.size.height + line) * of.size.width + column) * of.channels + c],
+                 row.data());
+    }
+  }
+  if (planted("filter")) sums.values[sums.values.size() / 2] += 0.5;
+  const int64_t sizes[4] = {of.outputs, of.channels, 4, 4};
+  std::vector<int> order = {0, 1, 2, 3};
+  std::shuffle(order.begin(), order.end(), draw.random);
+  int64_t steps[4], step = 1;
+  for (int i = 3; i >= 0; --i) steps[order[i]] = step, step *= sizes[order[i]];
+  std::vector<Array> found = {draw.array(step, Type::kFloat)};
+  run(found, [&](std::vector<Array>& to, ParallelFor parallel) {
+    filter_gradient({of.size, of.outputs, of.channels, static_cast<const float*>(source(small).data),
+                     static_cast<const float*>(source(large).data), static_cast<float*>(to[0].data()), steps[0], steps[1],
+                     steps[2], steps[3]},
+                    parallel);
+  });
+  const std::vector<double> sizes_of = sums.sizes();
+  for (int64_t i = 0; i < step; ++i) {
+    const int64_t o = i % of.outputs, c = i / of.outputs % of.channels, tap = i / of.outputs / of.channels;
+    const int64_t at = o * steps[0] + c * steps[1] + tap / 4 * steps[2] + tap % 4 * steps[3];
+    near("filter_gradient", at, found[0][at], sums.values[i], lost(false) * sizes_of[o]);
+  }
+}
+
 // Axes image, channel, line and column in that order, innermost last.
 Strided strided(Array& of, const int64_t (&sizes)[4], const std::vector<int>& order) {
   Strided result{source(of), sizes[1], {}};
@@ -648,6 +689,7 @@ int main(int count, char** arguments) {
     const char* name;
     void (*check)(const Case&);
   } checks[] = {{"pack", check_pack},
+                {"filter_gradient", check_filter_gradient},
                 {"encode_with_map", check_encode_with_map},
                 {"mask_step", check_mask_step},
                 {"decode_with_map", check_decode_with_map},

@@ -25,11 +25,11 @@ from lbam_fast.ops.definitions import (
     encode,
     encode_with_map,
     encode_with_statistics,
+    filter_gradient,
     mask_step,
     reconstruct,
     statistics_backward,
 )
-from lbam_fast.ops.filter_gradients import GEOMETRY, filter_gradient
 
 
 def _register(op: Any, backward: Callable[..., Any], keep: Callable[..., None]) -> None:
@@ -113,7 +113,7 @@ def _convolution_backward(gradient, x, weight, need_x):
         return None, None
     if weight.shape[-1] != 4:
         wanted = [need_x, True, False]
-        return torch.ops.aten.convolution_backward(gradient, x, weight, None, *GEOMETRY, False, [0, 0], 1, wanted)[:2]
+        return torch.ops.aten.convolution_backward(gradient, x, weight, None, *eager.GEOMETRY, False, [0, 0], 1, wanted)[:2]
     return deconvolution(None, gradient, None, weight) if need_x else None, filter_gradient(gradient, x, weight, False)
 
 

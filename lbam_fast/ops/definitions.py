@@ -1,8 +1,8 @@
 """The fused ops as torch ops, ``torch.ops.lbam.*``: schema, shapes and strides of the results. Their gradients: ``autograd``.
 
-Results are channels_last in the dtype of their inputs; absent ones are empty tensors. What an op computes is said in
-``lbam_fast.ops.backends.eager``; which code computes it, ``dispatch`` chooses. Ops neither
-synchronise nor depend on values, so that CUDA graphs can capture them.
+Results are channels_last in the dtype of their inputs, a filter's gradient as the filter; absent ones are empty tensors. What an
+op computes is said in ``lbam_fast.ops.backends.eager``; which code computes it, ``dispatch`` chooses. Ops neither synchronise nor
+depend on values, so that CUDA graphs can capture them.
 """
 
 # mypy: disable-error-code="no-untyped-call, no-untyped-def, misc, untyped-decorator"
@@ -27,14 +27,15 @@ class _Op:
     Defined by hand: the first call of a ``torch.library.custom_op`` imports PyTorch's compiler, which takes seconds.
     """
 
-    def __init__(self, name: str, signature: Signature, results: str, device_of: int = 0) -> None:
+    def __init__(self, name: str, signature: Signature, results: str, device_of: int = 0, ordered: bool = True) -> None:
         self._name, self.signature = name, signature
+        order = _ordered if ordered else _as_it_is
         _library.define(f"{name}({signature.schema}) -> {results}", tags=(torch.Tag.pt2_compliant_tag,))
 
         def run(*flat: Any) -> Any:
             lead = flat[device_of]
             results = getattr(implementation(lead.device, lead.dtype), name)(*signature.bundle(flat))
-            return _ordered(results) if isinstance(results, Tensor) else tuple(map(_ordered, results))
+            return order(results) if isinstance(results, Tensor) else tuple(map(order, results))
 
         _library.impl(name, run, "CompositeExplicitAutograd")
         self.overload = getattr(torch.ops.lbam, name).default
@@ -63,6 +64,10 @@ def _ordered(x: Tensor) -> Tensor:
     return nhwc(x) if x.dim() == 4 else x
 
 
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
+
+
 _TWO_INPUTS = "Tensor? skip, Tensor own, Tensor? skip_weight, Tensor own_weight"
 _TWO, _THREE, _FOUR, _SIX = (f"({', '.join(['Tensor'] * count)})" for count in (2, 3, 4, 6))
 
@@ -88,6 +93,9 @@ decode_with_map = _Op("decode_with_map", Signature(f"{_TWO_INPUTS}, Tensor atten
 decode_with_statistics = _Op("decode_with_statistics", Signature(f"{_TWO_INPUTS}, Tensor m, Tensor scalars"), _THREE, device_of=1)
 convolution = _Op("convolution", Signature("Tensor x, Tensor weight"), "Tensor")
 deconvolution = _Op("deconvolution", Signature(_TWO_INPUTS), "Tensor", device_of=1)
+filter_gradient = _Op(
+    "filter_gradient", Signature("Tensor small, Tensor large, Tensor weight, bool transposed"), "Tensor", ordered=False
+)
 reconstruct = _Op(
     "reconstruct",
     Signature("Tensor skip, Tensor own, Tensor skip_weight, Tensor own_weight, str form"),
@@ -177,6 +185,11 @@ def _(x, weight):
 @deconvolution.register_fake
 def _(skip, own, skip_weight, own_weight):
     return _doubled(own, own_weight)
+
+
+@filter_gradient.register_fake
+def _(small, large, weight, transposed):
+    return torch.empty_like(weight, dtype=small.dtype)
 
 
 @reconstruct.register_fake

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lbam_fast.training.average import average_of, update_average
 from lbam_fast.training.objective import Objective, Terms
+from lbam_fast.training.optimizer import Adam
 from lbam_fast.training.schedule import learning_rate
 from lbam_fast.training.settings import Settings
 from lbam_fast.training.stages import Stages
@@ -41,12 +42,12 @@ class Learner:
         stages: Any = Stages(self.model, settings.crops_per_mask)
         self._stages, self.optimizer = fabric.setup(
             torch.compile(stages) if settings.compile else stages,
-            torch.optim.Adam(self.model.parameters(), betas=(settings.beta1, settings.beta2), fused=fused),
+            Adam(self.model.parameters(), betas=(settings.beta1, settings.beta2), fused=fused),
         )
         self._rates: list[tuple[Any, float]] = [(self.optimizer, settings.learning_rate)]
         if self.critic is not None:
             parameters = self.critic.to(fabric.device).parameters()
-            self.critic_optimizer = fabric.setup_optimizers(torch.optim.Adam(parameters, betas=CRITIC_BETAS, fused=fused))
+            self.critic_optimizer = fabric.setup_optimizers(Adam(parameters, betas=CRITIC_BETAS, fused=fused))
             self._rates.append((self.critic_optimizer, settings.critic_learning_rate))
 
     def learn(self, parts: list[Part]) -> Terms:

@@ -109,6 +109,8 @@ class Trainer:
         settings = self.settings
         if self.speaks:
             self.folder.begin(settings, self.pictures.split, self.step)
+            for sentence in self.validation.complaints if self.validation is not None else ():
+                note(sentence)
         if self.step == 0:
             self.save()
         watching = contextlib.closing(Watcher(self.folder.path, self.step, note)) if self.speaks else contextlib.nullcontext()

@@ -13,10 +13,12 @@ CROPS, SEED, AT_ONCE, SHOWN = 64, 2019, 16, 8
 
 
 class Validation:
-    """Crops of those photographs under a mask each, the same ones in every run: 64 of them."""
+    """Crops of those photographs under a mask each, the same ones in every run: 64 of them. ``complaints``: a sentence for each
+    photograph that could not be read, or is smaller than the crop."""
 
     def __init__(self, crops: PhotographCrops) -> None:
         self.images, self.masks = default_collate([crops[i] for i in range(len(crops))])
+        self.complaints = list(crops.complaints())
 
     @torch.no_grad()
     def measure(self, network: nn.Module) -> dict[str, float]:

@@ -14,12 +14,15 @@ from torch import Tensor
 from lbam_fast.ops.arguments import Affine, Gate, Regions, Wanted, nhwc
 from lbam_fast.ops.backends import eager
 from lbam_fast.ops.backends.composed import Composed
-from lbam_fast.ops.backends.cpu_filters import by_winograd, compiled, pack_anew, packed
+from lbam_fast.ops.backends.cpu_filters import by_winograd, compiled, filter_product, pack_anew, packed
 from lbam_fast.ops.runtime import session
 from lbam_fast.reference import harmonic
 
 DEEP = 128
 """Channels of a decoder layer's result from which it goes by Winograd in bfloat16 too: later roundings show in the output."""
+
+FILTERS_FROM = 8
+"""Channels of both pictures from which a filter's gradient is the faster by Winograd."""
 
 
 def convolution(x: Tensor, weight: Tensor) -> Tensor:
@@ -43,6 +46,17 @@ def deconvolution(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, 
     filters = pack_anew(own.dtype, skip_weight, own_weight, transposed=True, winograd=fast)
     compiled().decode_with_map(None if skip is None else nhwc(skip), nhwc(own), filters, None, None, None, 1.0, fast, None, y)
     return y
+
+
+def filter_gradient(small: Tensor, large: Tensor, weight: Tensor, transposed: bool) -> Tensor:
+    if small.dtype != torch.float32:
+        return eager.filter_gradient(small, large, weight, transposed)
+    even = small.shape[2] % 2 == small.shape[3] % 2 == 0
+    if not even or min(small.shape[1], large.shape[1]) < FILTERS_FROM:
+        return filter_product(small, large, weight)
+    gradient = torch.empty_like(weight)
+    compiled().filter_gradient(nhwc(small), nhwc(large), gradient)
+    return gradient
 
 
 def attend(features: Tensor, m: Tensor, gate: Gate, affine: Affine, update: bool) -> eager.Pair:

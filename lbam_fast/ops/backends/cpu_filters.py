@@ -1,4 +1,5 @@
-"""Filters in the layout that the compiled kernels for the CPU read, and when Winograd's products are the faster ones."""
+"""Filters in the layout that the compiled kernels for the CPU read, when Winograd's products are the faster ones, and a filter's
+gradient where they are not."""
 
 # mypy: disable-error-code="no-any-return"
 
@@ -9,6 +10,7 @@ from functools import cache, partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lbam_fast import native
@@ -19,6 +21,9 @@ WINOGRAD_FROM = 64
 
 WINOGRAD_ANEW_FROM = 1024
 """The same where the filters are packed for this one product: in training, and for large pictures."""
+
+AT_ONCE = 1 << 22
+"""Values of windows that are laid out at a time for a filter's gradient, 16 MB in float32; of one picture at least."""
 
 
 def compiled() -> Any:
@@ -96,3 +101,27 @@ def _panels(
 def _element(dtype: torch.dtype) -> torch.dtype:
     """Of the products of pictures of that dtype."""
     return torch.bfloat16 if dtype == torch.bfloat16 and _multiplies_bfloat16() else torch.float32
+
+
+def filter_product(small: Tensor, large: Tensor, weight: Tensor) -> Tensor:
+    """``eager.filter_gradient`` as one product of matrices, in float32.
+
+    PyTorch's own convolutions lay the gradient of a filter in channels_last out anew, which for deep layers takes several times
+    as long as the arithmetic.
+    """
+    last = weight.is_contiguous(memory_format=torch.channels_last)
+    count, channels = len(small), weight.shape[1]
+    share = max(1, AT_ONCE // max(1, small[0, 0].numel() * 16 * channels))
+    gradient = small.new_zeros(small.shape[1], 16 * channels)
+    for first in range(0, count, share):
+        rows = small[first : first + share].permute(0, 2, 3, 1).flatten(0, 2)
+        gradient.addmm_(rows.t(), _windows(large[first : first + share], last), beta=min(first, 1))
+    return gradient.view(-1, 4, 4, channels).permute(0, 3, 1, 2) if last else gradient.view(-1, channels, 4, 4)
+
+
+def _windows(x: Tensor, last: bool) -> Tensor:
+    """[N, C, 2h, 2w] -> [N h w, 16 C]: the 4x4 windows that stand 2 apart, channels last or first."""
+    padded = F.pad(x.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1)).contiguous()  # [N, 2h + 2, 2w + 2, C]
+    windows = padded.unfold(1, 4, 2).unfold(2, 4, 2)  # [N, h, w, C, 4, 4]
+    windows = windows.permute(0, 1, 2, 4, 5, 3) if last else windows
+    return windows.reshape(-1, 16 * x.shape[1])

@@ -17,6 +17,7 @@ from lbam_fast.ops.backends.composed import Composed
 
 convolution = eager.convolution
 deconvolution = eager.deconvolution
+filter_gradient = eager.filter_gradient
 encode_with_map = eager.encode_with_map
 decode_with_map = eager.decode_with_map
 

@@ -17,6 +17,8 @@ Triple = tuple[Tensor, Tensor, Tensor]
 Quadruple = tuple[Tensor, Tensor, Tensor, Tensor]
 Sextuple = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
+GEOMETRY = ([2, 2], [1, 1], [1, 1])
+"""Stride, padding and dilation of every convolution."""
 ZERO, KNOWN, MIXED = 0, 1, 2
 """Kinds of positions: ``m`` is 0 there; it is the layer's constant there; it has to be computed there."""
 
@@ -140,6 +142,18 @@ def deconvolution(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, 
     if skip is None or skip_weight is None:
         return result
     return result + F.conv_transpose2d(skip, skip_weight, stride=2, padding=1)
+
+
+def filter_gradient(small: Tensor, large: Tensor, weight: Tensor, transposed: bool) -> Tensor:
+    """The gradient of a filter [C_small, C_large, 4, 4], in its own memory format on a CPU.
+
+    small [N, C_small, h, w], large [N, C_large, 2h, 2w]: of a convolution its result's gradient and its input, of a transposed
+    one its input and its result's gradient.
+    """
+    given = (large, small) if transposed else (small, large)
+    wanted = [False, True, False]
+    gradient: Tensor = torch.ops.aten.convolution_backward(*given, weight, None, *GEOMETRY, transposed, [0, 0], 1, wanted)[1]
+    return gradient
 
 
 def classify(u: Tensor) -> Tensor:

@@ -38,6 +38,7 @@ decode_with_statistics = _op("decode_with_statistics")
 reconstruct = _op("reconstruct")
 convolution = _op("convolution")
 deconvolution = _op("deconvolution")
+filter_gradient = eager.filter_gradient
 damaged_input = triton.damaged_input
 classify = cuda.classify if _COMPILED else eager.classify
 spread = cuda.spread if _COMPILED else eager.spread

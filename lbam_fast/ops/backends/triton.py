@@ -64,6 +64,7 @@ decode_with_statistics = _op("decode_with_statistics")
 reconstruct = _op("reconstruct")
 convolution = _op("convolution")
 deconvolution = _op("deconvolution")
+filter_gradient = eager.filter_gradient
 damaged_input = inputs.damaged_input
 classify = eager.classify
 spread = eager.spread
