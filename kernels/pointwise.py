@@ -21,7 +21,7 @@ _TILE = 2048  # elements of a block that is passed through
 _SUMMING_TILE = 1024  # elements of a block with a register for each of its up to seven sums
 _PROGRAMS = 2048  # that share out a summation: enough to fill a GPU, few enough to add up quickly
 _WARPS = 4
-_WARPS_OF_STATISTICS = 8  # in their backward pass, which spills in float32 with fewer
+_WARPS_OF_STATISTICS = 8  # with fewer they spill in float32, on compute capability 10.0 in the forward pass too
 _STAGES = 3  # what Triton takes unless it is told
 _LEAST = tl.constexpr(2.0**-126)  # the smallest normal float32: a GPU may take less for 0
 
@@ -300,7 +300,7 @@ def statistics(features: Tensor, m: Tensor, scalars: Tensor) -> tuple[Tensor, Te
             share.channels,
             share.steps,
             **share.blocks,
-            num_warps=_WARPS,
+            num_warps=_WARPS_OF_STATISTICS,
         )
     offset, square = sums.sum(dim=1) / share.positions
     return pivot + offset, (square - offset * offset).clamp(min=0)
@@ -422,7 +422,7 @@ def _shipped(form: str, kernel: Any, tile: int, absent: tuple[str, ...], precisi
         signature=signature,
         constants=constants,
         precision=precision,
-        num_warps=_WARPS if "dy" not in absent else _WARPS_OF_STATISTICS,
+        num_warps=_WARPS_OF_STATISTICS if form.startswith("statistics") else _WARPS,
         num_stages=_STAGES,
         multiplies=False,
         aligned=(*pointers, "channels"),
