@@ -245,14 +245,16 @@ def choose_tile(precision: str, channels: int, mask_channels: int, positions: in
     if precision == "fp32":
         return Tile(64, min(32 if channels and mask_channels else 64, fits), 16, 4, 3)
     many = positions >= 8192 and not crowded
+    tf32 = precision == "tf32"  # which takes more registers
     if max(channels, mask_channels) <= MOST_THIN:
-        return Tile(128 if many and channels <= 4 else 64, min(64, fits), 16, 4, 2)  # for 6 channels registers would spill
-    deep = 32 if precision == "tf32" else 64
-    if many:
+        wide = many and channels <= 4 and not tf32  # for 6 channels registers would spill
+        return Tile(128 if wide else 64, min(64, fits), 16, 4, 2)
+    deep = 32 if tf32 else 64
+    if many and not (tf32 and mask_channels):
         both = channels and mask_channels
         return Tile(128, min(64, fits), deep // 2 if both else deep, 4, 4 if both else 3)
     enough = triton.cdiv(positions, 64) * triton.cdiv(outputs, 64) >= split.ENOUGH_PROGRAMS
-    return Tile(64, min(64 if enough else 32, fits), deep, 4, 3)
+    return Tile(64, min(64 if enough else 32, fits), deep, 4, 2 if tf32 else 3)
 
 
 def encode(
