@@ -267,6 +267,8 @@ Along the training, PSNR on 64 validation crops:
 ## What this shows and what it does not
 
 It shows which variants learn faster in the first {first["steps"]} steps of a narrow network, on few photographs, all else equal.
+A curve that is level from the start is a network that learns nothing at this learning rate (0.001): maps without a bound, as ReLU
+and LeakyReLU give, can drive the output into saturation.
 
 The critic's weight is {ADVERSARIAL:g}, not the published 0.1. A critic with gradient penalty has a slope of about 1 over a whole
 picture; the error in holes of a fifth of it, a mean over all pixels with a weight of 6, has one of 0.006. So at 0.1 the critic
