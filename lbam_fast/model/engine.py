@@ -54,13 +54,13 @@ class Engine:
         if self._compiled and len(mask) < len(x) and not Session.is_large(_ready(mask)):
             return self.generate(x, self._maps_of_many(mask), needed)
         run = self._inpaint_by_maps if self._by_maps or mask.shape[0] != x.shape[0] else self._inpaint
-        inputs = [*(_ready(each) for each in (x, mask, 1 - mask)), *self._needed(needed, len(x))]
+        inputs = [*(_ready(each) for each in (x, mask, 1 - mask)), *self._needed(needed, x)]
         with torch.autocast(self._device, enabled=False), self._active():
             return self._run("inpaint", list(self._state.values()), (), inputs, run)
 
     def generate(self, x: Tensor, maps: AttentionMaps, needed: Tensor | None = None) -> Tensor:
         """The image network under maps that are known; ``needed`` as for ``inpaint``."""
-        run, inputs = partial(self._generate, maps), [_ready(x), *self._needed(needed, len(x))]
+        run, inputs = partial(self._generate, maps), [_ready(x), *self._needed(needed, x)]
         with torch.autocast(self._device, enabled=False), self._active():
             return self._run("generate", list(self._state.values()), (*maps.forward, *maps.reverse), inputs, run)
 
@@ -68,11 +68,11 @@ class Engine:
     def _run(self) -> Callable[..., Tensor]:
         return self._session.run if self._replays else _run_once
 
-    def _needed(self, needed: Tensor | None, count: int) -> list[Tensor]:
+    def _needed(self, needed: Tensor | None, x: Tensor) -> list[Tensor]:
         """It, of every picture, for layers that can leave something out."""
-        return (
-            [] if needed is None or not self._compiled else [needed.ne(0).to(torch.uint8).expand(count, -1, -1, -1).contiguous()]
-        )
+        if needed is None or not self._compiled:
+            return []
+        return [needed.ne(0).to(torch.uint8).expand(len(x), -1, -1, -1).contiguous()]
 
     def _active(self) -> AbstractContextManager[None]:
         """The session, which a recorded run enters by itself."""
