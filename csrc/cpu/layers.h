@@ -35,10 +35,10 @@ struct Pack {
 struct FilterGradient {
   Sizes size;  // of large
   std::int64_t small_channels, large_channels;
-  const float*
-      small;  // [images, height / 2, width / 2, small_channels]: the gradient of a convolution's result, or a transposed one's input
-  const float*
-      large;  // [images, height, width, large_channels]: a convolution's input, or the gradient of a transposed one's result
+  // [images, height / 2, width / 2, small_channels]: the gradient of a convolution's result, or a transposed one's input.
+  const float* small;
+  // [images, height, width, large_channels]: a convolution's input, or the gradient of a transposed one's result.
+  const float* large;
   float* gradient;  // of both channels and the taps, in these steps of elements
   std::int64_t small_step, large_step, line_step, column_step;
 };
@@ -86,7 +86,8 @@ struct DecodeWithMap {
   std::int64_t maps;
   const float *scale, *shift;
   float slope;
-  // [images, 2 * height, 2 * width], 0 where y may be left as it is, as may inputs that nothing else needs; null: nowhere.
+  // [images, 2 * height, 2 * width], 0 where y may be left as it is: inputs that only such places read may be anything. Null where
+  // all of y is needed.
   const std::uint8_t* needed;
   Output y;  // may be the map, where they are of one type
 };

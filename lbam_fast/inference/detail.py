@@ -46,9 +46,11 @@ class Detailer:
 
     def __call__(self, pixels: NDArray[Any], output: NDArray[np.float32], hole: Hole) -> NDArray[np.float32]:
         """``output`` [H, W, 3] in [0, 1] of a network for that picture, with texture in the hole where it is wanted."""
+        if not self.wanted(hole):
+            return output
         filled = hole.filled[hole.box]
         smooth = output[hole.box][filled]
-        if not self.wanted(hole) or not np.isfinite(smooth).all():
+        if not np.isfinite(smooth).all():
             return output
         guide = np.array(to_unit(pixels), order="C")
         guide[hole.box][filled] = smooth

@@ -172,9 +172,8 @@ class Engine:
             x = self._layers.decode_with_map(skip, x, *weights, next(reverse), norm, **options.pop())
             skip, last = None, skips.pop()
             skip = last if isinstance(last, Tensor) else last()
-        last_options = {} if needed is None else {"needed": needed}
         weights = own.filter_halves("dc7.weight", skip)
-        output: Tensor = self._layers.reconstruct(skip, x, *weights, self._config.output, **last_options)
+        output: Tensor = self._layers.reconstruct(skip, x, *weights, self._config.output, **options.pop())
         return output
 
 
@@ -184,7 +183,8 @@ def _run_once(name: str, weights: object, maps: object, inputs: list[Tensor], ru
 
 
 def _options(needed: Tensor | None, over_maps: bool) -> Iterator[dict[str, Any]]:
-    """What ``decode_with_map`` is told on the compiled kernels, of dc6 first; nothing by default."""
+    """What the decoder's layers are told on the compiled kernels, the last layer first; nothing by default."""
+    yield {} if needed is None else {"needed": needed}
     for _ in range(1, LEVELS):
         options: dict[str, Any] = {"over_map": True} if over_maps else {}
         if needed is not None:
