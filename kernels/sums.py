@@ -10,8 +10,9 @@ from torch import Tensor
 
 @triton.jit
 def store_block_sums(sums, values, inside, count, block, blocks, channel, channels):
-    """Into ``sums`` [2, blocks, channels]: of ``values`` [rows, columns], whose rows ``count`` are ``inside``, by column."""
-    mean = tl.sum(tl.where(inside, values, 0.0), axis=0) / count
+    """Into ``sums`` [2, blocks, channels]: of ``values`` [rows, columns], by column. Of the rows ``count`` are ``inside``, and
+    the values elsewhere are 0."""
+    mean = tl.sum(values, axis=0) / count
     centred = tl.where(inside, values - mean[None, :], 0.0)
     at = sums + block.to(tl.int64) * channels + channel
     tl.store(at, mean, mask=channel < channels)
