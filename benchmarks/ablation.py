@@ -1,4 +1,4 @@
-"""The paper's ablation at small scale: its variants and partial convolutions, narrow, trained alike on free photographs.
+"""The paper's ablation at small scale: its variants and the rivals' networks, narrow, trained alike on free photographs.
 
     python benchmarks/ablation.py photographs -o ablation --minutes 60   # run again until it says that all is done
     python benchmarks/ablation.py photographs -o ablation --table        # docs/ablation.md from what is there
@@ -56,6 +56,10 @@ def lbam(preset: str) -> Callable[[int], nn.Module]:
     return lambda base_width: LBAM(LBAMConfig.preset(preset, base_width=base_width))
 
 
+def rival(name: str) -> Callable[[int], nn.Module]:
+    return lambda base_width: Rival(name, base_width=base_width)
+
+
 VARIANTS = {
     FULL: Variant(lbam("official"), "learnable maps in both chains"),
     "unlearned": Variant(lbam("unlearned"), "mean filters and 1/m in both chains"),
@@ -66,9 +70,9 @@ VARIANTS = {
     "relu": Variant(lbam("relu"), "ReLU for it"),
     "mask3x3": Variant(lbam("mask3x3"), "mask filters of 3x3"),
     "pconv": Variant(lbam("pconv"), "partial convolutions in the same U-Net"),
-    "pconv, its own network": Variant(
-        lambda base_width: Rival("pconv", base_width=base_width), "the U-Net of its paper, with BatchNorm"
-    ),
+    "pconv, its own network": Variant(rival("pconv"), "the U-Net of its paper, with BatchNorm"),
+    "global-local": Variant(rival("global-local"), "the completion network of its paper, with BatchNorm"),
+    "contextual-attention": Variant(rival("contextual-attention"), "both stages of its paper, without normalisation"),
 }
 
 

@@ -212,12 +212,13 @@ def test_a_few_specks_have_boxes_of_their_own():
     assert plan(mask, PlanOptions("crop", specks=True)).boxes == plan(mask, PlanOptions("crop")).boxes
 
 
+@pytest.mark.parametrize("size", [6, 10])
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 1), (np.float32, 3)])
-def test_specks_in_windows_are_filled_as_in_the_whole_picture(shipped, dtype, channels):
+def test_specks_in_windows_are_filled_as_in_the_whole_picture(shipped, dtype, channels, size):
     whole, crop = (Inpainter(shipped.model, detail="off", strategy=strategy, grow=1, feather=1) for strategy in ("whole", "crop"))
     scale = 1 if dtype == np.float32 else np.iinfo(dtype).max
     given = (smooth(640, 768, channels) * scale).astype(dtype)
-    mask = speckled(640, 768, 40, 8)
+    mask = speckled(640, 768, 40, size)
     hole = find_hole(mask.astype(np.float32), whole.options)
     assert {extent(box.outer) for box in crop.plan(hole).boxes} & {(side, side) for side in boxes.WINDOWS}
     picture = np.where(mask[..., None], np.nan, given) if dtype == np.float32 else np.where(mask[..., None], 0, given)
@@ -240,7 +241,7 @@ def test_a_trend_that_windows_share_is_caught(shipped, monkeypatch):
     """Planted fault: the trend of the whole sheet in place of each window's; linear pictures are filled exactly by each's own."""
     rows, columns = np.mgrid[:640, :768]
     picture = np.stack([rows / 800 + columns / 9000] * 3, axis=-1).astype(np.float32)
-    mask = speckled(640, 768, 40, 8)
+    mask = speckled(640, 768, 40, 10)
     crop = Inpainter(shipped.model, detail="off", strategy="crop")
 
     def error():

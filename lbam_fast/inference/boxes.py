@@ -26,8 +26,9 @@ MOST_GROUPS = 2048
 """Beyond as many, holes further apart count as one."""
 PER_BOX = 64 * 64
 """What a box costs beside its pixels, in pixels."""
-SPECKS, WINDOWS = (6, 12, 24, 32, 40), (24, 32, 48, 64, 96)
-"""Holes of up to so many pixels on a side may be filled in windows of such a side, many of which make one picture."""
+SPECKS, WINDOWS = (8, 12, 24, 32, 40), (12, 32, 48, 64, 96)
+"""Holes of up to so many pixels on a side may be filled in windows of such a side, many of which make one picture. The first
+are too small for the network: ``fill_specks``."""
 FEW_SPECKS = 16
 """Up to as many, windows save nothing."""
 SPECK_CELL = CELL // 4

@@ -18,6 +18,7 @@ from lbam_fast.inference.memory import padded_pixels
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.reduced import Fill, fill_reduced
 from lbam_fast.inference.regions import Region, cells, extent, grown, part, within
+from lbam_fast.inference.specks import are_specks, fill_specks
 from lbam_fast.inference.strategies import Plan
 from lbam_fast.inference.tiles import Tile, tile_rows
 
@@ -101,16 +102,18 @@ def fill_boxes(
     rest: Callable[[], None] = lambda: None,
 ) -> None:
     """Fill the hole in the inner parts of boxes, those of one size together. rest: is called between such."""
-    sizes: dict[tuple[int, int], list[Box]] = defaultdict(list)
+    kinds: dict[tuple[int, int, bool], list[Box]] = defaultdict(list)
     for box in boxes:
-        sizes[extent(box.outer)].append(box)
-    for (height, width), same in sizes.items():
+        height, width = extent(box.outer)
+        windows = height == width and height in WINDOWS
+        kinds[height, width, windows and are_specks(hole.filled[box.outer])].append(box)
+    for (height, width, specks), same in kinds.items():
         windows = height == width and height in WINDOWS
         count = SHEET[0] // height * (SHEET[1] // width) if windows else max(1, AT_ONCE // padded_pixels(height, width))
         for start in range(0, len(same), count):
             few = same[start : start + count]
             if windows:
-                filled = _filled_windows(sheet, pixels, hole, few, height)
+                filled = _filled_windows(fill_specks if specks else sheet, pixels, hole, few, height)
             else:
                 filled = fill([pixels[box.outer] for box in few], [part(hole, box.outer) for box in few])
             for box, one in zip(few, filled, strict=True):

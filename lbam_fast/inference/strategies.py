@@ -35,7 +35,7 @@ class PlanOptions:
     side             pixels of a side of a tile, and of what "resize" gives the network, at most; a multiple of 128, from 384 on
     bytes_per_pixel  memory that the network takes for each of the pixels that it is given at once
     memory           bytes that it may take, for "auto"; None: no limit
-    specks           whether many tiny holes may be filled in windows of 32 to 64 pixels, which ``PartFiller`` puts together
+    specks           whether many tiny holes may be filled in windows of 12 to 96 pixels, which ``PartFiller`` puts together
     """
 
     strategy: Strategy = "auto"
