@@ -186,7 +186,7 @@ def test_four_frames_from_the_command_to_the_network(inpaint, folder, monkeypatc
     monkeypatch.setattr(LBAM, "forward", seen)
     assert inpaint(folder / "p", folder / "m.png", "-o", folder / "o").exit_code == 0
     command, batch, inference = "lbam_fast.cli.inpaint", "lbam_fast.batch.filling", "lbam_fast.inference.inpainter"
-    assert stacks == [[f"{command}.inpaint", f"{command}._run", f"{batch}.fill", f"{inference}.fill"]] * 2
+    assert stacks == [[f"{command}.inpaint", f"{command}._run", f"{batch}.fill", f"{inference}.begin"]] * 2
 
 
 # The page

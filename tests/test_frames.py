@@ -65,7 +65,7 @@ def test_from_the_command_line(frames, folder):
 
 
 def test_a_frame_more_is_seen(frames, folder, monkeypatch):
-    right = Inpainter.fill
-    monkeypatch.setattr(Inpainter, "fill", lambda self, pictures, holes: right(self, pictures, holes))
+    right = Inpainter.begin
+    monkeypatch.setattr(Inpainter, "begin", lambda self, pictures, holes: right(self, pictures, holes))
     CliRunner().invoke(app, ["inpaint", str(folder), "-o", str(folder / "out"), "--detail", "off"])
     assert max(depth(names) for names in frames) > MOST

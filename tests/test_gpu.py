@@ -1,11 +1,13 @@
 """On an NVIDIA GPU: the network on all kernels against float64, in every dtype, in training, in a CUDA graph."""
 
+import numpy as np
 import pytest
 import torch
 from networks import images, masks, network
 
 import lbam_fast
 from lbam_fast import native, ops
+from lbam_fast.inference import MaskOptions, find_hole
 from lbam_fast.kernels import counters, split
 from lbam_fast.ops import autotune, dispatch
 
@@ -288,6 +290,17 @@ def test_training_with_a_grad_scaler_lowers_the_loss():
         model.project_()
         losses.append(float(loss))
     assert losses[-1] < losses[0]
+
+
+def test_batches_that_are_begun_before_others_end_are_the_same_to_the_bit():
+    rng = np.random.default_rng(0)
+    inpainter = lbam_fast.Inpainter(network("official", width=16), device="cuda", detail="off")
+    given = [[rng.integers(0, 256, (200, 300, 3), np.uint8) for _ in range(3)] for _ in range(4)]
+    holes = [find_hole((rng.random((200, 300)) < 0.2).astype(np.float32), MaskOptions()) for _ in range(3)]
+    one_by_one = [inpainter.fill(pixels, holes) for pixels in given]
+    begun = [inpainter.begin(pixels, holes) for pixels in given]
+    for alone, finish in zip(one_by_one, begun, strict=True):
+        assert all(np.array_equal(first, second) for first, second in zip(alone, finish(), strict=True))
 
 
 @by_every_route

@@ -10,8 +10,9 @@ from test_batch import events, outline
 from test_cli_inpaint import files, load, pixels, save, save_mask, weights  # noqa: F401 - fixtures
 
 from lbam_fast import Inpainter
-from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, reading
+from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, filling, reading
 from lbam_fast.batch import holes as batch_holes
+from lbam_fast.batch.flight import Flight, raising
 from lbam_fast.batch.once import Once
 from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, ends_window, planned
 from lbam_fast.batch.stages import Ahead, Behind
@@ -176,9 +177,10 @@ def test_smaller_batches_end_with_none():
 
 def test_mixed_sizes_in_one_batch_give_what_each_alone_gives(filler, tmp_path, monkeypatch):
     sizes = [(40, 56), (100, 128), (41, 57), (130, 40), (128, 30), (40, 57)]
-    jobs, calls, fill = mixed(tmp_path, sizes), [], filler.inpainter.fill
-    monkeypatch.setattr(filler.inpainter, "fill", lambda images, holes: calls.append(len(images)) or fill(images, holes))
-    happened = events(filler, *jobs, make_folders=True)
+    jobs, calls, begin = mixed(tmp_path, sizes), [], filler.inpainter.begin
+    with monkeypatch.context() as patch:
+        patch.setattr(filler.inpainter, "begin", lambda images, holes: calls.append(len(images)) or begin(images, holes))
+        happened = events(filler, *jobs, make_folders=True)
     assert sum(isinstance(event, Filled) for event in happened) == 6 and sorted(calls) == [1, 1, 4]
     for job in jobs:
         alone = filler.inpainter(load(job.image), load(job.mask))
@@ -190,11 +192,11 @@ def test_masks_of_the_same_bytes_are_one(filler, tmp_path, monkeypatch):
     sizes = [(40, 56)] * 5
     for i in range(5):
         save_mask(tmp_path / "m" / f"{i}.png")
-    jobs, shared, fill = mixed(tmp_path, sizes, [tmp_path / "m" / f"{i}.png" for i in range(5)]), [], filler.inpainter.fill
+    jobs, shared, begin = mixed(tmp_path, sizes, [tmp_path / "m" / f"{i}.png" for i in range(5)]), [], filler.inpainter.begin
     found = []
     monkeypatch.setattr(batch_holes, "find_hole", lambda *given: found.append(given) or find_hole(*given))
     monkeypatch.setattr(
-        filler.inpainter, "fill", lambda images, holes: shared.append(len(set(map(id, holes)))) or fill(images, holes)
+        filler.inpainter, "begin", lambda images, holes: shared.append(len(set(map(id, holes)))) or begin(images, holes)
     )
     events(filler, *jobs, make_folders=True)
     assert len(found) == 1 and shared == [1, 1]
@@ -212,16 +214,16 @@ def test_a_mask_that_changes_is_read_again(filler, tmp_path):
 
 
 def without_memory(monkeypatch, inpainter, most, times=1 << 30):
-    """``fill`` fails for more than ``most`` pictures at once, the first so many times; returns the sizes of its calls."""
-    calls, fill = [], inpainter.fill
+    """``begin`` fails for more than ``most`` pictures at once, the first so many times; returns the sizes of its calls."""
+    calls, begin = [], inpainter.begin
 
-    def limited(images, holes):
+    def limited(images, holes, window=None):
         calls.append(len(images))
         if len(images) > most and sum(size > most for size in calls) <= times:
             raise OutOfMemoryError("out of memory")
-        return fill(images, holes)
+        return begin(images, holes)
 
-    monkeypatch.setattr(inpainter, "fill", limited)
+    monkeypatch.setattr(inpainter, "begin", limited)
     return calls
 
 
@@ -245,14 +247,14 @@ def test_what_memory_fits_for_once_it_is_free_is_the_same_to_the_bit(filler, tmp
 
 
 def test_the_picture_that_fails_does_not_fail_those_beside_it(filler, tmp_path, monkeypatch):
-    jobs, fill = mixed(tmp_path, [(40, 56), (40, 57), (40, 58)]), filler.inpainter.fill
+    jobs, begin = mixed(tmp_path, [(40, 56), (40, 57), (40, 58)]), filler.inpainter.begin
 
-    def failing(images, holes):
+    def failing(images, holes, window=None):
         if any(image.shape[1] == 57 for image in images):
             raise InpaintError("no numbers")
-        return fill(images, holes)
+        return begin(images, holes)
 
-    monkeypatch.setattr(filler.inpainter, "fill", failing)
+    monkeypatch.setattr(filler.inpainter, "begin", failing)
     happened = events(filler, *jobs, make_folders=True)
     assert [event.job for event in happened if isinstance(event, Failed)] == jobs[1:2]
     assert files(tmp_path / "o") == {"00.png", "02.png"}
@@ -271,8 +273,6 @@ def test_memory_that_lacks_elsewhere_fails_the_picture_alone(filler, tmp_path, m
         right = filler._reader._read_picture
         monkeypatch.setattr(filler._reader, "_read_picture", lambda *given: lacking(*given, right=right))
     else:
-        from lbam_fast.batch import filling
-
         right_write = filling.write_outputs
         monkeypatch.setattr(filling, "write_outputs", lambda *given: lacking(*given, right=right_write))
     failed = [event for event in events(filler, *jobs, make_folders=True) if isinstance(event, Failed)]
@@ -304,3 +304,57 @@ def test_leaving_the_loop_ends_the_threads(filler, tmp_path):
 def test_at_least_one_thread(weights):  # noqa: F811
     with pytest.raises(JobError, match="expected at least 1"):
         Filler(Inpainter.from_pretrained(weights), threads=0)
+
+
+# Batches in flight
+
+
+def landing(filler, monkeypatch, most):
+    """How many batches are begun before each is finished, in order, if so many may stay begun."""
+    heights, begun, begin = [], [0], filler.inpainter.begin
+
+    def counting(images, holes, window=None):
+        begun[0] += 1
+        finish = begin(images, holes)
+
+        def finished():
+            heights.append(begun[0])
+            begun[0] -= 1
+            return finish()
+
+        return finished
+
+    monkeypatch.setattr(filler.inpainter, "begin", counting)
+    monkeypatch.setattr(filling, "Flight", lambda inpainter: Flight(inpainter, most))
+    return heights
+
+
+@pytest.mark.parametrize(("most", "expected"), [(0, [1, 1, 1, 1]), (1, [2, 2, 2, 1]), (2, [3, 3, 2, 1])])
+def test_batches_are_begun_before_those_before_them_are_finished(filler, tmp_path, monkeypatch, most, expected):
+    jobs = mixed(tmp_path, [(40, 56)] * 4 + [(130, 56)] + [(40, 130)] + [(130, 130)])
+    events(filler, *jobs, make_folders=True)
+    results = [load(job.output) for job in jobs]
+    heights = landing(filler, monkeypatch, most)
+    happened = events(filler, *jobs)
+    assert heights == expected
+    assert [event.job for event in happened if isinstance(event, Filled)] == jobs
+    assert all(np.array_equal(load(job.output), result) for job, result in zip(jobs, results, strict=True))
+
+
+def test_what_fails_in_flight_fails_by_itself(filler, tmp_path, monkeypatch):
+    """At its beginning for want of memory, at its end for bad numbers: those begun before and after it are filled."""
+    jobs = mixed(tmp_path, [(40, 56)] * 2 + [(130, 56)] * 2 + [(40, 130)])
+    landing(filler, monkeypatch, 1)
+    begin, lacks = filler.inpainter.begin, [True]
+
+    def failing(images, holes, window=None):
+        if images[0].shape[0] == 130 and lacks:
+            lacks.clear()
+            raise OutOfMemoryError("out of memory")
+        finish = begin(images, holes)
+        return raising(InpaintError("no numbers")) if images[0].shape[1] == 130 else finish
+
+    monkeypatch.setattr(filler.inpainter, "begin", failing)
+    happened = events(filler, *jobs, make_folders=True)
+    assert [event.job for event in happened if isinstance(event, Failed)] == jobs[4:]
+    assert [event.job for event in happened if isinstance(event, Filled)] == jobs[:4]

@@ -226,7 +226,7 @@ def test_the_report_comes_however_the_run_ends(run, folder, monkeypatch):
     def broken(self, images, holes):
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(Inpainter, "fill", broken)
+    monkeypatch.setattr(Inpainter, "begin", broken)
     run("--report", folder / "report.json", expected=1)
     report = json.loads((folder / "report.json").read_text())
     assert report["ended_by"] == "RuntimeError: a bug" and report["totals"]["unfinished"] == 5

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from lbam_fast.batch.errors import JobError
 from lbam_fast.batch.events import Event, Failed, Filled, Skipped, Started, Times
+from lbam_fast.batch.flight import Flight, Landed, giving, raising
 from lbam_fast.batch.jobs import Job
 from lbam_fast.batch.journal import Record
 from lbam_fast.batch.large import fill_large, is_too_large
@@ -26,7 +26,7 @@ from lbam_fast.batch.reading import Reader, Work
 from lbam_fast.batch.stages import Ahead, Behind, default_threads
 from lbam_fast.batch.writing import check_outputs, make_folder, write_outputs
 from lbam_fast.errors import LBAMError
-from lbam_fast.inference import Inpainter, InpaintError, OutOfMemoryError, Plan
+from lbam_fast.inference import Inpainter, InpaintError, Plan
 from lbam_fast.pictures.large import size_of
 
 Pixels = NDArray[Any]
@@ -76,29 +76,23 @@ class Filler:
         todo = [job for job in jobs if not done.get(job)]
         read = partial(self._read, make_folders=make_folders, journal=journal)
         ahead = Ahead(read, todo, threads=self._threads, most=2 * WINDOW, budget=WINDOW_PIXELS, cost=_pixels)
-        behind = Behind[_Written, tuple[tuple[str, ...], float]](threads=self._threads, most=WINDOW, budget=WINDOW_PIXELS)
+        behind: _Writer = Behind(threads=self._threads, most=WINDOW, budget=WINDOW_PIXELS)
+        flight = Flight(self.inpainter)
         with ahead, behind:
             for events, batch in self._batches(jobs, done, ahead):
                 yield from events
-                parts = deque([batch])
-                while parts:
-                    part, start = parts.popleft(), time.perf_counter()
-                    pixels: list[Pixels] = [work.picture.pixels for work in part.works]
-                    try:
-                        filled = pixels if part.empty else self.inpainter.fill(pixels, [work.found.hole for work in part.works])
-                    except LBAMError as error:
-                        again = self._again(part, error)
-                        parts.extendleft(reversed(again))
-                        yield from [] if again else _failed(part, error)
-                        continue
-                    seconds = (time.perf_counter() - start) / max(1, len(pixels))
-                    for work, result in zip(part.works, filled, strict=True):
-                        if not work.done:
-                            call = partial(_write, work, result, journal)
-                            behind.add(_Written(work, seconds), call, cost=_pixels(work))
+                start, pixels = time.perf_counter(), [work.picture.pixels for work in batch.works]
+                try:  # no frame between here and the network
+                    holes = [work.found.hole for work in batch.works]
+                    finish = giving(pixels) if batch.empty else self.inpainter.begin(pixels, holes)
+                except LBAMError as error:
+                    finish = raising(error)
+                flight.add(batch, start, finish)
+                yield from _hand_on(flight.landed(), behind, journal)
                 yield from _ended(behind.finished())
                 if stop():
                     break
+            yield from _hand_on(flight.landed(all_of_them=True), behind, journal)
             yield from _ended(behind.finished(all_of_them=True))
         for job in itertools.takewhile(lambda _: not stop(), large):
             yield from [Skipped(job)] if done.get(job) else self._fill_large(job, make_folders, journal)
@@ -166,13 +160,6 @@ class Filler:
         check_outputs(work, make_folders)
         return work
 
-    def _again(self, batch: Batch, error: LBAMError) -> list[Batch]:
-        """What to try after an error; nothing if that is final."""
-        if not isinstance(error, OutOfMemoryError):
-            return batch.single()
-        self.inpainter.free_memory()
-        return batch.smaller()
-
 
 @dataclass(frozen=True, eq=False)
 class _Written:
@@ -180,6 +167,21 @@ class _Written:
 
     work: Work
     filling: float
+
+
+_Writer = Behind[_Written, tuple[tuple[str, ...], float]]
+
+
+def _hand_on(landed: Iterator[Landed], behind: _Writer, journal: Record | None) -> Iterator[Failed]:
+    """What is filled to those who write; the failures."""
+    for batch, outcome, seconds in landed:
+        if isinstance(outcome, LBAMError):
+            yield from _failed(batch, outcome)
+            continue
+        for work, result in zip(batch.works, outcome, strict=True):
+            if not work.done:
+                call = partial(_write, work, result, journal)
+                behind.add(_Written(work, seconds / len(outcome)), call, cost=_pixels(work))
 
 
 def _write(work: Work, result: Pixels, journal: Record | None) -> tuple[tuple[str, ...], float]:

@@ -31,6 +31,7 @@ from lbam_fast.inference.memory import bytes_per_pixel, explaining_lack_of_memor
 from lbam_fast.inference.parts import PartFiller
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
+from lbam_fast.inference.transfers import download, upload
 from lbam_fast.model import LBAM
 from lbam_fast.pictures import MAX_PIXELS
 from lbam_fast.reference import MULTIPLE, plane
@@ -160,10 +161,16 @@ class Inpainter:
         Returns new arrays of the pictures' shapes and dtypes, known pixels the same to the bit. How many fit at once:
         ``batches``. Raises InpaintError.
         """
+        return self.begin(pictures, holes, window=window)()
+
+    def begin(self, pictures: Sequence[Array], holes: Sequence[Hole], *, window: int | None = None) -> Callable[[], list[Array]]:
+        """Begin to ``fill``; what is returned gives the results. On a GPU the network may then still be at work, so that the
+        next pictures can be sent before these are waited for and finished."""
         _check_sizes(pictures, holes)
         plans = [self.plan(hole) for hole in holes]
         if any(each.strategy != "whole" for each in plans):
-            return [self._in_parts(*each) for each in zip(pictures, holes, plans, strict=True)]
+            results = [self._in_parts(*each) for each in zip(pictures, holes, plans, strict=True)]
+            return lambda: results
         height, width = pictures[0].shape[:2]
         lack = explaining_lack_of_memory(self.model, self._weight_bytes, self.device, len(pictures), height, width)
         with lack, torch.inference_mode(), self._autocast():
@@ -173,9 +180,13 @@ class Inpainter:
                 again = self.model(**{name: turned(x, turn) for name, x in given.items()})
                 output = output + turned_back(again, turn)
             mean = output / self.passes if self.passes > 1 else output
-            raw: Array = mean.permute(0, 2, 3, 1).float().cpu().numpy()
-        outputs = [output[: len(pixels), : pixels.shape[1]] for output, pixels in zip(raw, pictures, strict=True)]
-        return [self._finished(*each) for each in zip(pictures, outputs, holes, strict=True)]
+            raw = download(mean.permute(0, 2, 3, 1).float())
+
+        def finish() -> list[Array]:
+            outputs = [output[: len(pixels), : pixels.shape[1]] for output, pixels in zip(raw(), pictures, strict=True)]
+            return [self._finished(*each) for each in zip(pictures, outputs, holes, strict=True)]
+
+        return finish
 
     def fill_into(self, result: Array, pixels: Array, hole: Hole, rest: Callable[[], None] = lambda: None) -> Plan:
         """Fill a picture too large for memory in boxes around its holes, larger ones in tiles; gives how.
@@ -274,7 +285,7 @@ class Inpainter:
         return other
 
     def _tensor(self, batch: Array) -> Tensor:
-        return torch.from_numpy(batch).to(self.device, torch.float64 if self.dtype == torch.float64 else torch.float32)
+        return upload(batch, self.device, torch.float64 if self.dtype == torch.float64 else torch.float32)
 
     def _autocast(self) -> torch.autocast:
         low = self.dtype in (torch.bfloat16, torch.float16)
