@@ -243,7 +243,8 @@ def choose_tile(precision: str, channels: int, mask_channels: int, positions: in
     """
     fits = max(16, triton.next_power_of_2(outputs))
     if precision == "fp32":
-        return Tile(64, min(32 if channels and mask_channels else 64, fits), 16, 4, 3)
+        stages = 2 if max(channels, mask_channels) <= MOST_THIN else 4  # with 3 registers would spill
+        return Tile(64, min(32 if channels and mask_channels else 64, fits), 16, 4, stages)
     many = positions >= 8192 and not crowded
     tf32 = precision == "tf32"  # which takes more registers
     if max(channels, mask_channels) <= MOST_THIN:
