@@ -61,11 +61,12 @@ def plain(source, thorough) -> Path:
 
 @pytest.fixture(scope="module")
 def sanitized(source, thorough) -> Path:
-    """In a sampled run as on a processor whose instruction sets we do not know, and not optimised: a tenth of the work."""
+    """In a sampled run as on a processor whose instruction sets we do not know, not optimised and in one piece: a tenth of the work."""
     options = ["-DLBAM_TESTS=ON", "-DLBAM_SANITIZE=ON"]
     if not thorough:
         (source / "unknown.cmake").write_text("set(CMAKE_SYSTEM_PROCESSOR unknown)\n")
         options += [f"-DCMAKE_PROJECT_lbam_fast_INCLUDE={source / 'unknown.cmake'}", "-DCMAKE_BUILD_TYPE=Debug"]
+        options += ["-DCMAKE_UNITY_BUILD=ON", "-DCMAKE_UNITY_BUILD_BATCH_SIZE=0"]
     build = configured(source, source / "sanitized", *options)
     run("cmake", "--build", build, "--target", "tests")
     return build
