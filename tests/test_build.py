@@ -61,7 +61,7 @@ def plain(source, thorough) -> Path:
 
 @pytest.fixture(scope="module")
 def sanitized(source, thorough) -> Path:
-    """In a sampled run as on a processor whose instruction sets we do not know, not optimised and in one piece: a tenth of the work."""
+    """In a sampled run as on a processor whose instruction sets we do not know, unoptimised and in one piece: little work."""
     options = ["-DLBAM_TESTS=ON", "-DLBAM_SANITIZE=ON"]
     if not thorough:
         (source / "unknown.cmake").write_text("set(CMAKE_SYSTEM_PROCESSOR unknown)\n")

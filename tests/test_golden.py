@@ -167,8 +167,8 @@ def test_lbam_equals_the_drop_in(smallest):
     with torch.device("meta"):
         model = LBAM(LBAMConfig.preset("official"))
     model.load_state_dict(published.state_dict(), assign=True)
-    image, mask = (tensor[4:] for tensor in EVALUATED[1].inputs())
-    x, mask = (tensor[4:] for tensor in EVALUATED[1].network_input())
+    image, mask = (tensor[5:] for tensor in EVALUATED[1].inputs())
+    x, mask = (tensor[5:] for tensor in EVALUATED[1].network_input())
     with torch.inference_mode():
         assert torch.equal(model.eval()(image, mask), published(x, mask))
 

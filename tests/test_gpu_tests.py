@@ -4,7 +4,6 @@ import ast
 import contextlib
 import re
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
