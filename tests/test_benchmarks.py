@@ -74,6 +74,28 @@ def test_the_published_form_computes_what_the_reference_does(preset):
         assert torch.allclose(published(image, mask), model(image, mask), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("preset", PUBLISHED_PRESETS)
+def test_the_published_form_trains_as_the_reference_does(preset):
+    """Outputs, gradients and the statistics that BatchNorm keeps."""
+    model = network(preset).train()
+    published = Published(model.config).double().train()
+    published.load_state_dict(model.state_dict())
+    image, mask = images(3), masks("irregular", "box", "speckle")[:, :1]
+    outputs = [each(image, mask) for each in (model, published)]
+    torch.testing.assert_close(*outputs, rtol=0, atol=1e-10)
+    for output in outputs:
+        output.square().sum().backward()
+    ours, theirs = (dict(each.named_parameters()) for each in (model, published))
+    for name, parameter in ours.items():
+        if parameter.grad is None:
+            assert theirs[name].grad is None or not theirs[name].grad.any(), name
+        else:
+            scale = parameter.grad.abs().max().item()
+            torch.testing.assert_close(theirs[name].grad, parameter.grad, rtol=0, atol=1e-7 * scale + 1e-12, msg=name)
+    for name, buffer in model.named_buffers():
+        torch.testing.assert_close(dict(published.named_buffers())[name], buffer, rtol=0, atol=1e-10)
+
+
 def test_the_published_form_says_what_it_does_not_cover():
     with pytest.raises(ValueError, match="4x4"):
         Published(PRESETS["mask3x3"])
