@@ -130,7 +130,7 @@ def test_the_kernels_under_sanitizers(sanitized, name, thorough):
 def test_the_kernels_under_valgrind(plain, name, thorough):
     valgrind = "valgrind", "-q", "--error-exitcode=9"
     passes(plain, "test_kernels", name, *(() if thorough else ("quick",)), under=valgrind)
-    passes(plain, "test_layers", name, "50" if thorough else "300", under=valgrind)
+    passes(plain, "test_layers", name, "50" if thorough else "340", under=valgrind)
 
 
 @compiler
