@@ -18,6 +18,8 @@ from timing import Quartiles, device_clock
 from workload import Case
 
 ROUNDS = 7
+SIDES = {"cuda": 8192, "cpu": 2048}
+"""Of the products."""
 ITEM_SIZE = {"fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
 
@@ -43,7 +45,7 @@ def limits(device: str) -> Limits:
 @torch.no_grad()
 def _matmul(device: str, dtype: str) -> Quartiles:
     """Of the plain product and, on a CPU with oneDNN, of its product with packed weights, which can be half as fast again."""
-    side = 8192 if device.startswith("cuda") else 2048
+    side = SIDES[torch.device(device).type]
     if device == "cpu" and dtype == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         side = 256  # computed one by one, it takes minutes
     a, b = (torch.randn(side, side, device=device, dtype=HALVES.get(dtype, torch.float32)) for _ in range(2))

@@ -1,4 +1,4 @@
-"""Kernels compiled ahead of time, without a GPU, and what their machine code holds: ``python tests/aot.py pointwise 80 90``.
+"""Kernels compiled ahead of time, without a GPU, and what their machine code holds: ``python tests/aot.py pointwise:80,90``.
 
 Triton's interpreter must be off in the process that runs this: it is chosen when a kernel is decorated.
 """
@@ -117,26 +117,24 @@ def _taken(entries: tuple[Shipped, ...], sample: int, first: int = 0) -> list[in
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", nargs="+", help="modules of lbam_fast.kernels and compute capabilities (80, 90, 100, 120)")
+    parser.add_argument("what", nargs="+", help="a module of lbam_fast.kernels and compute capabilities of 80, 90, 100, 120")
     parser.add_argument(
         "--sample",
         type=int,
         default=0,
         metavar="N",
-        help="of the bf16 kernels alone every N-th, for each capability from another on",
+        help="of the bf16 kernels alone every N-th, for each capability of a module from another on",
     )
     arguments = parser.parse_args()
-    capabilities = [what for what in arguments.what if what.isdigit()]
     work = [
         (module, index, int(capability))
-        for module in arguments.what
-        if not module.isdigit()
-        for first, capability in enumerate(capabilities)
+        for module, _, capabilities in (what.partition(":") for what in arguments.what)
+        for first, capability in enumerate(capabilities.split(","))
         for index in _taken(shipped(module), arguments.sample, first)
     ]
     with ProcessPoolExecutor() as pool:
-        for code in pool.map(_compile, work):
-            print(json.dumps(asdict(code)), flush=True)
+        for (module, *_), code in zip(work, pool.map(_compile, work), strict=True):
+            print(json.dumps({"module": module, **asdict(code)}), flush=True)
 
 
 def _compile(work: tuple[str, int, int]) -> MachineCode:

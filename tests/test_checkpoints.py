@@ -5,6 +5,8 @@ import os
 import pickle
 import random
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,6 +81,14 @@ def test_recognised_from_its_keys(tmp_path, name, suffix):
     else:
         assert load_checkpoint(path).config == LBAMConfig.preset(name, base_width=4)
     assert load_checkpoint(path, preset=name).config == LBAMConfig.preset(name, base_width=4)
+
+
+def test_recognising_a_file_does_not_import_the_compiler(tmp_path):
+    """PyTorch draws numbers on its device without memory by means of it, which takes seconds to import."""
+    path = write(tmp_path / "bare.pth", single().state_dict())
+    code = f"import sys, lbam_fast; lbam_fast.load_checkpoint({str(path)!r}); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 def prefixed(state):

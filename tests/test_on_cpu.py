@@ -236,8 +236,9 @@ def test_sparing_memory_changes_little_and_no_maps(preset, dtype, monkeypatch):
 @pytest.mark.sampled("preset", "kind", "winograd_from")
 @pytest.mark.parametrize("preset", ["official", "official-2019", "paddle", "paper"])
 @pytest.mark.parametrize("kind", ["irregular", "soft"])
-def test_a_network_is_the_reference(preset, kind):
-    model, exact = network(preset, width=16, dtype=torch.float32), network(preset, width=16)
+def test_a_network_is_the_reference(preset, kind, thorough):
+    width = 16 if thorough else 8
+    model, exact = network(preset, width=width, dtype=torch.float32), network(preset, width=width)
     image, mask = images(3, 128, 256), masks(kind, "box", "pixel", height=128, width=256)
     with torch.no_grad():
         truth = exact(image, mask)
@@ -272,10 +273,12 @@ CHANGES = {
 }
 
 
+@pytest.mark.sampled
 class TestPrepared:
     """What is made of filters follows them."""
 
     @torch.no_grad()
+    @pytest.mark.sampled("change")
     @pytest.mark.parametrize("change", CHANGES)
     def test_it_follows_changes(self, change):
         model, other = network(width=8, dtype=torch.float32), network(width=8, dtype=torch.float32, seed=1)
@@ -363,7 +366,6 @@ class TestPrepared:
         ops.clear()
         assert not shared._kept
 
-    @pytest.mark.sampled
     @torch.no_grad()
     def test_many_networks_leave_no_memory(self):
         given = images(1, 512, 512).float(), masks("irregular", height=512, width=512).float()
@@ -393,11 +395,13 @@ class TestPrepared:
         assert all(torch.equal(result, expected[i]) for i in range(4) for result in found[i])
 
 
+@pytest.mark.sampled
 class TestTape:
     @staticmethod
     def recorded(model):
         return list(model._session._tapes._tapes.values())
 
+    @pytest.mark.sampled("preset", "dtype")
     @pytest.mark.parametrize("preset", ["official", "official-2019", "paddle"])
     @pytest.mark.parametrize("dtype", DTYPES)
     @torch.no_grad()
@@ -432,6 +436,7 @@ class TestTape:
             expected = model(image, mask)
         assert (model(image, mask) - expected).abs().max() < 2e-5
 
+    @pytest.mark.sampled("modes")
     @pytest.mark.parametrize("modes", [(torch.inference_mode, torch.no_grad), (torch.no_grad, torch.inference_mode)])
     def test_it_plays_in_inference_mode_and_outside(self, modes):
         model, image, mask = network(width=8, dtype=torch.float32), images(1).float(), masks("irregular")[:, :1].float()
@@ -484,6 +489,7 @@ class TestTape:
                 model(*given)
         assert len(self.recorded(model)) == 1
 
+    @pytest.mark.sampled("name")
     @pytest.mark.parametrize("name", ["attend", "maps"])
     @torch.no_grad()
     def test_kernels_that_give_tensors_are_not_played(self, name):
@@ -521,9 +527,11 @@ class TestTape:
         assert not hasattr(replay._Watch.__torch_dispatch__, "__wrapped__")
 
 
+@pytest.mark.sampled
 class TestResults:
     """They are tensors like any others, however they came about and whatever was called before."""
 
+    @pytest.mark.sampled("size")
     @pytest.mark.parametrize("size", [128, 640])
     def test_they_are_no_views_and_of_their_own_mode(self, size):
         model, weight = network(width=8, dtype=torch.float32), torch.ones(3, 1, 1, requires_grad=True)
@@ -550,6 +558,7 @@ class TestResults:
                 torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.sampled
 class TestBuffers:
     def test_memory_is_used_again_when_nothing_refers_to_it(self):
         buffers, fresh = Memory(), []
@@ -620,6 +629,7 @@ def test_parameters_are_not_replaced_by_the_walk_through_them():
     assert isinstance(model, nn.Module)
 
 
+@pytest.mark.sampled
 class TestMapsOfManyPictures:
     """Those of a mask that the pictures of a batch share are kept for the next batch."""
 
@@ -630,6 +640,7 @@ class TestMapsOfManyPictures:
         return found
 
     @torch.no_grad()
+    @pytest.mark.sampled("size")
     @pytest.mark.parametrize("size", [128, 512])
     def test_they_are_made_once_and_change_no_bit(self, made, size):
         model, image = network(width=8, dtype=torch.float32), images(2, size, size).float()

@@ -3,7 +3,7 @@
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
-constexpr int kTaps = 16, kMostSums = 36;
+constexpr int kTaps = 16, kRowsOfTaps = 36;
 
 // A row of the panels that a filter's 4x4 taps for one channel become: in part `part`, at `group` times the channels, a sum of
 // some of the taps.
@@ -14,7 +14,7 @@ struct Row {
 
 struct Rows {
   int count = 0, groups;
-  Row rows[kMostSums];
+  Row rows[kRowsOfTaps];
 
   // Winograd's nine sums of the taps of a window of 2x2.
   void add(const int (&taps)[2][2], int part, int group) {

@@ -106,6 +106,8 @@ class Generator(nn.Module):
 
     @torch.no_grad()
     def _initialise(self) -> None:
+        if self.dc7.weight.is_meta:  # nothing to fill, and PyTorch would import its compiler to draw numbers there
+            return
         for name, weight in self.named_parameters():
             if weight.dim() != 4:
                 continue

@@ -66,9 +66,13 @@ def compile_library(library: Path, sanitizer: str, kernels: bool) -> None:
         sources += [*sorted((CUDA.parent / "binding").glob("cuda*.cpp")), HERE / "torch_on_cpu.cpp"]
         libraries = [f"-L{Path(torch.__file__).parent / 'lib'}", "-Wl,--no-as-needed", "-ltorch_cpu"]
 
+    header = library.with_suffix(".h")  # read once for all of them
+    header.write_text(f'#include "{CUDA / "launch.h"}"\n')
+    run([COMPILER, *flags, "-x", "c++-header", header, "-o", library.with_suffix(".h.gch")])
+
     def compiled(source: Path) -> str:
         result = library.with_suffix(f".{source.name}.o")
-        run([COMPILER, *flags, "-c", "-x", "c++", source, "-o", result])
+        run([COMPILER, *flags, "-include", header, "-c", "-x", "c++", source, "-o", result])
         return str(result)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
