@@ -1,12 +1,11 @@
 """Trainings in processes of their own, which a test kills; they are forked from one that has everything imported."""
 
 import dataclasses
-import multiprocessing
-import sys
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import forked
 import torch
 
 from lbam_fast import LBAM, LBAMConfig
@@ -55,8 +54,4 @@ def save_with_little_room(photographs: Path, output: Path, said: Path) -> None:
 
 def process(target: Callable[..., None], *arguments: object) -> BaseProcess:
     """One of these in a process that waits to be started."""
-    if sys.platform == "win32":
-        return multiprocessing.get_context("spawn").Process(target=target, args=arguments)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["runs"])
-    return context.Process(target=target, args=arguments)
+    return forked.context("runs").Process(target=target, args=arguments)
