@@ -31,7 +31,8 @@ def context(*preloaded: str) -> BaseContext:
 class Program:
     """``lbam-fast`` with these arguments, used as a ``subprocess.Popen`` whose outputs are pipes of text.
 
-    stdin: the end of a pipe that is its standard input. encoding: that of its console. before: called in its process, first.
+    stdin: the end of a pipe that is its standard input. encoding: that of its console. log: the file that takes its standard
+    error. before: called in its process, first.
     """
 
     def __init__(
@@ -39,11 +40,12 @@ class Program:
         *arguments: object,
         stdin: Connection | None = None,
         encoding: str = "utf-8",
+        log: Path | None = None,
         before: Callable[[], None] | None = None,
     ) -> None:
         self._encoding = encoding
         self._folder = tempfile.TemporaryDirectory()
-        self._outputs = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
+        self._outputs = [Path(self._folder.name, "stdout"), log or Path(self._folder.name, "stderr")]
         start = context("lbam_fast.batch.filling", "lbam_fast.cli", "lbam_fast.inference").Process
         self._process = start(target=_run, args=(list(map(str, arguments)), stdin, self._outputs, encoding, before))
         self._process.start()
@@ -68,9 +70,13 @@ class Program:
         if self.poll() is None:
             os.kill(self._process.pid, number)
 
-    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+    def wait(self, timeout: float) -> int:
         self._process.join(timeout)
-        assert self.poll() is not None, f"it still runs after {timeout} seconds"
+        assert self.returncode is not None, f"it still runs after {timeout} seconds"
+        return self.returncode
+
+    def communicate(self, timeout: float = 300) -> tuple[str, str]:
+        self.wait(timeout)
         output, complaint = (path.read_text(self._encoding) for path in self._outputs)
         return output, complaint
 
