@@ -280,7 +280,7 @@ def test_other_photographs_are_refused(photographs, tmp_path):  # noqa: F811
 
 def test_pictures_are_learned_by_heart(tmp_path, thorough):
     """Fixed pictures under fixed masks, from 10 dB inside holes: to 32 in the long form."""
-    count, steps, width, rate, enough = (8, 800, 12, 4e-3, 32.0) if thorough else (1, 120, 4, 1e-2, 22.0)
+    count, steps, width, rate, enough = (8, 800, 12, 4e-3, 32.0) if thorough else (1, 80, 4, 2e-2, 22.0)
     (tmp_path / "p").mkdir()
     (tmp_path / "m").mkdir()
     for i in range(count):
