@@ -38,7 +38,7 @@ def cluster(workers: int) -> Iterator[Callable]:
     finally:
         ours.close()
         process.join()
-    assert process.exitcode == 0, "Ray's end has left this process's signals as they were"
+    assert process.exitcode == 0, "Ray took back handlers of signals that are not its own"
 
 
 def _serve(connection: Connection, workers: int) -> None:

@@ -4,7 +4,7 @@ from collections import Counter
 
 
 class Board:
-    """What all machines must know, an actor: whether to stop, and how often each block was begun."""
+    """An actor: whether to stop, and how often each block was begun."""
 
     def __init__(self) -> None:
         self._stopped = False
