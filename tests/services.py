@@ -1,11 +1,12 @@
 """Services that the tests of them share: in this process, and as a process of its own."""
 
 import dataclasses
+import functools
 import io
 import json
 import os
-import subprocess
-import sys
+import signal
+import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from urllib.parse import urlsplit
 import httpx
 import numpy as np
 import torch
+from forked import Program
 from PIL import Image
 
 from lbam_fast import LBAM, Inpainter, LBAMConfig, save_checkpoint
@@ -74,7 +76,7 @@ def send(client: httpx.Client, image: bytes, mask: bytes | None = None, headers:
 class Process:
     """``lbam-fast serve`` in a folder of its own, with the lines that it logs."""
 
-    process: subprocess.Popen
+    process: Program
     url: str
     log: Path
     folder: Path
@@ -91,24 +93,30 @@ def process(folder: Path, *flags: str, weights: bool = True) -> Iterator[Process
     """Of a tiny network, or of the one in the package."""
     log, home = folder / "log", folder / "home"
     home.mkdir(parents=True)
+    log.touch()
     if weights:
         save_checkpoint(tiny(), folder / "tiny.safetensors")
         flags = ("--weights", str(folder / "tiny.safetensors"), *flags)
-    command = [sys.executable, "-m", "lbam_fast", "serve", "--port", "0", "--threads", "1", *flags]
-    environment = os.environ | {"TMPDIR": str(home), "HOME": str(home)}
-    with open(log, "w") as stderr:
-        running = subprocess.Popen(command, stderr=stderr, cwd=home, env=environment)
-    found = Process(running, "", log, home)
-    try:
-        deadline = time.monotonic() + 120
-        while not found.url:
-            assert running.poll() is None and time.monotonic() < deadline, log.read_text()
-            time.sleep(0.05)
-            found.url = next((line["url"] for line in found.lines() if line["event"] == "listening"), "")
-        yield found
-    finally:
-        running.terminate()
-        running.wait(60)
+    arguments = ("serve", "--port", "0", "--threads", "1", *flags)
+    with Program(*arguments, log=log, before=functools.partial(settle, home)) as running:
+        found = Process(running, "", log, home)
+        try:
+            deadline = time.monotonic() + 120
+            while not found.url:
+                assert running.poll() is None and time.monotonic() < deadline, log.read_text()
+                time.sleep(0.05)
+                found.url = next((line["url"] for line in found.lines() if line["event"] == "listening"), "")
+            yield found
+        finally:
+            running.send_signal(signal.SIGTERM)
+            running.wait(60)
+
+
+def settle(home: Path) -> None:
+    """Let this process know that folder alone."""
+    os.chdir(home)
+    os.environ |= {"TMPDIR": str(home), "HOME": str(home)}
+    tempfile.tempdir = None
 
 
 def address(url: str) -> tuple[str, int]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_evaluate import plain  # noqa: F401 - applies itself
 from typer.testing import CliRunner
 
 from lbam_fast.cli import app

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import Program
 from networks import one_thread  # noqa: F401 - applies itself
 from PIL import ExifTags, Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
@@ -457,16 +458,12 @@ def test_hidden_files_are_no_pictures(folders):
 # As a program
 
 
-def program(*arguments: object) -> subprocess.Popen:
-    command = [sys.executable, "-m", "lbam_fast", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
 def test_as_a_program(picture, mask, weights, tmp_path):
-    with program("inpaint", picture, mask, "-o", tmp_path / "out.png", "--weights", weights, "--threads", 1) as process:
-        output, complaint = process.communicate(timeout=300)
-    assert (process.returncode, complaint) == (0, "")
-    assert "written:" in output
+    command = [sys.executable, "-m", "lbam_fast", "inpaint", picture, mask, "-o", tmp_path / "out.png"]
+    command += ["--weights", weights, "--threads", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "written:" in done.stdout
     assert_filled(load(picture), load(tmp_path / "out.png"))
 
 
@@ -477,7 +474,7 @@ def test_interrupting_leaves_whole_files_only(weights, tmp_path):
     for i in range(1, 200):
         (images / f"{i}.png").hardlink_to(images / "0.png")
     mask = save_mask(tmp_path / "mask.png", 600, 600)
-    with program("inpaint", images, mask, "-o", out, "--weights", weights, "--threads", 1) as process:
+    with Program("inpaint", images, mask, "-o", out, "--weights", weights, "--threads", 1) as process:
         deadline = time.monotonic() + 300
         while not list(out.glob("[0-9]*.png")) and process.poll() is None and time.monotonic() < deadline:
             time.sleep(0.02)

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forked import Program
 from PIL import Image
 from safetensors.torch import load_file
 from typer.testing import CliRunner, Result
@@ -31,11 +32,6 @@ def run(*arguments: object) -> Result:
 
 def said(result: Result) -> str:
     return " ".join(result.stderr.split())
-
-
-def program(*arguments: object) -> "subprocess.Popen[str]":
-    command = [sys.executable, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 @pytest.fixture(autouse=True)
@@ -80,9 +76,8 @@ def test_starting_needs_no_pytorch(arguments):
         f"try: app({list(arguments)!r}, prog_name='lbam-fast')\n"
         "except SystemExit: print([name for name in ('torch', 'numpy', 'cv2', 'PIL') if name in sys.modules])"
     )
-    with program("-c", code) as process:
-        output, _ = process.communicate(timeout=300)
-    assert output.splitlines()[-1] == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_the_package_gives_its_names_on_first_use():
@@ -403,7 +398,7 @@ def test_a_used_folder_is_left_alone(photographs, tmp_path):
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT between processes")
 def test_interrupting_saves_and_can_be_resumed(photographs, tmp_path):
     many = ("--base-width", 4, "--steps", 100000, "--batch-size", 1, "--threads", 1, "--log-every", 1, "--workers", 1)
-    with program("-m", "lbam_fast", "train", photographs, "-o", tmp_path / "out", *many) as process:
+    with Program("train", photographs, "-o", tmp_path / "out", *many) as process:
         log = tmp_path / "out" / "log.jsonl"
         while process.poll() is None and not (log.exists() and log.stat().st_size):
             time.sleep(0.02)

@@ -1,5 +1,7 @@
 """The command as users run it: pipes and consoles, names in folders, transparency, signals."""
 
+import functools
+import multiprocessing
 import os
 import re
 import signal
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Program
 from networks import one_thread  # noqa: F401 - applies itself
 from PIL import Image
 from test_cli_inpaint import (  # noqa: F401 - fixtures
@@ -19,7 +22,6 @@ from test_cli_inpaint import (  # noqa: F401 - fixtures
     inpaint,
     load,
     pixels,
-    program,
     save,
     save_mask,
     weights,
@@ -225,25 +227,24 @@ def test_a_comparison_too_wide_for_its_format_is_refused_before_the_work(inpaint
 # Pipes and consoles
 
 
-def run(*arguments: object, **options: object) -> "subprocess.CompletedProcess[bytes]":
-    command = [sys.executable, "-m", "lbam_fast", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, timeout=300, check=False, **options)  # type: ignore[call-overload]
-
-
 @POSIX
 @pytest.mark.parametrize("box", [(slice(0), slice(0)), BOX], ids=["no hole", "hole"])
 def test_a_picture_through_a_pipe(weights, tmp_path, box):
     picture, mask = save(tmp_path / "a.png", pixels()), save_mask(tmp_path / "m.png", box=box)
+    theirs, ours = multiprocessing.Pipe(duplex=False)
     arguments = ("inpaint", "/dev/stdin", mask, "-o", tmp_path / "o.png", "--weights", weights, "--threads", 1)
-    result = run(*arguments, input=picture.read_bytes())
-    assert result.returncode == 0, result.stderr
+    with Program(*arguments, stdin=theirs) as process, ours:
+        theirs.close()
+        assert os.write(ours.fileno(), picture.read_bytes()) == picture.stat().st_size
+        ours.close()
+        assert process.communicate()[1] == ""
+    assert process.returncode == 0
     if box == BOX:
         assert_filled(pixels(), load(tmp_path / "o.png"))
     else:
         assert (tmp_path / "o.png").read_bytes() == picture.read_bytes()
 
 
-@pytest.mark.sampled
 @POSIX
 @pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
 def test_names_that_the_console_cannot_print(weights, tmp_path, encoding):
@@ -252,8 +253,9 @@ def test_names_that_the_console_cannot_print(weights, tmp_path, encoding):
         save(tmp_path / "p" / f"{name}.png", pixels())
         save_mask(tmp_path / "m" / f"{name}.png", box=(slice(0), slice(0)))
     arguments = ("inpaint", tmp_path / "p", tmp_path / "m", "-o", tmp_path / "o", "--weights", weights)
-    result = run(*arguments, env={**os.environ, "PYTHONIOENCODING": encoding})
-    assert (result.returncode, result.stderr) == (0, b"")
+    with Program(*arguments, encoding=encoding) as process:
+        assert process.communicate()[1] == ""
+    assert process.returncode == 0
     assert files(tmp_path / "o") == {f"{name}.png" for name in names}
 
 
@@ -283,7 +285,7 @@ def test_a_folder_stops_between_pictures_and_says_where(weights, tmp_path, numbe
     for i in range(1, 300):
         (tmp_path / "p" / f"{i}.png").hardlink_to(tmp_path / "p" / "0.png")
     mask, out = save_mask(tmp_path / "m.png", 300, 300), tmp_path / "o"
-    with program("inpaint", tmp_path / "p", mask, "-o", out, "--weights", weights, "--threads", 1) as process:
+    with Program("inpaint", tmp_path / "p", mask, "-o", out, "--weights", weights, "--threads", 1) as process:
         while not list(out.glob("[0-9]*.png")) and process.poll() is None:
             time.sleep(0.02)
         process.send_signal(number)
@@ -306,19 +308,26 @@ def test_a_signal_at_the_start_is_one_line(tmp_path, number, when):
     assert (result.returncode, result.stdout, result.stderr) == (128 + number, "", f"error: stopped by {number.name}\n")
 
 
-@pytest.mark.sampled
 @POSIX
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_to_a_command_without_pictures_to_finish_cleans_up(tmp_path, number):
-    code = (
-        "import os\nfrom lbam_fast import __main__ as program, checkpoints\n"
-        f"def stopped(*_):\n    try: os.kill(os.getpid(), {int(number)})\n    finally: print('cleaned up')\n"
-        "checkpoints.load_checkpoint = stopped\n"
-        f"import sys; sys.argv = ['', 'convert', 'a.pth', {str(tmp_path / 'b.pth')!r}]\nprogram.main()"
-    )
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
-    assert (result.returncode, result.stderr) == (128 + number, f"error: stopped by {number.name}\n")
-    assert result.stdout == "cleaned up\n"
+    before = functools.partial(signalled_while_loading, number)
+    with Program("convert", "a.pth", tmp_path / "b.pth", before=before) as process:
+        assert process.communicate() == ("cleaned up\n", f"error: stopped by {number.name}\n")
+    assert process.returncode == 128 + number
+
+
+def signalled_while_loading(number: signal.Signals) -> None:
+    """Let a signal come while a checkpoint is read."""
+    from lbam_fast import checkpoints
+
+    def stopped(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+        finally:
+            print("cleaned up")
+
+    checkpoints.load_checkpoint = stopped
 
 
 @POSIX
@@ -327,7 +336,7 @@ def test_a_second_signal_stops_at_once_with_one_line(weights, tmp_path):
     for i in range(1, 9):
         (tmp_path / "p" / f"{i}.png").hardlink_to(tmp_path / "p" / "0.png")
     mask = save_mask(tmp_path / "m.png", 1200, 1200, box=(slice(100, 400), slice(100, 400)))
-    with program("inpaint", tmp_path / "p", mask, "-o", tmp_path / "o", "--weights", weights, "--threads", 1) as process:
+    with Program("inpaint", tmp_path / "p", mask, "-o", tmp_path / "o", "--weights", weights, "--threads", 1) as process:
         while not (tmp_path / "o").exists() and process.poll() is None:
             time.sleep(0.02)
         for _ in range(2):

@@ -15,14 +15,17 @@ import time
 import venv
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
+import elsewhere
+import forked
 import pytest
 from deadly import Deadly
 from networks import one_thread  # noqa: F401 - applies itself
 from test_cli_inpaint import files, pixels, save, save_mask, weights  # noqa: F401 - a fixture
 from typer.testing import CliRunner
 
-from lbam_fast.batch import Failed, Filled, Job, JobError, Journal, Skipped, Started, fill_on, pair_folder
+from lbam_fast.batch import Failed, Filled, Job, JobError, Skipped, Started, fill_on, pair_folder
 from lbam_fast.batch.addresses import address_of, delivered, staged
 from lbam_fast.batch.blocks import TRIES, Block, Outcome, Teller, blocks_of, given_up
 from lbam_fast.batch.planning import WINDOW
@@ -41,25 +44,31 @@ def recipe(weights) -> Deadly:  # noqa: F811
 def cluster():
     """Two workers of a Ray of this module's own."""
     pytest.importorskip("ray", reason="Ray is not installed: pip install 'lbam-fast[ray]'")
-    from lbam_fast.batch.ray import connected
+    with elsewhere.cluster(workers=2) as call:
+        yield call
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.path.dirname(__file__))  # where workers find the deadly recipe
-        with connected("local", workers=2) as cluster:
-            yield cluster
+
+@pytest.fixture
+def forking(monkeypatch):
+    """Processes for devices are there at once, though not as users have them."""
+    monkeypatch.setattr(
+        "lbam_fast.batch.processes.multiprocessing", SimpleNamespace(get_context=lambda _: forked.context("deadly"))
+    )
 
 
 @pytest.fixture
 def fill(request):
-    """``Filler.fill`` on two workers, of either engine."""
-    if request.param == "processes":
-        return functools.partial(fill_on, ["cpu", "cpu"])
-    return request.getfixturevalue("cluster").fill
+    """As ``elsewhere.told`` on two workers, of either engine."""
+    if request.param == "ray":
+        return functools.partial(request.getfixturevalue("cluster"), elsewhere.fill)
+    if request.param == "forked processes":
+        request.getfixturevalue("forking")
+    return functools.partial(elsewhere.told, functools.partial(fill_on, ["cpu", "cpu"]))
 
 
 engines = pytest.mark.parametrize("fill", ["processes", "ray"], indirect=True)
 ROOT = Path(__file__).parent.parent
-ENGINES = ["processes", pytest.param("ray", marks=pytest.mark.sampled)]
+ENGINES = ["forked processes", *(pytest.param(name, marks=pytest.mark.sampled) for name in ("processes", "ray"))]
 one_engine = pytest.mark.parametrize("fill", ENGINES, indirect=True)
 
 
@@ -98,6 +107,10 @@ def assert_as_local(place: Path, happened, expected) -> None:
         assert (place / "many" / name).read_bytes() == (place / "one" / name).read_bytes(), name
 
 
+def filled_here(recipe: Deadly, jobs: list[Job], **options: object):
+    return recipe.filler("cpu").fill(jobs, **options)
+
+
 @pytest.fixture
 def place(tmp_path) -> Path:
     return folder_of(tmp_path, WINDOW + 4)
@@ -106,7 +119,7 @@ def place(tmp_path) -> Path:
 @pytest.fixture
 def expected(place, recipe):
     """What one process does, into the folder "one"."""
-    return list(recipe.filler("cpu").fill(jobs_in(place, "one"), make_folders=True))
+    return list(filled_here(recipe, jobs_in(place, "one"), make_folders=True))
 
 
 @engines
@@ -114,7 +127,7 @@ def test_two_workers_do_as_one_does_though_one_is_killed(fill, recipe, place, ex
     marks = place / "marks"
     marks.mkdir()
     deadly = dataclasses.replace(recipe, picture="010.png", times=1, marks=marks)
-    assert_as_local(place, list(fill(deadly, jobs_in(place, "many"), make_folders=True)), expected)
+    assert_as_local(place, fill(deadly, jobs_in(place, "many"), make_folders=True), expected)
     assert len(list(marks.iterdir())) == 1
 
 
@@ -134,24 +147,22 @@ def test_a_journal_serves_whoever_goes_on(fill, recipe, place, expected):
     """Jobs of a window that are done are not done again, the others give what they would have given."""
     jobs = jobs_in(place, "many")
     (place / "many").mkdir()
-    with Journal(place / "many", "x") as journal:
-        list(fill(recipe, jobs, journal=journal))
+    fill(recipe, jobs, journal=place / "many")
     lost = ["000.png", "006.png"]
     for name in lost:
         (place / "many" / name).unlink()
-    with Journal(place / "many", "x") as journal:
-        found = ends(fill(recipe, jobs, journal=journal))
+    found = ends(fill(recipe, jobs, journal=place / "many"))
     assert {name for name, end in found.items() if end is Filled} == set(lost)
     assert Counter(found.values())[Skipped] == WINDOW + 4 - 4
     for name in files(place / "one"):
         assert (place / "many" / name).read_bytes() == (place / "one" / name).read_bytes()
-    with Journal(place / "many", "x") as journal:
-        assert Counter(ends(recipe.filler("cpu").fill(jobs, journal=journal)).values())[Skipped] == WINDOW + 2
+    again = elsewhere.told(filled_here, recipe, jobs, journal=place / "many")
+    assert Counter(ends(again).values())[Skipped] == WINDOW + 2
 
 
 @one_engine
 def test_stopping_begins_nothing_more(fill, recipe, place):
-    happened = list(fill(recipe, jobs_in(place, "many"), make_folders=True, stop=lambda: True))
+    happened = fill(recipe, jobs_in(place, "many"), make_folders=True, stopped=True)
     done = {event.job.output.name for event in happened if isinstance(event, Filled)}
     assert len(done) < WINDOW and done == files(place / "many")
 
@@ -180,7 +191,7 @@ def test_a_worker_of_another_version_is_refused(recipe):
         dataclasses.replace(recipe, version="0.0.1").filler("cpu")
 
 
-def test_a_device_that_does_not_exist_is_an_error_of_the_run(recipe, place):
+def test_a_device_that_does_not_exist_is_an_error_of_the_run(forking, recipe, place):
     with pytest.raises(ConfigError, match="the device 'no' cannot be used"):
         list(fill_on(["no"], recipe, jobs_in(place, "many")[:1]))
 
@@ -277,9 +288,10 @@ def lbam_fast(*arguments: object):
 def test_the_command_line_with_ray(cluster, weights, place, expected):  # noqa: F811
     """Into an address, here of this machine's own files, with a report."""
     common = [place / "p", place / "m", "--weights", weights, "--grow", 1, "--engine", "ray", "--workers", 1]
-    done = lbam_fast(*common, "-o", f"file://{place / 'many'}", "--report", place / "report.json")
-    assert done.exit_code == 1 and f"18 filled, 0 skipped, 2 failed: file://{place / 'many'}\n" in done.stdout
-    assert done.stderr.count("\n") == 2
+    options = ["-o", f"file://{place / 'many'}", "--report", place / "report.json"]
+    code, printed, complaints = cluster(elsewhere.command, "inpaint", *map(str, [*common, *options]))
+    assert code == 1 and f"18 filled, 0 skipped, 2 failed: file://{place / 'many'}\n" in printed
+    assert complaints.count("\n") == 2
     assert files(place / "many") == files(place / "one")
     report = json.loads((place / "report.json").read_text())
     assert report["device"] == "1 x cpu" and report["totals"]["filled"] == 18
@@ -311,7 +323,7 @@ def test_addresses_go_with_ray_and_without_a_journal(place, arguments, sentence)
     assert done.exit_code == 2 and sentence in done.stderr
 
 
-def test_several_devices_of_this_machine(weights, place, expected):  # noqa: F811
+def test_several_devices_of_this_machine(forking, weights, place, expected):  # noqa: F811
     done = lbam_fast(place / "p", place / "m", "-o", place / "many", "--weights", weights, "--grow", 1, "--device", "cpu,cpu")
     assert done.exit_code == 1 and "18 filled" in done.stdout
     assert {name: (place / "many" / name).read_bytes() for name in files(place / "one")} == {
@@ -320,7 +332,7 @@ def test_several_devices_of_this_machine(weights, place, expected):  # noqa: F81
 
 
 def test_without_ray_one_sentence_says_what_to_install(place, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray.data", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     done = lbam_fast(place / "p", place / "m", "-o", place / "o", "--engine", "ray")
     assert done.exit_code == 2 and done.stderr.startswith("error: many machines need Ray: pip install 'lbam-fast[ray]'")
 
@@ -340,7 +352,7 @@ def test_a_hundred_pictures_with_a_worker_killed_from_outside(cluster, recipe, t
     expected = list(recipe.filler("cpu").fill(jobs_in(place, "one"), make_folders=True))
     killed = threading.Thread(target=lambda: kill_worker_once(place / "many", 20))
     killed.start()
-    assert_as_local(place, list(cluster.fill(recipe, jobs_in(place, "many"), make_folders=True)), expected)
+    assert_as_local(place, cluster(elsewhere.fill, recipe, jobs_in(place, "many"), make_folders=True), expected)
     killed.join()
 
 

@@ -270,6 +270,18 @@ def cases(pictures):
     ]
 
 
+@pytest.fixture(autouse=True)
+def plain(request, monkeypatch, thorough):
+    """Without the plot, which takes longer than the rest of a run, but for tests that ask for it, and in ``make test-all``."""
+    if not thorough and "plotted" not in request.fixturenames:
+        monkeypatch.setattr("lbam_fast.evaluation.run.plot", lambda *_: b"")
+
+
+@pytest.fixture
+def plotted():
+    pass
+
+
 def evaluated(folder, cases, methods, **options):
     folder.mkdir(exist_ok=True)
     evaluation = Evaluation(folder, cases, methods, METRICS, **options)
@@ -282,7 +294,7 @@ def files_of(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_two_runs_give_identical_files(cases, tmp_path):
+def test_two_runs_give_identical_files(plotted, cases, tmp_path):
     methods = known(harmonic=harmonic, shifted=shifted)
     for name in ("one", "other"):
         evaluated(tmp_path / name, cases, methods, seed=5)

@@ -2,7 +2,9 @@
 
 import zipfile
 from functools import partial
+from types import SimpleNamespace
 
+import forked
 import numpy as np
 import pytest
 import quality
@@ -205,7 +207,10 @@ def test_altering_a_known_pixel_is_an_error(small):
         small({"altering": altering})
 
 
-def test_several_processes_give_the_same_table(small):
+def test_several_processes_give_the_same_table(small, monkeypatch, thorough):
+    if not thorough:  # else they start as users have them
+        forking = SimpleNamespace(get_context=lambda _: forked.context("lbam_fast.evaluation.judging"))
+        monkeypatch.setattr("lbam_fast.evaluation.judging.multiprocessing", forking)
     chosen = {name: RIVALS[name] for name in ("harmonic", "PatchMatch")}
     rows = small(chosen)
     assert [(row.holes, row.samples) for row in rows] == [("0.1 to 0.2", 2), ("strokes", 2)]

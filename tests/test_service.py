@@ -30,7 +30,7 @@ from typer.testing import CliRunner
 from lbam_fast import Inpainter
 from lbam_fast.cli import app as commands
 from lbam_fast.inference import OutOfMemoryError
-from lbam_fast.service import Client, ServiceError, Settings
+from lbam_fast.service import Client, ServiceError, Settings, serve
 from lbam_fast.service.batching import Batcher
 from lbam_fast.service.engine import AT_ONCE, Answer, Engine
 from lbam_fast.service.options import Options
@@ -621,6 +621,20 @@ def test_a_port_that_is_taken(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = CliRunner().invoke(commands, ["serve", "--port", str(taken.getsockname()[1])])
     assert done.exit_code == 2 and "choose another --host or --port" in done.stderr
+
+
+def test_it_listens_when_it_says_so(monkeypatch):
+    def come_at_once(event, **told):
+        assert event == "listening"
+        socket.create_connection(address(told["url"])).close()
+        come_at_once.done = True
+
+    monkeypatch.setattr("lbam_fast.service.server.log", come_at_once)
+    for name in ("make_app", "start_logging", "_inpainters"):
+        monkeypatch.setattr(f"lbam_fast.service.server.{name}", lambda *_: None)
+    monkeypatch.setattr("uvicorn.Server.run", lambda *_: None)
+    serve(Settings(port=0))
+    assert come_at_once.done
 
 
 def test_a_client_that_goes_away_frees_its_place(slow):

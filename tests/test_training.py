@@ -276,10 +276,10 @@ def test_held_out_photographs_judge_and_are_not_trained_on(many, tmp_path):
 
 
 def test_a_network_that_corrects_learns_to_beat_the_harmonic_fill(many, tmp_path, thorough):
-    steps, batch = (80, 4) if thorough else (40, 2)
+    steps, batch, width, rate = (80, 4, 8, 4e-3) if thorough else (24, 2, 4, 8e-3)
     settings = {"steps": steps, "batch_size": batch, "held_out": 3, "validate_every": steps}
     settings |= {"hole_loss": "relative", "hole_weight": 1.0}
-    run = trainer(many, tmp_path, "harmonic", 8, valid_weight=0.0, learning_rate=4e-3, warmup=5, ema=0.9, **settings)
+    run = trainer(many, tmp_path, "harmonic", width, valid_weight=0.0, learning_rate=rate, warmup=5, ema=0.9, **settings)
     run.run()
     assert rows(tmp_path)[-1]["gain"] > 0.2
 

@@ -4,9 +4,10 @@ import dataclasses
 import json
 import math
 import random
-import subprocess
+import socket
 import sys
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 import yaml
 from networks import one_thread  # noqa: F401 - applies itself
 from PIL import Image
-from runs import SMALL, process, save_with_little_room, start
+from runs import SMALL, launch, process, save_with_little_room, share, share_with_critic, start, take_part
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_training import assert_same, photographs, rows, state, trainer  # noqa: F401 - photographs is a fixture
 from torch import nn
@@ -78,58 +79,21 @@ def test_a_critic_that_is_not_resumed_is_caught(photographs, tmp_path):  # noqa:
         assert_same(state(tmp_path / "parts")["critic"], state(tmp_path / "whole")["critic"])
 
 
-SHARED = """
-import sys, dataclasses, json
-from pathlib import Path
-import torch
-from lbam_fast import LBAM, LBAMConfig
-from lbam_fast.training import Settings, fit
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    photographs, output, devices, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    torch.manual_seed(0)
-    fit(LBAM(LBAMConfig(base_width=4)), Settings(
-        photographs=photographs, output=output, devices=devices, steps=steps, batch_size=4, warmup=2, log_every=1, held_out=0,
-        ema=0.9, checkpoint_every=100, device="cpu", crops_per_mask=2,
-    ))
-"""
-WITH_CRITIC = """
-import os, sys
-from pathlib import Path
-import torch
-from lbam_fast import LBAM, LBAMConfig
-from lbam_fast.training import Settings, Trainer
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    photographs, output, critic = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    trainer = Trainer(LBAM(LBAMConfig(base_width=2)), Settings(
-        photographs=photographs, output=output, devices=2, steps=3, batch_size=2, warmup=2, log_every=1, held_out=0, crop=256,
-        device="cpu", critic=critic, critic_base_width=2, critic_learning_rate=1e-3,
-    ))
-    first = {name: value.clone() for name, value in trainer.learner.critic.named_parameters()}
-    trainer.run()
-    torch.save([first, dict(trainer.learner.critic.named_parameters())], output / f"critic{trainer.fabric.global_rank}.pt")
-"""
-
-
 GLOO = pytest.mark.skipif(sys.platform == "win32", reason="gloo between processes is tried on Linux and macOS")
 
 
-def run_script(folder: Path, text: str, *arguments: object) -> None:
-    script = folder / "script.py"
-    script.write_text(text)
-    command = [sys.executable, script, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, done.stderr
+def complete(*processes: BaseProcess) -> None:
+    for each in processes:
+        each.start()
+    for each in processes:
+        each.join()
+        assert each.exitcode == 0
 
 
 @GLOO
 def test_two_processes_compute_what_one_does(photographs, tmp_path, thorough):  # noqa: F811
     steps = 20 if thorough else 4
-    for devices in (1, 2):
-        run_script(tmp_path, SHARED, photographs, tmp_path / str(devices), devices, steps)
+    complete(*(process(launch, share, photographs, tmp_path / str(devices), devices, steps) for devices in (1, 2)))
     one, two = rows(tmp_path / "1"), rows(tmp_path / "2")
     assert [row["step"] for row in two] == list(range(1, steps + 1))
     for name in ("hole", "valid"):
@@ -142,7 +106,10 @@ def test_two_processes_compute_what_one_does(photographs, tmp_path, thorough):  
 @pytest.mark.parametrize("critic", ["wasserstein", "hinge"])
 def test_two_processes_share_a_critic(photographs, tmp_path, critic):  # noqa: F811
     """To the bit, though each has seen other crops: it starts alike in both, and its gradients are shared."""
-    run_script(tmp_path, WITH_CRITIC, photographs, tmp_path / "out", critic)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    shared = (share_with_critic, photographs, tmp_path / "out", critic)
+    complete(*(process(take_part, rank, port, *shared) for rank in (0, 1)))
     (first, one), (other_first, other) = (torch.load(tmp_path / "out" / f"critic{rank}.pt") for rank in (0, 1))
     assert_same(first, other_first)
     assert_same(one, other)
@@ -313,7 +280,7 @@ def test_other_photographs_are_refused(photographs, tmp_path):  # noqa: F811
 
 def test_pictures_are_learned_by_heart(tmp_path, thorough):
     """Fixed pictures under fixed masks, from 10 dB inside holes: to 32 in the long form."""
-    count, steps, width, rate, enough = (8, 800, 12, 4e-3, 32.0) if thorough else (1, 120, 4, 1e-2, 22.0)
+    count, steps, width, rate, enough = (8, 800, 12, 4e-3, 32.0) if thorough else (1, 80, 4, 2e-2, 22.0)
     (tmp_path / "p").mkdir()
     (tmp_path / "m").mkdir()
     for i in range(count):

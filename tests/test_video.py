@@ -4,7 +4,6 @@ import errno
 import itertools
 import json
 import signal
-import subprocess
 import sys
 import time
 from fractions import Fraction
@@ -12,6 +11,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from forked import Program
 from networks import network, one_thread  # noqa: F401 - applies itself
 from PIL import Image
 from typer.testing import CliRunner
@@ -336,13 +336,12 @@ def test_the_command_line(tmp_path, mask):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_leave_no_half_file(tmp_path, mask, number):
     given = clip(tmp_path / "in.mkv", "ffv1", "bgr0", times=range(0, 40000, 40))
-    command = [sys.executable, "-m", "lbam_fast", "inpaint", given, mask, "-o", tmp_path / "out.mkv", "--threads", "1"]
-    with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    with Program("inpaint", given, mask, "-o", tmp_path / "out.mkv", "--threads", 1) as process:
         while process.poll() is None and not list(tmp_path.glob(".*.mkv")):
             time.sleep(0.05)
         time.sleep(0.5)
         process.send_signal(number)
-        said, _ = process.communicate(timeout=60)
+        said = "".join(process.communicate(timeout=60))
     assert process.returncode == 128 + number, said
     assert "nothing is written" in said
     assert {path.name for path in tmp_path.iterdir()} == {"in.mkv", "mask.png"}

@@ -21,7 +21,6 @@ import tempfile
 import threading
 import uuid
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -31,6 +30,7 @@ from typing import Any
 import lbam_fast
 from lbam_fast.batch.addresses import address_of, delivered, file_system, staged
 from lbam_fast.batch.blocks import TRIES, Block, Outcome, Teller, blocks_of, given_up, outcomes
+from lbam_fast.batch.board import Board
 from lbam_fast.batch.errors import JobError
 from lbam_fast.batch.events import Event, Failed
 from lbam_fast.batch.jobs import Job
@@ -156,24 +156,6 @@ class _Share:
     folder: str
 
 
-class _Board:
-    """What all machines must know, an actor: whether to stop, and how often each block was begun."""
-
-    def __init__(self) -> None:
-        self._stopped = False
-        self._begun: Counter[int] = Counter()
-
-    def stop(self) -> None:
-        self._stopped = True
-
-    def is_stopped(self) -> bool:
-        return self._stopped
-
-    def begin(self, number: int) -> int:
-        self._begun[number] += 1
-        return self._begun[number]
-
-
 class _Worker:
     """An actor with a network: rows with a block in, rows with its outcomes out, both pickled."""
 
@@ -260,7 +242,7 @@ def _session(ray: Any, address: str | None) -> Iterator[None]:
             folder = tempfile.mkdtemp(prefix="lbam-ray-")
             stack.callback(shutil.rmtree, folder, ignore_errors=True)
             options = {"_temp_dir": folder, "object_store_memory": STORE, "include_dashboard": False}
-        stack.callback(ray.shutdown)
+        stack.callback(_shut_down, ray)
         try:
             # Workers look for modules first where this process is: let that be where it has this package from.
             with _own_signals(), _no_words(), contextlib.chdir(Path(lbam_fast.__file__).parent.parent):
@@ -269,6 +251,12 @@ def _session(ray: Any, address: str | None) -> Iterator[None]:
         except (OSError, RuntimeError, ValueError) as error:
             raise JobError(f"Ray at {address!r} cannot be reached or started: {error}") from error
         yield
+
+
+def _shut_down(ray: Any) -> None:
+    """Ray takes handlers of signals back that are not its own."""
+    with _own_signals():
+        ray.shutdown()
 
 
 def _check_reach(address: str) -> None:
@@ -337,7 +325,7 @@ def _marked(jobs: Sequence[Job], make_folders: bool) -> Iterator[_Marks]:
 @contextlib.contextmanager
 def _board(ray: Any, stop: Callable[[], bool]) -> Iterator[Any]:
     """A board, told by a thread when to stop."""
-    board = ray.remote(num_cpus=0)(_Board).remote()
+    board = ray.remote(num_cpus=0)(Board).remote()
     ended = threading.Event()
 
     def watch() -> None:

@@ -38,6 +38,7 @@ def serve(settings: Settings) -> None:
             timeout_keep_alive=settings.keep_alive,  # type: ignore[arg-type] # seconds, handed to call_later
             timeout_graceful_shutdown=round(settings.stop_seconds),
         )
+        listening.listen(config.backlog)  # else who reads the next line may come too early
         host, port = listening.getsockname()[:2]
         log("listening", url=f"http://{f'[{host}]' if ':' in host else host}:{port}", key=settings.api_key is not None)
         uvicorn.Server(config).run([listening])
