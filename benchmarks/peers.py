@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 import exported
 import torch
-import torch._inductor.config
 from exported import Call
 from harness import BASELINE, Candidate, Method, never_absent
 from published import Published
@@ -120,11 +119,13 @@ def compiled(case: Case, dtype: str, mode: str) -> Call:
     Freezing, which packs the weights beforehand, has to be switched on for the process while the first call compiles: given to
     ``torch.compile`` as an option it comes too late for the tracer, which then leaves the weights unpacked without a word.
     """
+    from torch._inductor import config  # two seconds
+
     module = channels_last(published_module(case))
     run: Any = torch.compile(module, dynamic=False, mode=mode)
 
     def call(image: Tensor, mask: Tensor) -> Tensor:
-        with torch._inductor.config.patch(freezing=case.device == "cpu"):
+        with config.patch(freezing=case.device == "cpu"):
             output: Tensor = run(_nhwc(image), mask)
         return output
 

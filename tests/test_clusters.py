@@ -66,7 +66,7 @@ def fill(request):
     return functools.partial(elsewhere.told, functools.partial(fill_on, ["cpu", "cpu"]))
 
 
-engines = pytest.mark.parametrize("fill", ["processes", "ray"], indirect=True)
+engines = pytest.mark.parametrize("fill", ["processes", pytest.param("ray", marks=pytest.mark.sampled)], indirect=True)
 ROOT = Path(__file__).parent.parent
 ENGINES = ["forked processes", *(pytest.param(name, marks=pytest.mark.sampled) for name in ("processes", "ray"))]
 one_engine = pytest.mark.parametrize("fill", ENGINES, indirect=True)
