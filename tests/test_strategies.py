@@ -212,6 +212,7 @@ def test_a_few_specks_have_boxes_of_their_own():
     assert plan(mask, PlanOptions("crop", specks=True)).boxes == plan(mask, PlanOptions("crop")).boxes
 
 
+@pytest.mark.sampled("dtype", "size")
 @pytest.mark.parametrize("size", [6, 10])
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 1), (np.float32, 3)])
 def test_specks_in_windows_are_filled_as_in_the_whole_picture(shipped, dtype, channels, size):
