@@ -241,18 +241,18 @@ def choose_tile(precision: str, channels: int, mask_channels: int, positions: in
     results than y and the mask. Never of 8 warps: for these, Triton may compile a loop over rows and channels wrongly
     (pytorch/pytorch#173068).
     """
-    fits = max(16, triton.next_power_of_2(outputs))
+    fits, both = max(16, triton.next_power_of_2(outputs)), channels and mask_channels
+    thin = max(channels, mask_channels) <= MOST_THIN
     if precision == "fp32":
-        stages = 2 if max(channels, mask_channels) <= MOST_THIN else 4  # with 3 registers would spill
-        return Tile(64, min(32 if channels and mask_channels else 64, fits), 16, 4, stages)
+        stages = (2 if both else 3) if thin else 4  # others spill registers somewhere
+        return Tile(64, min(32 if both else 64, fits), 16, 4, stages)
     many = positions >= 8192 and not crowded
     tf32 = precision == "tf32"  # which takes more registers
-    if max(channels, mask_channels) <= MOST_THIN:
+    if thin:
         wide = many and channels <= 4 and not tf32  # for 6 channels registers would spill
         return Tile(128 if wide else 64, min(64, fits), 16, 4, 2)
     deep = 32 if tf32 else 64
     if many and not (tf32 and mask_channels):
-        both = channels and mask_channels
         return Tile(128, min(64, fits), deep // 2 if both else deep, 4, 4 if both else 3)
     enough = triton.cdiv(positions, 64) * triton.cdiv(outputs, 64) >= split.ENOUGH_PROGRAMS
     return Tile(64, min(64 if enough else 32, fits), deep, 4, 2 if tf32 else 3)
