@@ -246,7 +246,7 @@ def page(found: Sequence[dict[str, Any]]) -> str:
     )
     return f"""# Ablation at small scale
 
-The variants of the paper's ablation, and partial convolutions, trained alike: base width {first["base_width"]} (published: 64),
+The variants of the paper's ablation, and the rivals' networks, trained alike: base width {first["base_width"]} (published: 64),
 {first["steps"]} steps of {first["batch_size"]} crops of 256x256 from free photographs, the same crops and holes for each
 variant of a seed; absolute error (weight 6 in holes, 1 on known pixels) and, but for one variant, a Wasserstein critic with
 gradient penalty (weight {ADVERSARIAL:g}). No perceptual and no style loss. `benchmarks/ablation.py` trains them and writes this

@@ -85,12 +85,14 @@ def test_an_edge_that_blends_is_blended(picture):
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "expected"), [(1, 90, True), (8, 8, True), (8, 90, True), (9, 9, False), (9, 90, False)]
+    ("height", "width", "expected"), [(1, 90, True), (8, 8, True), (8, 64, True), (9, 9, False), (9, 56, False)]
 )
 def test_what_counts_as_specks(height, width, expected):
     filled = np.zeros((100, 100), bool)
     filled[5 : 5 + height, 5 : 5 + width] = True
     assert are_specks(filled) == expected
+    filled[50:] = np.arange(100) % 2  # thin, but many
+    assert not are_specks(filled)
 
 
 @pytest.mark.parametrize(("size", "by_network"), [(3, False), (8, False), (9, True)])

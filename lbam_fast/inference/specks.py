@@ -14,12 +14,16 @@ from lbam_fast.inference.pasting import paste
 
 DEPTH = 4
 """Pixels from the known ones up to which this is nearer to the truth than the network: docs/large-pictures.md."""
+MOST = 512
+"""Hole pixels of a window up to which it is faster, too: what is solved grows with their third power."""
 MOST_ENTRIES = 1 << 22
-"""Of matrices that are solved together, but for one that has more by itself."""
+"""Of matrices that are solved together."""
 
 
 def are_specks(filled: NDArray[np.bool_]) -> bool:
-    """Whether no hole pixel is further than ``DEPTH`` from a known one."""
+    """Whether there are few hole pixels in that window, none of them further than ``DEPTH`` from a known one."""
+    if np.count_nonzero(filled) > MOST:
+        return False
     return bool(cv2.distanceTransform(filled.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max() <= DEPTH)
 
 
