@@ -36,9 +36,9 @@ class Block(NamedTuple):
 
 
 BLOCKS: dict[str, tuple[Block, ...]] = {
-    "fp32": (Block(64, 64, 16, 4, 3), Block(64, 32, 16, 4, 3)),
+    "fp32": (Block(64, 32, 16, 4, 3),),
     "tf32": (Block(128, 64, 32, 4, 3), Block(64, 64, 32, 4, 4), Block(64, 32, 32, 4, 3)),
-    "fp16": (Block(128, 64, 64, 4, 3), Block(64, 64, 64, 4, 4), Block(64, 32, 64, 4, 4)),
+    "fp16": (Block(128, 64, 64, 4, 3), Block(64, 64, 64, 4, 5), Block(64, 32, 64, 4, 4)),
 }
 """Never of 8 warps: for these, Triton may compile a loop over taps and channels wrongly (pytorch/pytorch#173068)."""
 BLOCKS["bf16"] = BLOCKS["fp16"]

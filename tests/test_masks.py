@@ -10,7 +10,7 @@ from PIL import Image
 
 from lbam_fast.data import MASK_KINDS, PhotographCrops, noise_mask, picture_files, random_mask, scratch_mask, stroke_mask
 from lbam_fast.data.framing import has_detail
-from lbam_fast.data.masks import STROKES, Strokes
+from lbam_fast.data.masks import STROKES, Strokes, _lowest
 from lbam_fast.pictures import PictureError
 
 
@@ -40,6 +40,14 @@ def test_a_seed_decides_the_mask(kind):
 def test_noise_meets_its_ratio_to_the_pixel(ratio):
     mask = noise_mask(rng(), 100, 130, ratio)
     assert (mask == 0).sum() == round(ratio * 100 * 130)
+
+
+@pytest.mark.parametrize("count", [0, 1, 333, 999, 1000])
+def test_of_equal_values_the_first_are_the_lowest(count):
+    values = rng().integers(0, 7, 1000)
+    expected = np.zeros(1000, bool)
+    expected[np.argsort(values, kind="stable")[:count]] = True
+    assert np.array_equal(_lowest(values, count), expected)
 
 
 def border(mask: np.ndarray) -> int:

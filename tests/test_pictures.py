@@ -23,7 +23,9 @@ from lbam_fast.pictures import (
     readable_suffixes,
     write_picture,
 )
+from lbam_fast.pictures.writing import _MATCHES, _RUNS, _deflating
 
+EXAMPLE = Path(__file__).parent.parent / "docs" / "example"
 HEIGHT, WIDTH = 37, 53
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 ORIENTATION = ExifTags.Base.Orientation
@@ -486,6 +488,21 @@ def test_other_readers_see_the_same(tmp_path: Path, suffix: str, dtype: type, al
     with Image.open(tmp_path / f"a{suffix}") as image:
         shift = 8 if dtype == np.uint16 else 0
         np.testing.assert_array_equal(np.asarray(image), together(written) >> shift)
+
+
+def test_a_png_takes_few_bytes_in_little_time(tmp_path: Path) -> None:
+    """Of a photograph runs alone are looked for, of a page of text whatever came before."""
+    page = np.full((600, 800), 255, np.uint8)
+    for row in range(20, 600, 20):
+        line = f"{row} quick brown foxes jump over {row**5} lazy dogs"
+        cv2.putText(page, line, (5 + row % 7, row), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 0)
+    photograph = np.asarray(Image.open(EXAMPLE / "china.jpg"))
+    for pixels, expected in ((photograph, _RUNS), (page[..., None], _MATCHES)):
+        assert _deflating(pixels) is expected
+        write_picture(tmp_path / "ours.png", picture(pixels=pixels))
+        Image.fromarray(pixels.squeeze()).save(tmp_path / "pillow.png")
+        assert (tmp_path / "ours.png").stat().st_size < 1.2 * (tmp_path / "pillow.png").stat().st_size
+        assert np.array_equal(read_picture(tmp_path / "ours.png").pixels.squeeze(), pixels.squeeze())
 
 
 def test_tiff_of_many_strips(tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_any_mask_is_scaled_to_the_crop(tmp_path, hole, known):
     drawn = np.zeros((64, 64), np.uint8)
     drawn[:32, :32] = 255
     masks = AnyMask([save(tmp_path / "m.png", drawn)], hole)
-    seen = [masks(np.random.default_rng(i), 128, Path("x"), (1, 1), centre(rng(), (1, 1), 128)) for i in range(20)]
+    seen = [masks(np.random.default_rng(i), 128) for i in range(20)]
     assert all(mask.shape == (128, 128) and mask.mean() == known for mask in seen)
     assert len({mask.tobytes() for mask in seen}) == 4, "mirrored both ways"
 

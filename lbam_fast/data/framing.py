@@ -49,8 +49,8 @@ class Frame:
 
     def turn(self, square: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The square mirrored and transposed, where this frame is."""
-        square = square[:, ::-1] if self.mirrored else square
-        return square.swapaxes(0, 1) if self.transposed else square
+        square = cv2.flip(square, 1).astype(np.uint8, copy=False) if self.mirrored else square
+        return cv2.transpose(square).astype(np.uint8, copy=False) if self.transposed else square
 
     def _window(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return pixels[self.top : self.top + self.side, self.left : self.left + self.side]
@@ -96,8 +96,8 @@ PREPARATIONS: dict[Preprocessing, Preparation] = {
 
 def has_detail(image: NDArray[np.uint8]) -> bool:
     """Whether [H, W, 3] shows more than sky, fog or blur: in grey, mean absolute Laplacian above 3, deviation above 8."""
-    grey = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY).astype(np.float32)
-    return bool(grey.std() > 8 and np.abs(cv2.Laplacian(grey, cv2.CV_32F)).mean() > 3)
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    return cv2.meanStdDev(grey)[1].item() > 8 and cv2.norm(cv2.Laplacian(grey, cv2.CV_16S), cv2.NORM_L1) > 3 * grey.size
 
 
 def nearest(mask: Mask, size: Size) -> Mask:

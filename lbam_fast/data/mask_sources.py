@@ -26,14 +26,14 @@ class MaskError(LBAMError, ValueError):
     """Masks that do not go with their pictures; the message names both."""
 
 
-class MaskSource(Protocol):
-    """Draws the mask of a crop: [crop, crop] uint8, 1 = known, a function of the generator's state and of the other arguments."""
+class FreeMasks(Protocol):
+    """Draws a mask for any picture: [crop, crop] uint8, 1 = known, a function of the generator's state and of ``crop``."""
 
-    def __call__(self, rng: np.random.Generator, crop: int, picture: Path, size: Size, frame: Frame) -> Mask: ...
+    def __call__(self, rng: np.random.Generator, crop: int) -> Mask: ...
 
 
-def drawn_masks(rng: np.random.Generator, crop: int, picture: Path, size: Size, frame: Frame) -> Mask:
-    """Noise, strokes of all widths or scratches, with hole ratios from 0.01 to 0.6, whatever the picture."""
+def drawn_masks(rng: np.random.Generator, crop: int) -> Mask:
+    """Noise, strokes of all widths or scratches, with hole ratios from 0.01 to 0.6."""
     draw = rng.random()
     if draw < 0.6:
         ratio = NOISE_RATIOS[rng.integers(len(NOISE_RATIOS))]
@@ -49,7 +49,7 @@ class AnyMask:
     def __init__(self, files: Sequence[Path], hole: HoleColour = "white") -> None:
         self.files, self.hole = files, hole
 
-    def __call__(self, rng: np.random.Generator, crop: int, picture: Path, size: Size, frame: Frame) -> Mask:
+    def __call__(self, rng: np.random.Generator, crop: int) -> Mask:
         mask = nearest(_known(self.files[int(rng.integers(len(self.files)))], self.hole), (crop, crop))
         mask = mask[::-1] if rng.random() < 0.5 else mask
         return mask[:, ::-1] if rng.random() < 0.5 else mask
@@ -61,7 +61,8 @@ class OwnMasks:
     def __init__(self, pairs: Mapping[Path, Path], hole: HoleColour = "white") -> None:
         self.pairs, self.hole = pairs, hole
 
-    def __call__(self, rng: np.random.Generator, crop: int, picture: Path, size: Size, frame: Frame) -> Mask:
+    def cut(self, picture: Path, size: Size, frame: Frame) -> Mask:
+        """That of a frame of a picture of this size: [crop, crop] uint8, 1 = known."""
         mask = _known(self.pairs[picture], self.hole)
         if mask.shape != size:
             raise MaskError(
@@ -69,6 +70,9 @@ class OwnMasks:
                 "(width x height): make them the same size, or let any mask serve any picture, scaled (--mask-pairs any)"
             )
         return frame.cut_mask(mask)
+
+
+MaskSource = FreeMasks | OwnMasks
 
 
 def masks_by_name(pictures: Sequence[Path], root: Path, folder: Path) -> dict[Path, Path]:

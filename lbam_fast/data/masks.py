@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import get_args
+from typing import Any, get_args
 
 import cv2
 import numpy as np
@@ -26,9 +26,17 @@ def noise_mask(rng: np.random.Generator, height: int, width: int, ratio: float, 
     step = min(height, width) / cells
     rows, columns = (max(2, round(side / step) + 2) for side in (height, width))
     field = cv2.resize(rng.uniform(0, 1, (rows, columns)).astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
-    hole = np.zeros(height * width, np.uint8)
-    hole[np.argsort(field, axis=None, kind="stable")[: round(ratio * height * width)]] = 1
-    return (1 - hole).reshape(height, width)
+    return (~_lowest(field.ravel(), round(ratio * height * width))).astype(np.uint8).reshape(height, width)
+
+
+def _lowest(values: NDArray[Any], count: int) -> NDArray[np.bool_]:
+    """Which of ``values`` [N] are the ``count`` lowest; of equal ones the first."""
+    if count == 0:
+        return np.zeros(values.shape, np.bool_)
+    limit = np.partition(values, count - 1)[count - 1]
+    lowest: NDArray[np.bool_] = values < limit
+    lowest[np.flatnonzero(values == limit)[: count - np.count_nonzero(lowest)]] = True
+    return lowest
 
 
 @dataclass(frozen=True)

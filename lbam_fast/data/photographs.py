@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from lbam_fast.data.framing import PREPARATIONS, Preprocessing, has_detail
-from lbam_fast.data.mask_sources import MaskSource, drawn_masks
+from lbam_fast.data.mask_sources import FreeMasks, MaskSource, OwnMasks, drawn_masks
 from lbam_fast.data.masks import Mask
 from lbam_fast.pictures import PictureError, read_picture
 
@@ -31,9 +32,9 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
     Gives (image [3, crop, crop] float32 in [0, 1], mask [1, crop, crop] float32 with 1 = known). With the preparation "zoom" a
     crop's window spans from ``crop`` pixels up to the whole shorter side, log-uniformly; it is mirrored and transposed at random,
     its colours may change places, and most crops of sky, fog and blur are passed over; ``lbam_fast.data.framing`` has the others.
-    ``crops_per_mask`` items, one after the other, share a mask. Pictures stay decoded in memory up to ``cache_bytes``. Those that
-    cannot be read are passed over; ``complaints`` names each once, in the process that made the dataset. Raises PictureError
-    where none can be read.
+    ``crops_per_mask`` items, one after the other, share a mask, unless each picture has its own. Pictures stay decoded in memory
+    up to ``cache_bytes``. Those that cannot be read are passed over; ``complaints`` names each once, in the process that made the
+    dataset. Raises PictureError where none can be read.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
         self.crop, self.length, self.seed, self.crops_per_mask = crop, length, seed, crops_per_mask
         self.cache_bytes, self._cached = cache_bytes, 0
         self.masks, self.preparation = masks, PREPARATIONS[preprocessing]
+        self._mask: tuple[int, Mask] | None = None
         self._cache: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
         # What is wrong with each file, for this process and those that read for it.
         self._found = torch.zeros(len(files), dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
@@ -59,10 +61,12 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
         return self.length
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image, mask = self._item(
-            np.random.default_rng([self.seed, index]), np.random.default_rng([self.seed, index // self.crops_per_mask, 1])
-        )
+        image, mask = self.pixels(index)
         return torch.from_numpy(image).permute(2, 0, 1).float() / 255, torch.from_numpy(mask)[None].float()
+
+    def pixels(self, index: int) -> tuple[NDArray[np.uint8], Mask]:
+        """Item ``index`` in a quarter of the bytes: image [crop, crop, 3] uint8, mask [crop, crop] uint8, 1 = known."""
+        return self._item(np.random.default_rng([self.seed, index]), index // self.crops_per_mask)
 
     def complaints(self) -> Iterator[str]:
         """What was wrong with pictures that were met since the last call, a sentence a picture."""
@@ -81,7 +85,7 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
             return f"{error}; it is skipped"
         return f"{path}: could not be read; it is skipped"
 
-    def _item(self, rng: np.random.Generator, mask_rng: np.random.Generator) -> tuple[NDArray[np.uint8], Mask]:
+    def _item(self, rng: np.random.Generator, group: int) -> tuple[NDArray[np.uint8], Mask]:
         preparation = self.preparation
         for _ in range(TRIES):
             number, pixels = self._draw(rng)
@@ -92,10 +96,20 @@ class PhotographCrops(Dataset[tuple[Tensor, Tensor]]):
                 break
         mirrored, transposed = rng.random() < preparation.mirrored, rng.random() < preparation.transposed
         frame = replace(frame, mirrored=mirrored, transposed=transposed)
-        image, mask = frame.turn(image), self.masks(mask_rng, self.crop, self.files[number], size, frame)
+        image = frame.turn(image)
+        if isinstance(self.masks, OwnMasks):
+            mask = self.masks.cut(self.files[number], size, frame)
+        else:
+            mask = self._shared_mask(self.masks, group)
         if rng.random() < preparation.recoloured:
-            image = image[..., rng.permutation(3)]
+            image = cv2.transform(image, np.eye(3)[rng.permutation(3)]).astype(np.uint8, copy=False)
         return np.ascontiguousarray(image), np.ascontiguousarray(mask)
+
+    def _shared_mask(self, masks: FreeMasks, group: int) -> Mask:
+        """Of all items of a group, kept for the next one."""
+        if self._mask is None or self._mask[0] != group:
+            self._mask = group, masks(np.random.default_rng([self.seed, group, 1]), self.crop)
+        return self._mask[1].copy()
 
     def _draw(self, rng: np.random.Generator) -> tuple[int, NDArray[np.uint8]]:
         """The number and the pixels of a picture that can be read."""

@@ -5,6 +5,7 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,12 @@ _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 _JPEG_SEGMENT = 65_533
 _ENCODER_ERRORS = (OSError, ValueError, OverflowError, struct.error, cv2.error)
 _PNG_HEADER = 33
-_PNG_LEVEL = 4
-"""Of deflate, 0 to 9: half the time of Pillow's 6, for photographs of two percent more bytes."""
+_MATCHES: dict[str, Any] = {"compress_level": 4}
+_RUNS: dict[str, Any] = {"compress_level": 1, "compress_type": 3}
+"""How a PNG is deflated: looking for whatever came before (half the time of Pillow's level 6, for photographs of two percent more
+bytes), or for runs of one byte alone (Z_RLE: a quarter of the time, as many bytes of photographs, several times those of text)."""
+_BAND, _BANDS_APART = 8, 128
+"""Rows of a picture that show which, and from one band of them to the next."""
 
 
 def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> None:
@@ -196,15 +201,26 @@ def _with_pillow(picture: Picture, samples: np.ndarray, output_format: str, qual
         if picture.format == "JPEG":
             options["extra"] = segments(picture.extras)
     if output_format == "PNG":
-        options["compress_level"] = _PNG_LEVEL
+        options |= _deflating(samples)
     if output_format == "WEBP":
         options |= {"quality": quality, "lossless": picture.lossless, "exact": True}
         if picture.pixels.shape[2] == 1:  # WebP stores grey as RGB
             del options["icc_profile"]
+    return _saved(samples, output_format, options)
+
+
+def _saved(samples: np.ndarray, output_format: str, options: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     image.save(buffer, output_format, **{name: value for name, value in options.items() if value is not None})
     return buffer.getvalue()
+
+
+def _deflating(samples: np.ndarray) -> dict[str, Any]:
+    """The faster way, unless bands of the picture show that it takes more bytes."""
+    bands = samples[np.arange(len(samples)) % _BANDS_APART < _BAND]
+    by_runs, by_matches = (len(_saved(bands, "PNG", options)) for options in (_RUNS, _MATCHES))
+    return _RUNS if by_runs <= 1.1 * by_matches else _MATCHES
 
 
 def _png16(picture: Picture, samples: np.ndarray) -> bytes:

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lbam_fast.data import (
     AnyMask,
@@ -90,13 +92,26 @@ class Share(Sampler[int]):
             first += self.processes * self.part
 
 
+class _Pixels(Dataset[tuple[NDArray[np.uint8], NDArray[np.uint8]]]):
+    """Items as bytes, which processes pass on in a quarter of the time."""
+
+    def __init__(self, crops: PhotographCrops) -> None:
+        self.crops = crops
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        return self.crops.pixels(index)
+
+
 def batches(crops: PhotographCrops, share: Share, device: torch.device) -> Iterator[tuple[Tensor, Tensor]]:
     """(image [N, 3, H, W] in [0, 1], channels last, mask [N, 1, H, W] with 1 = known) on the device, part by part.
 
     Raises LBAMError, of whatever a process that reads met.
     """
     loader = DataLoader(
-        crops,
+        _Pixels(crops),
         batch_size=share.part,
         sampler=share,
         num_workers=share.settings.workers,
@@ -105,10 +120,8 @@ def batches(crops: PhotographCrops, share: Share, device: torch.device) -> Itera
     )
     try:
         for image, mask in loader:
-            yield (
-                image.to(device, non_blocking=True, memory_format=torch.channels_last),
-                mask.to(device, non_blocking=True),
-            )
+            image, mask = (pixels.to(device, non_blocking=True) for pixels in (image, mask))
+            yield image.permute(0, 3, 1, 2).float() / 255, mask[:, None].float()
     except LBAMError as error:  # of another process it comes with a traceback in its text, the sentence last
         raise type(error)(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
 
