@@ -26,7 +26,7 @@ _PNG_HEADER = 33
 _MATCHES: dict[str, Any] = {"compress_level": 4}
 _RUNS: dict[str, Any] = {"compress_level": 1, "compress_type": 3}
 """How a PNG is deflated: looking for whatever came before (half the time of Pillow's level 6, for photographs of two percent more
-bytes), or for runs of one byte alone (Z_RLE: a quarter of the time, as many bytes of photographs, several times those of text)."""
+bytes), or for runs of one byte alone (Z_RLE: a quarter of the time, as many bytes of photographs, several times that of text)."""
 _BAND, _BANDS_APART = 8, 128
 """Rows of a picture that show which, and from one band of them to the next."""
 
