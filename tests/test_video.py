@@ -421,15 +421,18 @@ def test_what_is_prefetched_comes_in_order_with_its_error_and_can_be_left():
     endless.close()
 
 
-def test_too_little_memory_is_met_frame_by_frame(inpainter, monkeypatch):
+def test_too_little_memory_is_met_with_halves(inpainter, monkeypatch):
     counts, fill = [], inpainter.fill
 
     def filling(pictures, holes):
         counts.append(len(pictures))
-        if len(pictures) > 1:
+        if len(pictures) > 2:
             raise batch_video.OutOfMemoryError("out of memory")
         return fill(pictures, holes)
 
     monkeypatch.setattr(inpainter, "fill", filling)
-    results = batch_video.fill_frames(inpainter, [scene(0), scene(1)], [HOLE, HOLE])
-    assert counts == [2, 1, 1] and all((result[HOLE.filled] != scene(0)[HOLE.filled]).any() for result in results)
+    frames = [scene(i) for i in range(5)]
+    results = batch_video.fill_frames(inpainter, frames, [HOLE] * 5)
+    assert counts == [4, 2, 2, 1], "four of this size go together"
+    for frame, result in zip(frames, results, strict=True):
+        assert (result[HOLE.filled] != frame[HOLE.filled]).any() and np.array_equal(result[~HOLE.filled], frame[~HOLE.filled])

@@ -18,15 +18,34 @@ struct ParallelFor {
   std::int64_t threads;  // that `run` uses
 };
 
-// body(first, last) for ranges that cover [0, count); with no `parallel`, or few of them, in this thread.
-template <typename Body>
-inline void for_ranges(ParallelFor parallel, std::int64_t count, std::int64_t grain, Body body) {
-  if (parallel.run == nullptr || count <= grain) {
-    body(std::int64_t{0}, count);
+// body(space, task) for each of `tasks`, in a thread that takes the next when it is done with the last, for others may want its core;
+// prepare() makes what each thread needs.
+template <typename Prepare, typename Body>
+inline void for_tasks(ParallelFor parallel, std::int64_t tasks, Prepare prepare, Body body) {
+  std::int64_t next = 0;
+  auto take = [&] {
+    const auto space = prepare();
+    for (std::int64_t task; (task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < tasks;) body(space, task);
+  };
+  if (parallel.run == nullptr || tasks <= 1) {
+    take();
     return;
   }
-  const auto call = [](std::int64_t first, std::int64_t last, void* context) { (*static_cast<Body*>(context))(first, last); };
-  if (parallel.run(0, count, grain, call, &body) != 0) throw std::runtime_error("lbam: a parallel loop failed");
+  const auto call = [](std::int64_t, std::int64_t, void* context) { (*static_cast<decltype(take)*>(context))(); };
+  if (parallel.run(0, tasks, 1, call, &take) != 0) throw std::runtime_error("lbam: a parallel loop failed");
+}
+
+constexpr std::int64_t kRanges = 8;  // for each thread, where there is that much to do
+
+// body(first, last) for ranges that cover [0, count), each of at least `grain` where there are several; with no `parallel`, or few
+// of them, in this thread.
+template <typename Body>
+inline void for_ranges(ParallelFor parallel, std::int64_t count, std::int64_t grain, Body body) {
+  const std::int64_t wanted = parallel.run == nullptr ? 1 : kRanges * parallel.threads, possible = count / grain;
+  const std::int64_t ranges = possible < 1 ? 1 : wanted < possible ? wanted : possible;
+  for_tasks(
+      parallel, ranges, [] { return 0; },
+      [&](int, std::int64_t range) { body(range * count / ranges, (range + 1) * count / ranges); });
 }
 
 }  // namespace lbam::cpu

@@ -172,17 +172,6 @@ inline void accumulate(const Workspace<Element>& space, const Block& block, int6
   }
 }
 
-// body(space, task) for each of `tasks`, in a thread that takes the next when it is done with the last; prepare() makes what each
-// thread needs.
-template <typename Prepare, typename Body>
-inline void for_tasks(ParallelFor parallel, int64_t tasks, Prepare prepare, Body body) {
-  int64_t next = 0;
-  for_ranges(parallel, tasks, 1, [&](int64_t, int64_t) {
-    const auto space = prepare();
-    for (int64_t task; (task = __atomic_fetch_add(&next, 1, __ATOMIC_RELAXED)) < tasks;) body(space, task);
-  });
-}
-
 // body(block) for blocks that cover `products` of `count` rows and `columns`, each of at most `most_rows`, those of the same rows
 // one after the other; prepare(rows, columns) makes what a thread needs for that many and is handed to its blocks.
 template <typename Prepare, typename Body>

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import itertools
 import time
+from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -87,16 +88,19 @@ def fill_video(job: VideoJob, inpainter: Inpainter) -> Generator[VideoEvent, Non
 
 
 def fill_frames(inpainter: Inpainter, frames: Sequence[NDArray[Any]], holes: Sequence[Hole]) -> list[NDArray[Any]]:
-    """Frames [H, W, 3] of one size, filled; those without a hole as they are. Where memory lacks, one by one."""
-    filled = list(frames)
-    for indices in inpainter.batches(holes):
+    """Frames [H, W, 3] of one size, filled; those without a hole as they are. Where memory lacks, in halves."""
+    filled, batches = list(frames), deque(inpainter.batches(holes))
+    while batches:
+        indices = batches.popleft()
         try:
             results = inpainter.fill([frames[i] for i in indices], [holes[i] for i in indices])
         except OutOfMemoryError:
             if len(indices) == 1:
                 raise
             inpainter.free_memory()
-            results = [inpainter.fill([frames[i]], [holes[i]])[0] for i in indices]
+            middle = len(indices) // 2
+            batches.extendleft((indices[middle:], indices[:middle]))
+            continue
         for i, result in zip(indices, results, strict=True):
             filled[i] = result
     return filled
