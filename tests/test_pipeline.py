@@ -5,12 +5,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from networks import one_thread  # noqa: F401 - applies itself
 from test_batch import events, outline
 from test_cli_inpaint import files, load, pixels, save, save_mask, weights  # noqa: F401 - fixtures
 
-from lbam_fast import Inpainter
-from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, filling, reading
+import lbam_fast
+from lbam_fast import Inpainter, native
+from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, filling, flight, reading
 from lbam_fast.batch import holes as batch_holes
 from lbam_fast.batch.flight import Flight, raising
 from lbam_fast.batch.once import Once
@@ -325,7 +327,7 @@ def landing(filler, monkeypatch, most):
         return finished
 
     monkeypatch.setattr(filler.inpainter, "begin", counting)
-    monkeypatch.setattr(filling, "Flight", lambda inpainter: Flight(inpainter, most))
+    monkeypatch.setattr(filling, "Flight", lambda inpainter, hands: Flight(inpainter, hands=hands, most=most))
     return heights
 
 
@@ -358,3 +360,90 @@ def test_what_fails_in_flight_fails_by_itself(filler, tmp_path, monkeypatch):
     happened = events(filler, *jobs, make_folders=True)
     assert [event.job for event in happened if isinstance(event, Failed)] == jobs[4:]
     assert [event.job for event in happened if isinstance(event, Filled)] == jobs[:4]
+
+
+class Hands:
+    """Fills of an inpainter that wait until so many run at once, or a moment; how many did, and by which backend."""
+
+    def __init__(self, monkeypatch, inpainter, wanted, fails=lambda call: False):
+        self.most = self._now = self.calls = 0
+        self.backends, self._right, self._wanted, self._fails = set(), inpainter.fill, wanted, fails
+        self._change = threading.Condition()
+        monkeypatch.setattr(inpainter, "fill", self._fill)
+
+    def _fill(self, pictures, holes):
+        with self._change:
+            self.calls, self._now = self.calls + 1, self._now + 1
+            call, self.most = self.calls, max(self.most, self._now)
+            self.backends.add(lbam_fast.ops.chosen(torch.device("cpu"), torch.float32))
+            self._change.notify_all()
+            self._change.wait_for(lambda: self.most >= self._wanted, timeout=0.5)
+        try:
+            if self._fails(call):
+                raise OutOfMemoryError("out of memory")
+            return self._right(pictures, holes)
+        finally:
+            with self._change:
+                self._now -= 1
+
+
+SIZES = [(40, 56), (130, 56), (40, 130), (130, 130), (40, 260), (260, 40)]
+
+
+@pytest.fixture
+def two_hands(monkeypatch):
+    monkeypatch.setattr(filling, "Flight", lambda inpainter, hands: Flight(inpainter, hands=2))
+
+
+def test_two_batches_are_filled_at_once_and_are_the_same_to_the_bit(filler, tmp_path, monkeypatch, request):
+    jobs = mixed(tmp_path, SIZES)
+    events(filler, *jobs, make_folders=True)
+    expected = [load(job.output) for job in jobs]
+    request.getfixturevalue("two_hands")
+    hands = Hands(monkeypatch, filler.inpainter, wanted=2)
+    with lbam_fast.backend("cpu" if native.unavailable("cpu") == "" else "eager"):
+        chosen = lbam_fast.ops.chosen(torch.device("cpu"), torch.float32)
+        happened = events(filler, *jobs)
+    assert (hands.most, hands.calls, hands.backends) == (2, len(SIZES), {chosen})
+    assert [event.job for event in happened if isinstance(event, Filled)] == jobs
+    assert all(np.array_equal(load(job.output), each) for job, each in zip(jobs, expected, strict=True))
+
+
+def test_without_memory_for_two_one_is_filled_at_a_time(filler, tmp_path, monkeypatch):
+    hands = Hands(monkeypatch, filler.inpainter, wanted=2)
+    needed = filler.inpainter.memory_needed([work(40, 56).found.hole])
+    monkeypatch.setattr(flight, "usable_memory", lambda device: 3 * needed)
+    monkeypatch.setattr(filling, "Flight", lambda inpainter, hands: Flight(inpainter, hands=2))
+    events(filler, *mixed(tmp_path, SIZES[:3]), make_folders=True)
+    assert (hands.most, hands.calls) == (1, 3)
+
+
+def test_what_lacks_memory_is_tried_again_when_nothing_else_runs(filler, tmp_path, monkeypatch, two_hands):
+    hands = Hands(monkeypatch, filler.inpainter, wanted=2, fails=lambda call: call == 1)
+    jobs, running = mixed(tmp_path, SIZES), []
+    monkeypatch.setattr(filler.inpainter, "free_memory", lambda: running.append(hands._now))
+    happened = events(filler, *jobs, make_folders=True)
+    assert running == [0] and hands.calls == len(SIZES) + 1
+    assert [event.job for event in happened if isinstance(event, Filled)] == jobs
+
+
+def test_a_flight_that_is_left_ends_its_threads(filler, tmp_path, two_hands):
+    before = threading.active_count()
+    for _ in filler.fill(mixed(tmp_path, SIZES), make_folders=True):
+        break
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize(("threads", "hands"), [(1, 1), (2, 2), (8, 2)])
+def test_several_cores_have_two_hands(filler, monkeypatch, threads, hands):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    own = Flight(filler.inpainter)
+    assert (own._pool._max_workers if own._pool else 1, own._most) == (hands, hands if hands > 1 else 0)
+
+
+def test_a_limit_of_memory_has_one(filler, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(filling, "Flight", lambda inpainter, hands: given.append(hands) or Flight(inpainter, hands=hands))
+    for limit in (None, 1 << 34):
+        events(Filler(filler.inpainter, max_memory=limit), *mixed(tmp_path, SIZES[:1]), make_folders=True)
+    assert given == [None, 1]

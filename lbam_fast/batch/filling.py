@@ -77,14 +77,15 @@ class Filler:
         read = partial(self._read, make_folders=make_folders, journal=journal)
         ahead = Ahead(read, todo, threads=self._threads, most=2 * WINDOW, budget=WINDOW_PIXELS, cost=_pixels)
         behind: _Writer = Behind(threads=self._threads, most=WINDOW, budget=WINDOW_PIXELS)
-        flight = Flight(self.inpainter)
-        with ahead, behind:
+        flight = Flight(self.inpainter, hands=None if self._max_memory is None else 1)
+        with ahead, behind, flight:
             for events, batch in self._batches(jobs, done, ahead):
                 yield from events
+                yield from _hand_on(flight.landed_for(batch), behind, journal)
                 start, pixels = time.perf_counter(), [work.picture.pixels for work in batch.works]
                 try:  # no frame between here and the network
                     holes = [work.found.hole for work in batch.works]
-                    finish = giving(pixels) if batch.empty else self.inpainter.begin(pixels, holes)
+                    finish = giving(pixels) if batch.empty else flight.begin(pixels, holes)
                 except LBAMError as error:
                     finish = raising(error)
                 flight.add(batch, start, finish)

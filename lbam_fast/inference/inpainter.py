@@ -27,7 +27,14 @@ from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.layouts import Array, Canvas, emptied, read_image
 from lbam_fast.inference.mask_values import mask_values
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole, oddity, same_size_expected
-from lbam_fast.inference.memory import bytes_per_pixel, explaining_lack_of_memory, padded_size, usable_memory, weight_bytes
+from lbam_fast.inference.memory import (
+    bytes_per_pixel,
+    explaining_lack_of_memory,
+    memory_needed,
+    padded_size,
+    usable_memory,
+    weight_bytes,
+)
 from lbam_fast.inference.parts import PartFiller
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
@@ -218,6 +225,10 @@ class Inpainter:
             size = max(1, min(self.batch_size, at_once // (height * width)))
             found += [group[start : start + size] for start in range(0, len(group), size)]
         return found
+
+    def memory_needed(self, holes: Sequence[Hole]) -> int:
+        """Bytes that filling pictures with these holes at once takes at its highest, roughly, weights included."""
+        return memory_needed(self.model, self._weight_bytes, len(holes), *holes[0].filled.shape)
 
     def free_memory(self) -> None:
         """Give back what is kept from call to call; it is made again when it is needed."""

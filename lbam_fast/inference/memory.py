@@ -26,20 +26,17 @@ def padded_pixels(height: int, width: int) -> int:
     return math.prod(padded_size(height, width))
 
 
-def memory_needed(model: LBAM, count: int, height: int, width: int) -> int:
+def memory_needed(model: LBAM, weights: int, count: int, height: int, width: int) -> int:
     """Bytes that a forward pass takes at its highest, roughly, weights included.
 
     Fitted to the measured peak of the plain PyTorch path in float32; see docs/architecture.md.
+    weights: the model's ``weight_bytes``, which take a while to add up.
     """
-    return weight_bytes(model) + _pass_bytes(model, count, height, width)
+    return weights + count * padded_pixels(height, width) * bytes_per_pixel(model)
 
 
 def weight_bytes(model: LBAM) -> int:
     return sum(p.numel() * p.element_size() for p in model.parameters())
-
-
-def _pass_bytes(model: LBAM, count: int, height: int, width: int) -> int:
-    return count * padded_pixels(height, width) * bytes_per_pixel(model)
 
 
 def bytes_per_pixel(model: LBAM) -> int:
@@ -63,9 +60,9 @@ def explaining_lack_of_memory(
 ) -> Iterator[None]:
     """Raise OutOfMemoryError with the size needed and what to try: before a CPU would be asked for more than it has, or after.
 
-    weights: the model's ``weight_bytes``, which take a while to add up.
+    weights: as for ``memory_needed``.
     """
-    needed = weights + _pass_bytes(model, count, height, width)
+    needed = memory_needed(model, weights, count, height, width)
     message = (
         f"out of memory on {device}: {count} picture(s) of {width}x{height} need about {needed / 2**30:.1f} GiB. "
         "Try smaller pictures, fewer at a time, a narrower network, or a device with more memory"
