@@ -12,13 +12,14 @@ from test_cli_inpaint import files, load, pixels, save, save_mask, weights  # no
 
 import lbam_fast
 from lbam_fast import Inpainter, native
-from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, filling, flight, reading
+from lbam_fast.batch import Failed, Filled, Filler, Job, JobError, filling, reading
 from lbam_fast.batch import holes as batch_holes
 from lbam_fast.batch.flight import Flight, raising
 from lbam_fast.batch.once import Once
 from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, ends_window, planned
 from lbam_fast.batch.stages import Ahead, Behind
 from lbam_fast.inference import InpaintError, OutOfMemoryError, find_hole
+from lbam_fast.inference import hands as hands_module
 
 
 @pytest.fixture
@@ -412,7 +413,7 @@ def test_two_batches_are_filled_at_once_and_are_the_same_to_the_bit(filler, tmp_
 def test_without_memory_for_two_one_is_filled_at_a_time(filler, tmp_path, monkeypatch):
     hands = Hands(monkeypatch, filler.inpainter, wanted=2)
     needed = filler.inpainter.memory_needed([work(40, 56).found.hole])
-    monkeypatch.setattr(flight, "usable_memory", lambda device: 3 * needed)
+    monkeypatch.setattr(hands_module, "usable_memory", lambda device: 3 * needed)
     monkeypatch.setattr(filling, "Flight", lambda inpainter, hands: Flight(inpainter, hands=2))
     events(filler, *mixed(tmp_path, SIZES[:3]), make_folders=True)
     assert (hands.most, hands.calls) == (1, 3)

@@ -389,6 +389,23 @@ def test_each_gpu_is_current_on_its_thread(monkeypatch):
     assert chosen == {"lbam-fill-0": "cuda:0", "lbam-fill-1": "cuda:1"}
 
 
+def test_several_cores_fill_two_at_once_where_there_is_memory(slow, monkeypatch):
+    monkeypatch.setattr("lbam_fast.service.batching.hands_of", lambda device: 2)
+    for usable, expected in ((None, 2), (2, 1)):
+        monkeypatch.setattr("lbam_fast.inference.hands.usable_memory", lambda device, usable=usable: usable)
+        slow.go.clear()
+        slow.given.clear()
+        batcher = Batcher([slow], batch=4)
+        tasks = [batcher.submit(each) for each in (requests(1)[0], requests(1, (HEIGHT, 200))[0])]
+        deadline = time.monotonic() + (20 if expected == 2 else 0.5)
+        while len(slow.given) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert slow.given == [1] * expected
+        slow.go.set()
+        assert [task.future.result(60).shape[1] for task in tasks] == [WIDTH, 200]
+        batcher.close()
+
+
 def test_what_nobody_waits_for_is_not_done(slow):
     batcher = Batcher([slow])
     first, second, third = (batcher.submit(each) for each in requests(3))

@@ -81,7 +81,6 @@ class Filler:
         with ahead, behind, flight:
             for events, batch in self._batches(jobs, done, ahead):
                 yield from events
-                yield from _hand_on(flight.landed_for(batch), behind, journal)
                 start, pixels = time.perf_counter(), [work.picture.pixels for work in batch.works]
                 try:  # no frame between here and the network
                     holes = [work.found.hole for work in batch.works]

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from lbam_fast.errors import LBAMError
 from lbam_fast.inference import Inpainter, OutOfMemoryError
+from lbam_fast.inference.hands import Room, hands_of
 from lbam_fast.service.admission import stopping
 from lbam_fast.service.options import Choices
 from lbam_fast.service.pictures import Request
@@ -40,7 +41,8 @@ class Task:
 
 
 class Batcher:
-    """Fills pictures on a thread for each inpainter, those of one padded size and the same choices together.
+    """Fills pictures on threads of each inpainter, as many as its device has hands, those of one padded size and the same choices
+    together.
 
     batch   pictures of a pass, at most
     wait    seconds that the oldest picture waits for others, at most
@@ -61,8 +63,10 @@ class Batcher:
         self._change = threading.Condition()
         self._closed = False
         self._threads = [
-            threading.Thread(target=self._run, args=(inpainter,), name=f"lbam-fill-{i}", daemon=True)
+            threading.Thread(target=self._run, args=(inpainter, room), name=f"lbam-fill-{i}", daemon=True)
             for i, inpainter in enumerate(inpainters)
+            for room in (Room(inpainter.device),)
+            for _ in range(hands_of(inpainter.device))
         ]
         for thread in self._threads:
             thread.start()
@@ -89,7 +93,7 @@ class Batcher:
         for thread in self._threads:
             thread.join()
 
-    def _run(self, inpainter: Inpainter) -> None:
+    def _run(self, inpainter: Inpainter, room: Room) -> None:
         if inpainter.device.type == "cuda" and inpainter.device.index is not None:
             torch.cuda.set_device(inpainter.device)  # of this thread: kernels start on the current one
 
@@ -99,7 +103,9 @@ class Batcher:
 
         while tasks := self._next(suited):
             self._told(len(tasks))
-            fill(suited(tasks[0].choices), tasks)
+            suiting = suited(tasks[0].choices)
+            with room.taken(suiting.memory_needed([task.request.found.hole for task in tasks])):
+                fill(suiting, tasks)
 
     def _next(self, suited: Callable[[Choices], Inpainter]) -> list[Task]:
         """The oldest task and those that go with it, once there are enough or it has waited long enough; none at the end.
