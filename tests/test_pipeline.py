@@ -18,7 +18,7 @@ from lbam_fast.batch.flight import Flight, raising
 from lbam_fast.batch.once import Once
 from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, ends_window, planned
 from lbam_fast.batch.stages import Ahead, Behind
-from lbam_fast.inference import InpaintError, OutOfMemoryError, find_hole
+from lbam_fast.inference import Hands, InpaintError, OutOfMemoryError, find_hole
 from lbam_fast.inference import hands as hands_module
 
 
@@ -328,7 +328,7 @@ def landing(filler, monkeypatch, most):
         return finished
 
     monkeypatch.setattr(filler.inpainter, "begin", counting)
-    monkeypatch.setattr(filling, "Flight", lambda inpainter, hands: Flight(inpainter, hands=hands, most=most))
+    monkeypatch.setattr(filling, "Flight", lambda hands: Flight(hands, most))
     return heights
 
 
@@ -363,7 +363,7 @@ def test_what_fails_in_flight_fails_by_itself(filler, tmp_path, monkeypatch):
     assert [event.job for event in happened if isinstance(event, Filled)] == jobs[:4]
 
 
-class Hands:
+class Watch:
     """Fills of an inpainter that wait until so many run at once, or a moment; how many did, and by which backend."""
 
     def __init__(self, monkeypatch, inpainter, wanted, fails=lambda call: False):
@@ -393,7 +393,7 @@ SIZES = [(40, 56), (130, 56), (40, 130), (130, 130), (40, 260), (260, 40)]
 
 @pytest.fixture
 def two_hands(monkeypatch):
-    monkeypatch.setattr(filling, "Flight", lambda inpainter, hands: Flight(inpainter, hands=2))
+    monkeypatch.setattr(filling, "Hands", lambda inpainter, count: Hands(inpainter, 2))
 
 
 def test_two_batches_are_filled_at_once_and_are_the_same_to_the_bit(filler, tmp_path, monkeypatch, request):
@@ -401,30 +401,30 @@ def test_two_batches_are_filled_at_once_and_are_the_same_to_the_bit(filler, tmp_
     events(filler, *jobs, make_folders=True)
     expected = [load(job.output) for job in jobs]
     request.getfixturevalue("two_hands")
-    hands = Hands(monkeypatch, filler.inpainter, wanted=2)
+    watch = Watch(monkeypatch, filler.inpainter, wanted=2)
     with lbam_fast.backend("cpu" if native.unavailable("cpu") == "" else "eager"):
         chosen = lbam_fast.ops.chosen(torch.device("cpu"), torch.float32)
         happened = events(filler, *jobs)
-    assert (hands.most, hands.calls, hands.backends) == (2, len(SIZES), {chosen})
+    assert (watch.most, watch.calls, watch.backends) == (2, len(SIZES), {chosen})
     assert [event.job for event in happened if isinstance(event, Filled)] == jobs
     assert all(np.array_equal(load(job.output), each) for job, each in zip(jobs, expected, strict=True))
 
 
 def test_without_memory_for_two_one_is_filled_at_a_time(filler, tmp_path, monkeypatch):
-    hands = Hands(monkeypatch, filler.inpainter, wanted=2)
+    watch = Watch(monkeypatch, filler.inpainter, wanted=2)
     needed = filler.inpainter.memory_needed([work(40, 56).found.hole])
     monkeypatch.setattr(hands_module, "usable_memory", lambda device: 3 * needed)
-    monkeypatch.setattr(filling, "Flight", lambda inpainter, hands: Flight(inpainter, hands=2))
+    monkeypatch.setattr(filling, "Hands", lambda inpainter, count: Hands(inpainter, 2))
     events(filler, *mixed(tmp_path, SIZES[:3]), make_folders=True)
-    assert (hands.most, hands.calls) == (1, 3)
+    assert (watch.most, watch.calls) == (1, 3)
 
 
 def test_what_lacks_memory_is_tried_again_when_nothing_else_runs(filler, tmp_path, monkeypatch, two_hands):
-    hands = Hands(monkeypatch, filler.inpainter, wanted=2, fails=lambda call: call == 1)
+    watch = Watch(monkeypatch, filler.inpainter, wanted=2, fails=lambda call: call == 1)
     jobs, running = mixed(tmp_path, SIZES), []
-    monkeypatch.setattr(filler.inpainter, "free_memory", lambda: running.append(hands._now))
+    monkeypatch.setattr(filler.inpainter, "free_memory", lambda: running.append(watch._now))
     happened = events(filler, *jobs, make_folders=True)
-    assert running == [0] and hands.calls == len(SIZES) + 1
+    assert running == [0] and watch.calls == len(SIZES) + 1
     assert [event.job for event in happened if isinstance(event, Filled)] == jobs
 
 
@@ -435,16 +435,17 @@ def test_a_flight_that_is_left_ends_its_threads(filler, tmp_path, two_hands):
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize(("threads", "hands"), [(1, 1), (2, 2), (8, 2)])
-def test_several_cores_have_two_hands(filler, monkeypatch, threads, hands):
+@pytest.mark.parametrize(("threads", "count"), [(1, 1), (2, 2), (8, 2)])
+def test_several_cores_have_two_hands(filler, monkeypatch, threads, count):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    own = Flight(filler.inpainter)
-    assert (own._pool._max_workers if own._pool else 1, own._most) == (hands, hands if hands > 1 else 0)
+    with Hands(filler.inpainter) as hands:
+        assert hands.count == count
+        assert Flight(hands)._most == (count if count > 1 else 0)
 
 
 def test_a_limit_of_memory_has_one(filler, tmp_path, monkeypatch):
     given = []
-    monkeypatch.setattr(filling, "Flight", lambda inpainter, hands: given.append(hands) or Flight(inpainter, hands=hands))
+    monkeypatch.setattr(filling, "Hands", lambda inpainter, count: given.append(count) or Hands(inpainter, count))
     for limit in (None, 1 << 34):
         events(Filler(filler.inpainter, max_memory=limit), *mixed(tmp_path, SIZES[:1]), make_folders=True)
     assert given == [None, 1]

@@ -22,7 +22,7 @@ from lbam_fast.batch import video as batch_video
 from lbam_fast.batch.temporal import Steadier, stillness
 from lbam_fast.batch.video import turned_back, turned_upright
 from lbam_fast.cli import app
-from lbam_fast.inference import MaskOptions, find_hole
+from lbam_fast.inference import Hands, MaskOptions, OutOfMemoryError, find_hole
 from lbam_fast.pictures import PictureError, video
 from lbam_fast.pictures.video import Clip, Encoding, Frame, with_filling
 
@@ -421,18 +421,20 @@ def test_what_is_prefetched_comes_in_order_with_its_error_and_can_be_left():
     endless.close()
 
 
-def test_too_little_memory_is_met_with_halves(inpainter, monkeypatch):
-    counts, fill = [], inpainter.fill
+@pytest.mark.parametrize("count", [1, 2])
+def test_too_little_memory_is_met_with_halves(inpainter, monkeypatch, count):
+    counts, begin = [], inpainter.begin
 
-    def filling(pictures, holes):
+    def beginning(pictures, holes, window=None):
         counts.append(len(pictures))
         if len(pictures) > 2:
-            raise batch_video.OutOfMemoryError("out of memory")
-        return fill(pictures, holes)
+            raise OutOfMemoryError("out of memory")
+        return begin(pictures, holes, window=window)
 
-    monkeypatch.setattr(inpainter, "fill", filling)
+    monkeypatch.setattr(inpainter, "begin", beginning)
     frames = [scene(i) for i in range(5)]
-    results = batch_video.fill_frames(inpainter, frames, [HOLE] * 5)
-    assert counts == [4, 2, 2, 1], "four of this size go together"
+    with Hands(inpainter, count) as hands:
+        results = batch_video.fill_frames(hands, frames, [HOLE] * 5)
+    assert sorted(counts) == [1, 2, 2, 4], "four of this size go together"
     for frame, result in zip(frames, results, strict=True):
         assert (result[HOLE.filled] != frame[HOLE.filled]).any() and np.array_equal(result[~HOLE.filled], frame[~HOLE.filled])

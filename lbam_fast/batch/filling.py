@@ -26,7 +26,7 @@ from lbam_fast.batch.reading import Reader, Work
 from lbam_fast.batch.stages import Ahead, Behind, default_threads
 from lbam_fast.batch.writing import check_outputs, make_folder, write_outputs
 from lbam_fast.errors import LBAMError
-from lbam_fast.inference import Inpainter, InpaintError, Plan
+from lbam_fast.inference import Hands, Inpainter, InpaintError, Plan
 from lbam_fast.pictures.large import size_of
 
 Pixels = NDArray[Any]
@@ -77,14 +77,15 @@ class Filler:
         read = partial(self._read, make_folders=make_folders, journal=journal)
         ahead = Ahead(read, todo, threads=self._threads, most=2 * WINDOW, budget=WINDOW_PIXELS, cost=_pixels)
         behind: _Writer = Behind(threads=self._threads, most=WINDOW, budget=WINDOW_PIXELS)
-        flight = Flight(self.inpainter, hands=None if self._max_memory is None else 1)
-        with ahead, behind, flight:
+        hands = Hands(self.inpainter, None if self._max_memory is None else 1)
+        flight = Flight(hands)
+        with ahead, behind, hands:
             for events, batch in self._batches(jobs, done, ahead):
                 yield from events
                 start, pixels = time.perf_counter(), [work.picture.pixels for work in batch.works]
                 try:  # no frame between here and the network
                     holes = [work.found.hole for work in batch.works]
-                    finish = giving(pixels) if batch.empty else flight.begin(pixels, holes)
+                    finish = giving(pixels) if batch.empty else hands.begin(pixels, holes)
                 except LBAMError as error:
                     finish = raising(error)
                 flight.add(batch, start, finish)

@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from lbam_fast.batch.errors import JobError
 from lbam_fast.batch.events import Advanced, Filled, Started, Times, VideoEvent
+from lbam_fast.batch.flight import raising
 from lbam_fast.batch.holes import Found
 from lbam_fast.batch.jobs import Job
 from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS
@@ -31,7 +31,7 @@ from lbam_fast.batch.reading import MASKS, Reader
 from lbam_fast.batch.stages import Behind, prefetched
 from lbam_fast.batch.temporal import Steadier
 from lbam_fast.files import is_same_file
-from lbam_fast.inference import Hole, Inpainter, InpaintError, OutOfMemoryError, find_hole
+from lbam_fast.inference import Hands, Hole, Inpainter, InpaintError, OutOfMemoryError, find_hole
 from lbam_fast.pictures import readable_suffixes, visible_files
 from lbam_fast.pictures.luminance import luminance
 from lbam_fast.pictures.video import SUFFIXES, Clip, ClipWriter, Encoding, Frame, has_video_suffix, with_filling, writing
@@ -68,13 +68,14 @@ def fill_video(job: VideoJob, inpainter: Inpainter) -> Generator[VideoEvent, Non
             contextlib.closing(prefetched(_groups(clip, masks), AHEAD)) as groups,
             writing(job.output, clip, job.encoding) as writer,
             Behind[None, None](threads=1, most=AHEAD, budget=WINDOW_PIXELS) as behind,
+            Hands(inpainter) as hands,
         ):
             for group in groups:
                 if done == 0:
                     yield _started(job, clip, writer, group[0][1], inpainter)
                 began = time.perf_counter()
                 pixels, holes = [frame.pixels for frame, _ in group], [found.hole for _, found in group]
-                filled = fill_frames(inpainter, pixels, holes)
+                filled = fill_frames(hands, pixels, holes)
                 if steadier is not None:
                     filled = [steadier(*each) for each in zip(pixels, filled, holes, strict=True)]
                 seconds += time.perf_counter() - began
@@ -87,23 +88,38 @@ def fill_video(job: VideoJob, inpainter: Inpainter) -> Generator[VideoEvent, Non
     yield Filled(job, (f"{done} frames, {done / took:.1f} a second", *masks.left_over()), Times(filling=seconds))
 
 
-def fill_frames(inpainter: Inpainter, frames: Sequence[NDArray[Any]], holes: Sequence[Hole]) -> list[NDArray[Any]]:
+def fill_frames(hands: Hands, frames: Sequence[NDArray[Any]], holes: Sequence[Hole]) -> list[NDArray[Any]]:
     """Frames [H, W, 3] of one size, filled; those without a hole as they are. Where memory lacks, in halves."""
-    filled, batches = list(frames), deque(inpainter.batches(holes))
-    while batches:
-        indices = batches.popleft()
+    filled, begun = list(frames), []
+    for indices in hands.inpainter.batches(holes):
+        given = [frames[i] for i in indices], [holes[i] for i in indices]
         try:
-            results = inpainter.fill([frames[i] for i in indices], [holes[i] for i in indices])
-        except OutOfMemoryError:
-            if len(indices) == 1:
-                raise
-            inpainter.free_memory()
-            middle = len(indices) // 2
-            batches.extendleft((indices[middle:], indices[:middle]))
-            continue
+            finish = hands.begin(*given)
+        except OutOfMemoryError as error:
+            finish = raising(error)
+        begun.append((indices, given, finish))
+    for indices, given, finish in begun:
+        try:
+            results = finish()
+        except OutOfMemoryError as error:
+            results = _halved(hands, *given, error)
         for i, result in zip(indices, results, strict=True):
             filled[i] = result
     return filled
+
+
+def _halved(hands: Hands, frames: list[NDArray[Any]], holes: list[Hole], error: OutOfMemoryError) -> list[NDArray[Any]]:
+    """What memory lacked for, in halves down to single frames. Raises the error where nothing helps."""
+    if len(frames) == 1:
+        raise error
+    hands.free_memory()
+    results, middle = [], len(frames) // 2
+    for part in (slice(0, middle), slice(middle, None)):
+        try:
+            results += hands.fill_alone(frames[part], holes[part])
+        except OutOfMemoryError as again:
+            results += _halved(hands, frames[part], holes[part], again)
+    return results
 
 
 def _started(job: VideoJob, clip: Clip, writer: ClipWriter, found: Found, inpainter: Inpainter) -> Started:

@@ -1,12 +1,14 @@
 """Images in, images out."""
 
 from lbam_fast.inference.errors import InpaintError, OutOfMemoryError
+from lbam_fast.inference.hands import Hands
 from lbam_fast.inference.inpainter import DTYPES, Inpainter, embedded_weights
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
 from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
 
 __all__ = [
     "DTYPES",
+    "Hands",
     "Hole",
     "InpaintError",
     "Inpainter",

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import contextvars
+import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import TracebackType
 
 import torch
 
+from lbam_fast.inference.inpainter import Inpainter
+from lbam_fast.inference.layouts import Array
+from lbam_fast.inference.masks import Hole
 from lbam_fast.inference.memory import usable_memory
 
 HANDS = 2
 """Fills at once on a CPU of several cores, each on all of them: between its loops a fill leaves most of them idle."""
+UNKNOWN = 1 << 40
+"""Bytes of room where the system does not say how many there are, and on a GPU, whose fills take turns: more than they need."""
 
 
 def hands_of(device: torch.device) -> int:
     """How many fills at once a device is the faster for."""
     return HANDS if device.type == "cpu" and torch.get_num_threads() > 1 else 1
-
-
-UNKNOWN = 1 << 40
-"""Bytes of room where the system does not say how many there are, and on a GPU, whose fills take turns: more than they need."""
 
 
 class Room:
@@ -44,3 +49,43 @@ class Room:
             with self._change:
                 self._left += nbytes
                 self._change.notify_all()
+
+
+class Hands:
+    """Fill pictures with an inpainter, ``count`` batches at once on threads of their own, as far as there is memory; by default what
+    suits its device.
+
+    ``begin`` is ``Inpainter.begin``. Leaving the block ends the threads once they have finished what they do.
+    """
+
+    def __init__(self, inpainter: Inpainter, count: int | None = None) -> None:
+        self.inpainter = inpainter
+        self.count = hands_of(inpainter.device) if count is None else count
+        self._room = Room(inpainter.device)
+        self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="lbam-fill") if self.count > 1 else None
+        self.begin = inpainter.begin if self._pool is None else self._begin  # with one hand, no frame between the two
+
+    def __enter__(self) -> Hands:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def fill_alone(self, pictures: Sequence[Array], holes: Sequence[Hole]) -> list[Array]:
+        """``Inpainter.fill`` while nothing else is filled."""
+        return self._fill(pictures, holes, math.inf)
+
+    def free_memory(self) -> None:
+        """``Inpainter.free_memory``, once nothing is filled."""
+        with self._room.taken(math.inf):
+            self.inpainter.free_memory()
+
+    def _begin(self, pictures: Sequence[Array], holes: Sequence[Hole]) -> Callable[[], list[Array]]:
+        assert self._pool is not None
+        run = contextvars.copy_context().run  # with the caller's choice of a backend
+        return self._pool.submit(run, self._fill, pictures, holes, self.inpainter.memory_needed(holes)).result
+
+    def _fill(self, pictures: Sequence[Array], holes: Sequence[Hole], nbytes: float) -> list[Array]:
+        with self._room.taken(nbytes):
+            return self.inpainter.fill(pictures, holes)
