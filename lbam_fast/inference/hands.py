@@ -52,8 +52,8 @@ class Room:
 
 
 class Hands:
-    """Fill pictures with an inpainter, ``count`` batches at once on threads of their own, as far as there is memory; by default what
-    suits its device.
+    """Fill pictures with an inpainter: ``count`` batches at once on threads of their own, as far as there is memory, by default
+    what suits its device.
 
     ``begin`` is ``Inpainter.begin``. Leaving the block ends the threads once they have finished what they do.
     """
