@@ -1,5 +1,6 @@
 """The pipeline under ``lbam_fast.batch``: stages, windows, batches, and what it does without memory."""
 
+import dataclasses
 import threading
 import time
 
@@ -435,9 +436,10 @@ def test_a_flight_that_is_left_ends_its_threads(filler, tmp_path, two_hands):
     assert threading.active_count() == before
 
 
-@pytest.mark.parametrize(("threads", "count"), [(1, 1), (2, 2), (8, 2)])
-def test_several_cores_have_two_hands(filler, monkeypatch, threads, count):
+@pytest.mark.parametrize(("threads", "width", "count"), [(1, 16, 1), (2, 16, 2), (8, 16, 2), (8, 64, 1)])
+def test_several_cores_have_two_hands_for_narrow_networks(filler, monkeypatch, threads, width, count):
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    filler.inpainter.model.config = dataclasses.replace(filler.inpainter.model.config, base_width=width)
     with Hands(filler.inpainter) as hands:
         assert hands.count == count
         assert Flight(hands)._most == (count if count > 1 else 0)

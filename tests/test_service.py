@@ -390,7 +390,7 @@ def test_each_gpu_is_current_on_its_thread(monkeypatch):
 
 
 def test_several_cores_fill_two_at_once_where_there_is_memory(slow, monkeypatch):
-    monkeypatch.setattr("lbam_fast.service.batching.hands_of", lambda device: 2)
+    monkeypatch.setattr("lbam_fast.service.batching.hands_of", lambda inpainter: 2)
     for usable, expected in ((None, 2), (2, 1)):
         monkeypatch.setattr("lbam_fast.inference.hands.usable_memory", lambda device, usable=usable: usable)
         slow.go.clear()

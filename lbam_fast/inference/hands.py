@@ -12,20 +12,23 @@ from types import TracebackType
 
 import torch
 
+from lbam_fast.inference.detail import NARROW
 from lbam_fast.inference.inpainter import Inpainter
 from lbam_fast.inference.layouts import Array
 from lbam_fast.inference.masks import Hole
 from lbam_fast.inference.memory import usable_memory
 
 HANDS = 2
-"""Fills at once on a CPU of several cores, each on all of them: between its loops a fill leaves most of them idle."""
+"""Fills at once on a CPU of several cores, each on all of them: between its loops a fill by a narrow network, most of all its
+texture, leaves cores idle; wide ones do not, and two would take the caches from each other (docs/batches.md)."""
 UNKNOWN = 1 << 40
 """Bytes of room where the system does not say how many there are, and on a GPU, whose fills take turns: more than they need."""
 
 
-def hands_of(device: torch.device) -> int:
-    """How many fills at once a device is the faster for."""
-    return HANDS if device.type == "cpu" and torch.get_num_threads() > 1 else 1
+def hands_of(inpainter: Inpainter) -> int:
+    """How many fills at once it is the faster for."""
+    several_cores = inpainter.device.type == "cpu" and torch.get_num_threads() > 1
+    return HANDS if several_cores and inpainter.model.config.base_width <= NARROW else 1
 
 
 class Room:
@@ -53,14 +56,14 @@ class Room:
 
 class Hands:
     """Fill pictures with an inpainter: ``count`` batches at once on threads of their own, as far as there is memory, by default
-    what suits its device.
+    what suits it.
 
     ``begin`` is ``Inpainter.begin``. Leaving the block ends the threads once they have finished what they do.
     """
 
     def __init__(self, inpainter: Inpainter, count: int | None = None) -> None:
         self.inpainter = inpainter
-        self.count = hands_of(inpainter.device) if count is None else count
+        self.count = hands_of(inpainter) if count is None else count
         self._room = Room(inpainter.device)
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="lbam-fill") if self.count > 1 else None
         self.begin = inpainter.begin if self._pool is None else self._begin  # with one hand, no frame between the two

@@ -41,7 +41,7 @@ class Task:
 
 
 class Batcher:
-    """Fills pictures on threads of each inpainter, as many as its device has hands, those of one padded size and the same choices
+    """Fills pictures on threads of each inpainter, as many as suit it, those of one padded size and the same choices
     together.
 
     batch   pictures of a pass, at most
@@ -66,7 +66,7 @@ class Batcher:
             threading.Thread(target=self._run, args=(inpainter, room), name=f"lbam-fill-{i}", daemon=True)
             for i, inpainter in enumerate(inpainters)
             for room in (Room(inpainter.device),)
-            for _ in range(hands_of(inpainter.device))
+            for _ in range(hands_of(inpainter))
         ]
         for thread in self._threads:
             thread.start()
