@@ -11,6 +11,8 @@ import torch
 from networks import one_thread  # noqa: F401 - applies itself
 from PIL import Image
 from safetensors.torch import load_file
+from torch._dynamo.backends.common import aot_autograd
+from torch._functorch.aot_autograd import make_boxed_func
 
 from lbam_fast import LBAM, LBAMConfig, load_checkpoint
 from lbam_fast.training import Settings, Trainer, TrainingError, log_squared_error, reconstruction_loss, relative_error
@@ -56,6 +58,26 @@ def assert_same(one: object, other: object) -> None:
             assert_same(*pair)
     else:
         assert one == other
+
+
+@pytest.mark.sampled
+@pytest.mark.parametrize("preset", ["official", "harmonic"])
+def test_a_compiled_network_learns_the_same(photographs, tmp_path, monkeypatch, preset):
+    """Traced as for PyTorch's compiler, forward and backward; what that makes of it, in minutes on a CPU, is its own matter."""
+    trainer(photographs, tmp_path / "plain", preset).run()
+    compiled, graphs = torch.compile, []
+    backend = aot_autograd(fw_compiler=lambda graph, _: graphs.append(graph) or make_boxed_func(graph.forward))
+
+    def compiling(stages, **options):  # Fabric calls it again, with what it was called with
+        return compiled(stages, **{"backend": backend, **options})
+
+    monkeypatch.setattr(torch, "compile", compiling)
+    trainer(photographs, tmp_path / "compiled", preset, compile=True).run()
+    plain, traced = (load_file(tmp_path / name / "weights.safetensors") for name in ("plain", "compiled"))
+    assert graphs and plain.keys() == traced.keys()
+    for name, tensor in plain.items():
+        torch.testing.assert_close(traced[name], tensor, rtol=1e-5, atol=1e-6)
+    torch._dynamo.reset()
 
 
 @pytest.mark.parametrize(
