@@ -497,7 +497,16 @@ def test_a_png_takes_few_bytes_in_little_time(tmp_path: Path) -> None:
         line = f"{row} quick brown foxes jump over {row**5} lazy dogs"
         cv2.putText(page, line, (5 + row % 7, row), cv2.FONT_HERSHEY_SIMPLEX, 0.6, 0)
     photograph = np.asarray(Image.open(EXAMPLE / "china.jpg"))
-    for pixels, expected in ((photograph, _RUNS), (page[..., None], _MATCHES)):
+    page[:200] = 255
+    tiles = np.tile(samples(3)[:16, :16], (40, 20, 1))
+    tiles[:12] = 0
+    for pixels, expected in (
+        (photograph, _RUNS),
+        (photograph[:, :, :1], _RUNS),
+        (page[..., None], _MATCHES),
+        (page[100:300, :, None], _MATCHES),
+        (tiles, _MATCHES),
+    ):
         assert _deflating(pixels) is expected
         write_picture(tmp_path / "ours.png", picture(pixels=pixels))
         Image.fromarray(pixels.squeeze()).save(tmp_path / "pillow.png")

@@ -406,6 +406,32 @@ def test_several_cores_fill_two_at_once_where_there_is_memory(slow, monkeypatch)
         batcher.close()
 
 
+def test_what_lacks_memory_beside_others_is_filled_alone(slow, monkeypatch):
+    """Two at once need more than there is: both are answered, the second once the first is done."""
+    monkeypatch.setattr("lbam_fast.service.batching.hands_of", lambda inpainter: 2)
+    slow.go.set()
+    right, running, lacked, lock = slow.fill, [], [], threading.Lock()
+
+    def fill(pictures, holes):
+        with lock:
+            running.append(1)
+        time.sleep(0.2)
+        try:
+            if len(running) > 1:
+                lacked.append(1)
+                raise OutOfMemoryError("out of memory")
+            return right(pictures, holes)
+        finally:
+            with lock:
+                running.pop()
+
+    monkeypatch.setattr(slow, "fill", fill)
+    batcher = Batcher([slow], batch=4)
+    tasks = [batcher.submit(each) for each in (requests(1)[0], requests(1, (HEIGHT, 200))[0])]
+    assert [task.future.result(60).shape[1] for task in tasks] == [WIDTH, 200] and lacked
+    batcher.close()
+
+
 def test_what_nobody_waits_for_is_not_done(slow):
     batcher = Batcher([slow])
     first, second, third = (batcher.submit(each) for each in requests(3))

@@ -14,7 +14,8 @@ from lbam_fast.errors import LBAMError
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds that a job took: to be read and decoded with its mask, in the network (its share of the batch), to be written."""
+    """Seconds that a job took: to be read and decoded with its mask, for the network (its share of the batch; where
+    two batches are filled at once, with what it waited for the other), to be written."""
 
     reading: float = 0.0
     filling: float = 0.0

@@ -36,7 +36,7 @@ Sizes = Mapping[Job, tuple[int, int] | None]
 class Filler:
     """Reads, fills and writes pictures with that inpainter.
 
-    threads: how many read, and how many write, while the calling thread computes; by default one for every two cores, at most 8.
+    threads: how many read, and how many write, while others compute; by default one for every two cores, at most 8.
     max_memory: bytes; pictures that would take more are filled last and region by region, from files into files.
     """
 

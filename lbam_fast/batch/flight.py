@@ -18,7 +18,8 @@ Results = list[NDArray[Any]]
 
 
 class Landed(NamedTuple):
-    """A batch, or a part of one, with its filled pictures or the error that is final, and its seconds from beginning to end."""
+    """A batch, or a part of one, with its filled pictures or the error that is final, and its seconds from beginning to end,
+    also those that it waited for others."""
 
     batch: Batch
     outcome: Results | LBAMError
@@ -34,13 +35,11 @@ class _Begun(NamedTuple):
 class Flight:
     """Batches that are begun and not yet finished, in order.
 
-    most  stay begun while others follow; by default as many as there are hands, one on a GPU, none for a single hand on a CPU
+    most  stay begun while others follow; by default what the hands need
     """
 
     def __init__(self, hands: Hands, most: int | None = None) -> None:
-        if most is None:
-            most = hands.count if hands.count > 1 else int(hands.inpainter.device.type == "cuda")
-        self._hands, self._most = hands, most
+        self._hands, self._most = hands, hands.ahead if most is None else most
         self._begun: deque[_Begun] = deque()
 
     def add(self, batch: Batch, start: float, finish: Callable[[], Results]) -> None:

@@ -11,7 +11,8 @@ import contextlib
 import dataclasses
 import itertools
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -90,21 +91,28 @@ def fill_video(job: VideoJob, inpainter: Inpainter) -> Generator[VideoEvent, Non
 
 def fill_frames(hands: Hands, frames: Sequence[NDArray[Any]], holes: Sequence[Hole]) -> list[NDArray[Any]]:
     """Frames [H, W, 3] of one size, filled; those without a hole as they are. Where memory lacks, in halves."""
-    filled, begun = list(frames), []
-    for indices in hands.inpainter.batches(holes):
-        given = [frames[i] for i in indices], [holes[i] for i in indices]
-        try:
-            finish = hands.begin(*given)
-        except OutOfMemoryError as error:
-            finish = raising(error)
-        begun.append((indices, given, finish))
-    for indices, given, finish in begun:
+    filled = list(frames)
+    begun: deque[tuple[list[int], Callable[[], list[NDArray[Any]]]]] = deque()
+
+    def land() -> None:
+        indices, finish = begun.popleft()
         try:
             results = finish()
         except OutOfMemoryError as error:
-            results = _halved(hands, *given, error)
+            results = _halved(hands, [frames[i] for i in indices], [holes[i] for i in indices], error)
         for i, result in zip(indices, results, strict=True):
             filled[i] = result
+
+    for indices in hands.inpainter.batches(holes):
+        try:
+            finish = hands.begin([frames[i] for i in indices], [holes[i] for i in indices])
+        except OutOfMemoryError as error:
+            finish = raising(error)
+        begun.append((indices, finish))
+        if len(begun) > hands.ahead:
+            land()
+    while begun:
+        land()
     return filled
 
 

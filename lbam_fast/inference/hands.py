@@ -32,18 +32,18 @@ def hands_of(inpainter: Inpainter) -> int:
 
 
 class Room:
-    """The bytes that fills on a device have together: half of the memory that may be used. Safe under threads."""
+    """The bytes that fills on a device have together: half of the memory that may be used. For threads, which take turns."""
 
     def __init__(self, device: torch.device) -> None:
         usable = usable_memory(device) if device.type == "cpu" else None
         self._left = self._all = UNKNOWN if usable is None else usable / 2
-        self._change = threading.Condition()
+        self._turn, self._change = threading.Lock(), threading.Condition()
 
     @contextmanager
     def taken(self, nbytes: float) -> Iterator[None]:
         """Waits until so many are left, or all of them, which a fill has that needs more."""
         nbytes = min(nbytes, self._all)
-        with self._change:
+        with self._turn, self._change:  # who waits lets nobody pass
             self._change.wait_for(lambda: nbytes <= self._left)
             self._left -= nbytes
         try:
@@ -58,7 +58,7 @@ class Hands:
     """Fill pictures with an inpainter: ``count`` batches at once on threads of their own, as far as there is memory, by default
     what suits it.
 
-    ``begin`` is ``Inpainter.begin``. Leaving the block ends the threads once they have finished what they do.
+    With one hand ``begin`` is ``Inpainter.begin`` itself. Leaving the block ends the threads once what they do is done.
     """
 
     def __init__(self, inpainter: Inpainter, count: int | None = None) -> None:
@@ -66,6 +66,8 @@ class Hands:
         self.count = hands_of(inpainter) if count is None else count
         self._room = Room(inpainter.device)
         self._pool = ThreadPoolExecutor(self.count, thread_name_prefix="lbam-fill") if self.count > 1 else None
+        self.ahead = self.count if self.count > 1 else int(inpainter.device.type == "cuda")
+        """How many batches are begun and not waited for, so that no hand is idle."""
         self.begin = inpainter.begin if self._pool is None else self._begin  # with one hand, no frame between the two
 
     def __enter__(self) -> Hands:

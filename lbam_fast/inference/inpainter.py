@@ -28,14 +28,16 @@ from lbam_fast.inference.layouts import Array, Canvas, emptied, read_image
 from lbam_fast.inference.mask_values import mask_values
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole, oddity, same_size_expected
 from lbam_fast.inference.memory import (
+    BYTES_PER_PIXEL,
     bytes_per_pixel,
     explaining_lack_of_memory,
     memory_needed,
+    padded_pixels,
     padded_size,
     usable_memory,
     weight_bytes,
 )
-from lbam_fast.inference.parts import PartFiller
+from lbam_fast.inference.parts import SQUARE, PartFiller
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
 from lbam_fast.inference.transfers import download, upload
@@ -228,7 +230,13 @@ class Inpainter:
 
     def memory_needed(self, holes: Sequence[Hole]) -> int:
         """Bytes that filling pictures with these holes at once takes at its highest, roughly, weights included."""
-        return memory_needed(self.model, self._weight_bytes, len(holes), *holes[0].filled.shape)
+        height, width = holes[0].filled.shape
+        if all(self.plan(hole).strategy == "whole" for hole in holes):
+            return memory_needed(self.model, self._weight_bytes, len(holes), height, width)
+        return (
+            memory_needed(self.model, self._weight_bytes, 1, *SQUARE)
+            + len(holes) * padded_pixels(height, width) * BYTES_PER_PIXEL
+        )
 
     def free_memory(self) -> None:
         """Give back what is kept from call to call; it is made again when it is needed."""

@@ -22,7 +22,8 @@ from lbam_fast.inference.specks import are_specks, fill_specks
 from lbam_fast.inference.strategies import Plan
 from lbam_fast.inference.tiles import Tile, tile_rows
 
-AT_ONCE = 1024 * 1024
+SQUARE = 1024, 1024
+AT_ONCE = SQUARE[0] * SQUARE[1]
 """Pixels of boxes or tiles in one call of the network."""
 SHEET = 2688, 384
 """Height and width of a picture that is made of windows, at most: multiples of all their sides, and of 128."""

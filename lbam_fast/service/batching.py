@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -62,10 +63,10 @@ class Batcher:
         self._tasks: list[Task] = []
         self._change = threading.Condition()
         self._closed = False
+        rooms = [Room(inpainter.device) for inpainter in inpainters]
         self._threads = [
             threading.Thread(target=self._run, args=(inpainter, room), name=f"lbam-fill-{i}", daemon=True)
-            for i, inpainter in enumerate(inpainters)
-            for room in (Room(inpainter.device),)
+            for i, (inpainter, room) in enumerate(zip(inpainters, rooms, strict=True))
             for _ in range(hands_of(inpainter))
         ]
         for thread in self._threads:
@@ -103,9 +104,7 @@ class Batcher:
 
         while tasks := self._next(suited):
             self._told(len(tasks))
-            suiting = suited(tasks[0].choices)
-            with room.taken(suiting.memory_needed([task.request.found.hole for task in tasks])):
-                fill(suiting, tasks)
+            fill(suited(tasks[0].choices), tasks, room)
 
     def _next(self, suited: Callable[[Choices], Inpainter]) -> list[Task]:
         """The oldest task and those that go with it, once there are enough or it has waited long enough; none at the end.
@@ -165,21 +164,26 @@ def variant(inpainter: Inpainter, choices: Choices, batch: int) -> Inpainter:
     return Inpainter(inpainter.model, device=inpainter.device, dtype=inpainter.dtype, batch_size=batch, **choices.model_dump())
 
 
-def fill(inpainter: Inpainter, tasks: Sequence[Task]) -> None:
-    """Fill pictures together, or each alone where that fails, to find the one that does."""
+def fill(inpainter: Inpainter, tasks: Sequence[Task], room: Room, *, alone: bool = False) -> None:
+    """Fill pictures together, or each by itself where that fails, to find the one that does.
+
+    alone: while nothing else is filled, as those are that have lacked memory
+    """
     for task in tasks:
         task.begun, task.together = task.begun or time.perf_counter(), len(tasks)
         task.strategy = inpainter.plan(task.request.found.hole).strategy
     try:
         holes = [task.request.found.hole for task in tasks]
         pixels = [task.request.picture.pixels for task in tasks]
-        filled = inpainter.fill(pixels, holes) if any(hole.filled.any() for hole in holes) else pixels
+        with room.taken(math.inf if alone else inpainter.memory_needed(holes)):
+            if alone:
+                inpainter.free_memory()
+            filled = inpainter.fill(pixels, holes) if any(hole.filled.any() for hole in holes) else pixels
     except Exception as error:  # the thread has to go on with the other requests; the service logs what is no LBAMError
-        if isinstance(error, OutOfMemoryError):
-            inpainter.free_memory()
-        if len(tasks) > 1 and isinstance(error, LBAMError):
+        lacked = isinstance(error, OutOfMemoryError)
+        if isinstance(error, LBAMError) and (len(tasks) > 1 or (lacked and not alone)):
             for task in tasks:
-                fill(inpainter, [task])
+                fill(inpainter, [task], room, alone=lacked)
             return
         for task in tasks:
             task.future.set_exception(error)
