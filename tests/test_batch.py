@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from networks import one_thread  # noqa: F401 - applies itself
 from test_cli_inpaint import BOX, assert_filled, files, inpaint, load, pixels, save, save_mask, weights  # noqa: F401 - fixtures
 
 from lbam_fast import LBAM, Inpainter, InpaintError

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from networks import one_thread  # noqa: F401 - applies itself: with several, two batches are filled on threads of their own
 from PIL import Image
 from typer.testing import CliRunner
 

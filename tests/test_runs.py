@@ -223,7 +223,7 @@ def test_the_report_tells_of_every_file(run, folder):
 
 
 def test_the_report_comes_however_the_run_ends(run, folder, monkeypatch):
-    def broken(self, images, holes):
+    def broken(self, images, holes, window=None):
         raise RuntimeError("a bug")
 
     monkeypatch.setattr(Inpainter, "begin", broken)
