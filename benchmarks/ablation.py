@@ -281,8 +281,8 @@ variants differed mostly in how they bore that. The published loss has a sigmoid
 
 It does not show what the paper's tables show: full width, 500 epochs of Paris StreetView, perceptual and style losses, after
 which what is learned slowly may lead. Intervals are over pictures: they say how sure a difference between these networks is, not
-whether another training would give it again; for that, compare seeds. "pconv, its own network" differs from the others in more
-than its maps: filters of 3x3 to 7x7, nearest-neighbour upsampling, BatchNorm.
+whether another training would give it again: one that is smaller than what seeds alone make says nothing. "pconv, its own
+network" differs from the others in more than its maps: filters of 3x3 to 7x7, nearest-neighbour upsampling, BatchNorm.
 """
 
 
