@@ -118,10 +118,10 @@ def batches(crops: PhotographCrops, share: Share, device: torch.device) -> Itera
         pin_memory=device.type == "cuda",
         worker_init_fn=_leave_interrupts,
     )
+    white = torch.full((), 255.0, device=device)  # a number would be turned over on a GPU, which rounds twice
     try:
         for image, mask in loader:
             image, mask = (pixels.to(device, non_blocking=True) for pixels in (image, mask))
-            white = torch.full((), 255.0, device=device)  # a number would be turned over on a GPU, which rounds twice
             yield image.permute(0, 3, 1, 2).float() / white, mask[:, None].float()
     except LBAMError as error:  # of another process it comes with a traceback in its text, the sentence last
         raise type(error)(str(error).strip().splitlines()[-1].partition("Error: ")[2] or str(error)) from error
