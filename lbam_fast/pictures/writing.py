@@ -5,7 +5,6 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -17,20 +16,12 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from lbam_fast.files import replace_file
 from lbam_fast.pictures.extras import segments
-from lbam_fast.pictures.picture import FORMATS, PNG_COLOUR_TYPES, Picture, PictureError, descriptive
+from lbam_fast.pictures.picture import FORMATS, Picture, PictureError, descriptive
+from lbam_fast.pictures.png_writing import HEADER, chunk, png
 
 _LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 _JPEG_SEGMENT = 65_533
 _ENCODER_ERRORS = (OSError, ValueError, OverflowError, struct.error, cv2.error)
-_PNG_HEADER = 33
-_MATCHES: dict[str, Any] = {"compress_level": 4}
-_RUNS: dict[str, Any] = {"compress_level": 1, "compress_type": 3}
-"""How a PNG is deflated: looking for whatever came before (half the time of Pillow's level 6, for photographs of two percent more
-bytes), or for runs of one byte alone (Z_RLE: a quarter of the time, as many bytes of photographs, several times that of text)."""
-_BANDS_FROM, _BAND, _BANDS_APART = 512, 8, 64
-"""Rows of a picture from which a part of them shows which, of each of these bands, and from one band to the next."""
-_DENSE = 0.2
-"""Bytes that a sample of a photograph takes at least; what takes fewer is deflated fast either way."""
 
 
 def write_picture(path: str | os.PathLike[str], picture: Picture, *, quality: int = 95) -> None:
@@ -176,22 +167,28 @@ def _encode(picture: Picture, output_format: str, quality: int) -> bytes:
         samples = np.dstack([samples, picture.alpha])
     if output_format == "TIFF":
         return _tiff(picture, samples)
-    if samples.dtype == np.uint16:
-        return _with_chunks(_png16(picture, samples), picture)
+    if output_format == "PNG":
+        return _png(picture, samples)
     if output_format == "BMP" and samples.shape[2] == 4:  # Pillow's 32-bit BMP does not mark its alpha as such
         return bytes(cv2.imencode(".bmp", samples[..., [2, 1, 0, 3]])[1])
-    encoded = _with_pillow(picture, samples, output_format, quality)
-    return _with_chunks(encoded, picture) if output_format == "PNG" else encoded
+    return _with_pillow(picture, samples, output_format, quality)
 
 
-def _with_chunks(png: bytes, picture: Picture) -> bytes:
-    """A PNG file with the picture's own chunks after its header, where those of colour have to stand."""
-    extras = picture.extras if picture.format == "PNG" else ()
-    return png[:_PNG_HEADER] + b"".join(_png_chunk(extra.key, extra.value) for extra in extras) + png[_PNG_HEADER:]
-
-
-def _png_chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+def _png(picture: Picture, samples: np.ndarray) -> bytes:
+    """With the picture's own chunks after the header, where those of colour have to stand."""
+    own = [(extra.key, extra.value) for extra in picture.extras] if picture.format == "PNG" else []
+    chunks = list(own)
+    if picture.icc_profile:
+        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))
+    if picture.dpi:
+        chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in picture.dpi), 1)))
+    if picture.exif:
+        chunks.append((b"eXIf", picture.exif.removeprefix(b"Exif\0\0")))
+    fast = png(samples, chunks)
+    if fast is not None:
+        return fast
+    small = _with_pillow(picture, samples, "PNG", quality=0)
+    return small[:HEADER] + b"".join(chunk(*each) for each in own) + small[HEADER:]
 
 
 def _with_pillow(picture: Picture, samples: np.ndarray, output_format: str, quality: int) -> bytes:
@@ -203,49 +200,15 @@ def _with_pillow(picture: Picture, samples: np.ndarray, output_format: str, qual
         if picture.format == "JPEG":
             options["extra"] = segments(picture.extras)
     if output_format == "PNG":
-        options |= _deflating(samples)
+        options["compress_level"] = 4  # half the time of Pillow's own 6, as many bytes
     if output_format == "WEBP":
         options |= {"quality": quality, "lossless": picture.lossless, "exact": True}
         if picture.pixels.shape[2] == 1:  # WebP stores grey as RGB
             del options["icc_profile"]
-    return _saved(samples, output_format, options)
-
-
-def _saved(samples: np.ndarray, output_format: str, options: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     image = Image.fromarray(samples[..., 0] if samples.shape[2] == 1 else samples)
     image.save(buffer, output_format, **{name: value for name, value in options.items() if value is not None})
     return buffer.getvalue()
-
-
-def _deflating(samples: np.ndarray) -> dict[str, Any]:
-    """The faster way where bands of the picture show that it is dense and takes few bytes more."""
-    rows = np.arange(len(samples)) + _BANDS_APART // 2
-    bands = samples[rows % _BANDS_APART < _BAND] if len(samples) >= _BANDS_FROM else samples[:: _BANDS_APART // _BAND]
-    by_runs, by_matches = (len(_saved(bands, "PNG", options)) for options in (_RUNS, _MATCHES))
-    return _RUNS if _DENSE * bands.size < by_runs <= 1.1 * by_matches else _MATCHES
-
-
-def _png16(picture: Picture, samples: np.ndarray) -> bytes:
-    height, width, channels = samples.shape
-    rows = samples.astype(">u2").reshape(height, -1).view(np.uint8)
-    filtered = np.empty((height, rows.shape[1] + 1), np.uint8)
-    filtered[:, 0] = 1  # filter "Sub": each byte less the one a pixel before it
-    step = 2 * channels
-    filtered[:, 1 : step + 1] = rows[:, :step]
-    np.subtract(rows[:, step:], rows[:, :-step], out=filtered[:, step + 1 :])
-
-    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, PNG_COLOUR_TYPES[channels], 0, 0, 0))]
-    if picture.icc_profile:
-        chunks.append((b"iCCP", b"ICC Profile\0\0" + zlib.compress(picture.icc_profile)))
-    if picture.dpi:
-        chunks.append((b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in picture.dpi), 1)))
-    if picture.exif:
-        chunks.append((b"eXIf", picture.exif.removeprefix(b"Exif\0\0")))
-    compressed, size = zlib.compress(filtered.data), 1 << 24
-    chunks += [(b"IDAT", compressed[start : start + size]) for start in range(0, len(compressed), size)]
-    chunks.append((b"IEND", b""))
-    return b"\x89PNG\r\n\x1a\n" + b"".join(_png_chunk(name, content) for name, content in chunks)
 
 
 def _tiff(picture: Picture, samples: np.ndarray) -> bytes:
