@@ -17,8 +17,8 @@ _AVERAGE = 3
 _ROWS = 32
 """Rows that are filtered together, which then lie in the caches."""
 _DENSE = 0.2
-"""Bytes that each byte of a photograph takes at least, either way; of text and drawings a longer search for what came before leaves
-half of what the fast one does."""
+"""Bytes that each byte of a photograph takes at least; of text and drawings, which take fewer, the fast way leaves up to twice as
+many as a longer search for what came before."""
 _LARGEST = 1 << 24
 
 
