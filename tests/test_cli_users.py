@@ -332,10 +332,10 @@ def signalled_while_loading(number: signal.Signals) -> None:
 
 @POSIX
 def test_a_second_signal_stops_at_once_with_one_line(weights, tmp_path):
-    save(tmp_path / "p" / "0.png", pixels(height=1200, width=1200))
+    save(tmp_path / "p" / "0.png", pixels(height=2400, width=2400))
     for i in range(1, 9):
         (tmp_path / "p" / f"{i}.png").hardlink_to(tmp_path / "p" / "0.png")
-    mask = save_mask(tmp_path / "m.png", 1200, 1200, box=(slice(100, 400), slice(100, 400)))
+    mask = save_mask(tmp_path / "m.png", 2400, 2400, box=(slice(100, 1200), slice(100, 1200)))
     with Program("inpaint", tmp_path / "p", mask, "-o", tmp_path / "o", "--weights", weights, "--threads", 1) as process:
         while not (tmp_path / "o").exists() and process.poll() is None:
             time.sleep(0.02)
