@@ -29,9 +29,13 @@ GATE = Gate(SCALARS, ALPHA)
 SHAPES = [(1, 16, 24, 4, 6), (3, 5, 7, 2, 2), (3, 40, 33, 12, 20), (1, 64, 40, 32, 24)]  # batch, channels, outputs, height, width
 
 
-@pytest.fixture(autouse=True, params=[1, 10**9], ids=["winograd", "direct"])
-def winograd_from(request, monkeypatch):
-    monkeypatch.setattr(cpu_filters, "WINOGRAD_FROM", request.param)
+@pytest.fixture(autouse=True, params=[2, 3, 0], ids=["winograd", "large tiles", "direct"])
+def tile(request, monkeypatch):
+    """Of results a side, where there is a choice."""
+    monkeypatch.setattr(cpu_filters, "WINOGRAD_FROM", 1 if request.param else 10**9)
+    if request.param == 3:
+        monkeypatch.setattr(cpu_filters, "LARGE_TILES_FROM", 0)
+        monkeypatch.setattr(cpu_filters, "LARGE_TILES_SIDE", 0)
 
 
 def draw(*shape: int, seed: int = 0) -> Tensor:
@@ -233,7 +237,7 @@ def test_sparing_memory_changes_little_and_no_maps(preset, dtype, monkeypatch):
         assert all(map(torch.equal, kept, (*maps.forward, *maps.reverse)))
 
 
-@pytest.mark.sampled("preset", "kind", "winograd_from")
+@pytest.mark.sampled("preset", "kind", "tile")
 @pytest.mark.parametrize("preset", ["official", "official-2019", "paddle", "paper"])
 @pytest.mark.parametrize("kind", ["irregular", "soft"])
 def test_a_network_is_the_reference(preset, kind, thorough):
@@ -326,7 +330,7 @@ class TestPrepared:
     def test_filters_in_halves_are_others(self):
         weight = filters(16, 3, 4, 4, fan=64)
         packed = [
-            cpu_filters.packed(torch.bfloat16, None, weight, transposed=True, winograd=False, in_halves=halves)
+            cpu_filters.packed(torch.bfloat16, None, weight, transposed=True, tile=0, in_halves=halves)
             for halves in (False, True, False)
         ]
         assert packed[0] is packed[2]
@@ -339,7 +343,7 @@ class TestPrepared:
         weight = filters(8, 8, 4, 4, fan=64)
 
         def pack():
-            cpu_filters.packed(torch.float32, None, weight, transposed=False, winograd=False)
+            cpu_filters.packed(torch.float32, None, weight, transposed=False, tile=0)
             return len(made)
 
         assert [pack() for _ in range(3)] == [1, 1, 1]
@@ -361,7 +365,7 @@ class TestPrepared:
         shared = session.current()._prepared
         shared.clear()
         for seed in range(3):
-            cpu_filters.packed(torch.float32, None, filters(8, 8, 4, 4, fan=64, seed=seed), transposed=False, winograd=False)
+            cpu_filters.packed(torch.float32, None, filters(8, 8, 4, 4, fan=64, seed=seed), transposed=False, tile=0)
         assert len(shared._kept) == 1
         ops.clear()
         assert not shared._kept

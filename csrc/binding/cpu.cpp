@@ -29,21 +29,21 @@ constexpr Op kOps[] = {
      "statistics_backward(Tensor dmean, Tensor dvariance, Tensor mean, Tensor features, Tensor m, Tensor scalars)"
      " -> (Tensor, Tensor, Tensor)",
      statistics_backward, "CPU"},
-    {"pack", "pack(Tensor? first, Tensor weight, bool transposed, bool winograd, Tensor(a!) out) -> ()", pack, "CPU"},
+    {"pack", "pack(Tensor? first, Tensor weight, bool transposed, int tile, Tensor(a!) out) -> ()", pack, "CPU"},
     {"filter_gradient", "filter_gradient(Tensor small, Tensor large, Tensor(a!) out) -> ()", filter_gradient, "CPU"},
-    {"panel_elements", "panel_elements(int channels, int outputs, bool transposed, bool winograd) -> int", panel_elements,
+    {"panel_elements", "panel_elements(int channels, int outputs, bool transposed, int tile) -> int", panel_elements,
      "CompositeExplicitAutograd"},
     {"encode_with_map",
-     "encode_with_map(Tensor x, Tensor weight, Tensor? attention, Tensor? scale, Tensor? shift, float slope, bool winograd,"
+     "encode_with_map(Tensor x, Tensor weight, Tensor? attention, Tensor? scale, Tensor? shift, float slope, int tile,"
      " Tensor(a!) out) -> ()",
      encode_with_map, "CPU"},
     {"mask_step",
      "mask_step(Tensor u, Tensor weight, int outputs, Tensor scalars, Tensor alpha, Tensor? order, Tensor? kinds, Tensor? constant,"
-     " bool winograd, Tensor(a!)? attention, Tensor(b!)? update) -> ()",
+     " int tile, Tensor(a!)? attention, Tensor(b!)? update) -> ()",
      mask_step, "CPU"},
     {"decode_with_map",
      "decode_with_map(Tensor? skip, Tensor own, Tensor weight, Tensor? attention, Tensor? scale, Tensor? shift, float slope,"
-     " bool winograd, Tensor? needed, Tensor(a!) out) -> ()",
+     " int tile, Tensor? needed, Tensor(a!) out) -> ()",
      decode_with_map, "CPU"},
     {"reconstruct", "reconstruct(Tensor skip, Tensor own, Tensor weight, bool absolute, Tensor? needed, Tensor(a!) out) -> ()",
      reconstruct, "CPU"},

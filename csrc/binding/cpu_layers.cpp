@@ -39,15 +39,15 @@ std::int64_t elements(const Tensor& x) {
 }
 
 // Of filters as `pack` leaves them.
-std::int64_t elements_of_panels(std::int64_t channels, std::int64_t outputs, bool transposed, bool winograd) {
-  if (winograd) return 36 * channels * cpu::packed_columns(outputs);
+std::int64_t elements_of_panels(std::int64_t channels, std::int64_t outputs, bool transposed, std::int64_t tile) {
+  if (tile > 0) return 4 * (tile + 1) * (tile + 1) * channels * cpu::packed_columns(outputs);
   return transposed ? 4 * channels * cpu::packed_columns(4 * outputs) : 16 * channels * cpu::packed_columns(outputs);
 }
 
-Input panels(const Tensor& weight, std::int64_t channels, std::int64_t outputs, bool transposed, bool winograd) {
+Input panels(const Tensor& weight, std::int64_t channels, std::int64_t outputs, bool transposed, std::int64_t tile) {
   const Input result = input(weight);
   require(result.type == Type::kFloat || cpu::bfloat16_products(), "weight: this processor has no products of bfloat16");
-  const bool fits = elements(weight) == elements_of_panels(channels, outputs, transposed, winograd);
+  const bool fits = elements(weight) == elements_of_panels(channels, outputs, transposed, tile);
   require(fits, "weight: not filters of this layer that pack has left");
   return result;
 }
@@ -80,16 +80,23 @@ const std::uint8_t* needed_of(const Tensor& x, const Sizes& result) {
   return x ? kinds_of(x, result, "needed: expected a dense uint8 [N, 1, H, W] of the result's size") : nullptr;
 }
 
-constexpr const char* kEven = "winograd: needs even numbers of lines and columns";
+// The results a side of Winograd's tiles, 2 or `largest`; 0 without.
+std::int64_t tile_of(StableIValue value, std::int64_t largest) {
+  const auto tile = static_cast<std::int64_t>(value);
+  require(tile == 0 || tile == 2 || tile == largest, largest == 3 ? "tile: expected 0, 2 or 3" : "tile: expected 0 or 2");
+  return tile;
+}
+
 constexpr const char* kInputs = "skip, own: expected pictures of one size and dtype in channels_last";
 
 }  // namespace
 
 void pack(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor first(Tensor::optional(stack[0])), weight(stack[1]), panels(stack[4]);
-  const bool transposed = flag(stack[2]), winograd = flag(stack[3]), pairs = type_of(panels) == Type::kBfloat16;
+  const bool transposed = flag(stack[2]), pairs = type_of(panels) == Type::kBfloat16;
+  const std::int64_t tile = tile_of(stack[3], transposed ? 2 : 3);
   constexpr const char* message = "first, weight: expected float32 [C_out, C_in, 4, 4], or transposed two of [C_in, C_out, 4, 4]";
-  cpu::Pack request{transposed, winograd, 0, {}, 0, {}};
+  cpu::Pack request{transposed, tile, 0, {}, 0, {}};
   std::int64_t channels = 0;
   bool odd = false;
   for (const Tensor* x : {&first, &weight}) {
@@ -107,10 +114,10 @@ void pack(StableIValue* stack, std::uint64_t, std::uint64_t) {
                                         strides[2],
                                         strides[3]};
   }
-  const std::int64_t count = elements_of_panels(channels, request.outputs, transposed, winograd);
+  const std::int64_t count = elements_of_panels(channels, request.outputs, transposed, tile);
   require(panels.dims() == 1 && panels.sizes()[0] == count && panels.strides()[0] == 1, "out: expected a dense [panel_elements]");
-  require(!pairs || (cpu::bfloat16_products() && !(transposed && winograd && odd)),
-          "bfloat16: needs a processor that multiplies it and, transposed by winograd, even numbers of channels");
+  require(!pairs || (cpu::bfloat16_products() && !(transposed && tile > 0 && odd)),
+          "bfloat16: needs a processor that multiplies it and, transposed in tiles, even numbers of channels");
   request.panels = output(panels);
   cpu::pack(request, threads());
 }
@@ -134,7 +141,8 @@ void filter_gradient(StableIValue* stack, std::uint64_t, std::uint64_t) {
 
 void panel_elements(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const auto channels = static_cast<std::int64_t>(stack[0]), outputs = static_cast<std::int64_t>(stack[1]);
-  stack[0] = static_cast<StableIValue>(elements_of_panels(channels, outputs, flag(stack[2]), flag(stack[3])));
+  stack[0] =
+      static_cast<StableIValue>(elements_of_panels(channels, outputs, flag(stack[2]), tile_of(stack[3], flag(stack[2]) ? 2 : 3)));
 }
 
 void encode_with_map(StableIValue* stack, std::uint64_t, std::uint64_t) {
@@ -143,14 +151,12 @@ void encode_with_map(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Picture own = picture(x, "x: expected a dense channels_last [N, C, H, W]");
   const Sizes result = {own.size.images, own.size.height / 2, own.size.width / 2};
   const std::int64_t outputs = picture(y, kOut).rows.channels, maps = maps_of(map, result, outputs);
-  const bool winograd = flag(stack[6]);
-  require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
+  const std::int64_t tile = tile_of(stack[6], 3);
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
   require_picture(y, result, outputs, type_of(x));
   cpu::encode_with_map(
-      {own.size, own.rows.channels, outputs, input(x), panels(weight, own.rows.channels, outputs, false, winograd), winograd,
-       input(map), maps, per_channel(scale, outputs), per_channel(shift, outputs), static_cast<float>(number(stack[5])),
-       output(y)},
+      {own.size, own.rows.channels, outputs, input(x), panels(weight, own.rows.channels, outputs, false, tile), tile, input(map),
+       maps, per_channel(scale, outputs), per_channel(shift, outputs), static_cast<float>(number(stack[5])), output(y)},
       threads());
 }
 
@@ -165,12 +171,11 @@ void mask_step(StableIValue* stack, std::uint64_t, std::uint64_t) {
   constexpr const char* message = "order, kinds, constant: expected int32 and uint8 for every position and float32 [C], or none";
   const bool skips = static_cast<bool>(order);
   require(skips == static_cast<bool>(kinds) && skips == static_cast<bool>(constant), message);
-  const bool winograd = flag(stack[8]);
-  require(!winograd || (result.height % 2 == 0 && result.width % 2 == 0), kEven);
+  const std::int64_t tile = tile_of(stack[8], 2);
   for (const Tensor* each : {&map, &update})
     if (*each) require_picture(*each, result, outputs, type_of(*each));
-  cpu::mask_step({own.size, own.rows.channels, outputs, input(u), panels(weight, own.rows.channels, outputs, false, winograd),
-                  winograd, gaussian(scalars), *values(alpha, 1, kAlpha),
+  cpu::mask_step({own.size, own.rows.channels, outputs, input(u), panels(weight, own.rows.channels, outputs, false, tile), tile,
+                  gaussian(scalars), *values(alpha, 1, kAlpha),
                   skips ? integers<std::int32_t>(order, count, aoti_torch_dtype_int32(), message) : nullptr,
                   skips ? integers<std::uint8_t>(kinds, count, aoti_torch_dtype_uint8(), message) : nullptr,
                   skips ? values(constant, outputs, message) : nullptr, output(map), output(update)},
@@ -185,12 +190,11 @@ void decode_with_map(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Sizes result = {inner.size.images, 2 * inner.size.height, 2 * inner.size.width};
   const std::int64_t outputs = picture(y, kOut).rows.channels, maps = maps_of(map, result, outputs);
   const std::int64_t depth = inner.rows.channels + outer.rows.channels;
-  const bool winograd = flag(stack[7]);
-  require(!winograd || (inner.size.height % 2 == 0 && inner.size.width % 2 == 0), kEven);
+  const std::int64_t tile = tile_of(stack[7], 2);
   require(static_cast<bool>(scale) == static_cast<bool>(shift), kAffine);
   require_picture(y, result, outputs, type_of(own));
   cpu::decode_with_map({inner.size, outer.rows.channels, inner.rows.channels, outputs, input(skip), input(own),
-                        panels(weight, depth, outputs, true, winograd), winograd, input(map), maps, per_channel(scale, outputs),
+                        panels(weight, depth, outputs, true, tile), tile, input(map), maps, per_channel(scale, outputs),
                         per_channel(shift, outputs), static_cast<float>(number(stack[6])), needed_of(needed, result), output(y)},
                        threads());
 }

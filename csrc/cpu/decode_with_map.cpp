@@ -14,6 +14,7 @@ Tiles<Stored> tiles_of(const DecodeWithMap& r, const Squares& squares) {
   Tiles<Stored> t{};
   t.lines = squares.lines, t.tiles = squares.columns, t.chosen = squares.chosen, t.count = squares.count;
   t.height = r.size.height, t.width = r.size.width, t.step = 1, t.columns = r.outputs;
+  t.bottom = r.size.height, t.right = r.size.width;
   t.planes[0] = alone ? own : skip, t.planes[1] = own, t.planes_count = alone ? 1 : 2;
   t.panels = r.weight.data, t.phases = true;
   return t;
@@ -34,13 +35,13 @@ void decode_with_map(const DecodeWithMap& r, ParallelFor parallel) {
   with_types(r.own.type, r.weight.type, [&](auto stored, auto element) {
     using Stored = decltype(stored);
     using Element = decltype(element);
-    if (!r.winograd) {
+    if (r.tile == 0) {
       return multiply_windows<Element>(
           source<Stored>(r.skip, r.size, r.skip_channels, 2), source<Stored>(r.own, r.size, r.own_channels, 2), r.size, r.outputs,
           r.weight.data, r.needed, parallel, [](float*, int64_t) {}, finish);
     }
     const Squares squares(r.needed, {r.size.images, 2 * r.size.height, width}, 4, 0);
-    multiply_tiles<Element>(tiles_of<Stored>(r, squares), parallel, finish);
+    multiply_tiles<2, Element>(tiles_of<Stored>(r, squares), parallel, finish);
   });
 }
 

@@ -13,14 +13,16 @@ void encode_with_map(const EncodeWithMap& r, ParallelFor parallel) {
   with_types(r.x.type, r.weight.type, [&](auto stored, auto element) {
     using Stored = decltype(stored);
     using Element = decltype(element);
-    if (r.winograd) {
-      return multiply_tiles<Element>(tiles_of<Stored>(r.x, r.size, r.channels, r.outputs, r.weight.data), parallel,
-                                     [&](const Place& at, int64_t column, int64_t count, const float* c) {
-                                       float buffers[2 * kMostColumns];
-                                       for (int64_t begin = 0; begin < count; begin += kMostColumns)
-                                         finish_row(at.image * area + at.line * columns + at.column, column + begin,
-                                                    least(count - begin, kMostColumns), c + begin, buffers);
-                                     });
+    const auto finish_tile = [&](const Place& at, int64_t column, int64_t count, const float* c) {
+      float buffers[2 * kMostColumns];
+      for (int64_t begin = 0; begin < count; begin += kMostColumns)
+        finish_row(at.image * area + at.line * columns + at.column, column + begin, least(count - begin, kMostColumns), c + begin,
+                   buffers);
+    };
+    if (r.tile > 0) {
+      const auto tiles = tiles_of<Stored>(r.tile, r.x, r.size, r.channels, r.outputs, r.weight.data);
+      return r.tile == 3 ? multiply_tiles<3, Element>(tiles, parallel, finish_tile)
+                         : multiply_tiles<2, Element>(tiles, parallel, finish_tile);
     }
     const auto finish = [&](const Results& results) {
       const Scratch<float> buffers(2 * results.columns);

@@ -6,12 +6,14 @@
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
-constexpr int64_t kTilesTogether = 128, kMostChannels = 128, kMostSums = 256;  // for the second cache
+constexpr int64_t kProducts = 9, kTilesTogether = 64, kMostChannels = 128, kMostSums = 256;  // for the second cache
 
 // [tiles, channels] of both operands; steps by which neither falls into few sets of the cache.
 struct ByTiles {
   static constexpr int64_t kRow = 1, kWord = kMostChannels + kLanes, kPanel = kMostSums + kLanes;
 };
+
+constexpr int64_t kLarge = kTilesTogether * ByTiles::kPanel;  // elements of what one product takes of `large`
 
 // Rows are channels of `small`, columns the channels of the four planes of `large`.
 struct Share {
@@ -56,22 +58,22 @@ inline void for_planes(const FilterGradient& r, const Share& share, Body body) {
 void add_tiles(const FilterGradient& r, const Tiles<float>& t, const Share& share, const Space& space, int64_t count,
                bool first) {
   const int64_t width = panel_width(share.columns), stride = share.stride(), parts = ceiling(share.rows, kMostRows);
+  for (int64_t i = 0; i < count; ++i)
+    for_planes(r, share, [&](int64_t plane, int64_t channel, int64_t channels, int64_t column) {
+      const Plane<float>& own = t.planes[plane];
+      const Place& at = space.places.data[i];
+      copy_tile<2>(t, own, at.image, 4 * at.line + own.down, 4 * at.column + own.right, channel, channel + channels,
+                   space.large.data + i * ByTiles::kPanel + column, kLarge);
+    });
   for (int64_t product = 0; product < kProducts; ++product) {
     const int64_t down = product / 3, right = product % 3;
-    for (int64_t i = 0; i < count; ++i) {
-      const Place& at = space.places.data[i];
-      copy_sums(r, at, down, right, share, space.small.data + i * ByTiles::kWord);
-      for_planes(r, share, [&](int64_t plane, int64_t channel, int64_t channels, int64_t column) {
-        const Plane<float>& own = t.planes[plane];
-        copy_tile(t, own, at.image, 4 * at.line + own.down, 4 * at.column + own.right, kTaken[down], kTaken[right], channel,
-                  channel + channels, space.large.data + i * ByTiles::kPanel + column);
-      });
-    }
+    for (int64_t i = 0; i < count; ++i)
+      copy_sums(r, space.places.data[i], down, right, share, space.small.data + i * ByTiles::kWord);
     for (int64_t panel = 0; panel < stride; panel += width)
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t from = part * share.rows / parts, height = (part + 1) * share.rows / parts - from;
         const auto run = width == kLanes ? multiplication<1, float, ByTiles>(height) : multiplication<2, float, ByTiles>(height);
-        run(space.small.data + from, space.large.data + panel, count, first,
+        run(space.small.data + from, space.large.data + product * kLarge + panel, count, first,
             space.sums.data + (product * share.rows + from) * stride + panel, stride);
       }
   }
@@ -106,13 +108,13 @@ void write_taps(const FilterGradient& r, const Share& share, const float* sums) 
 }  // namespace
 
 void filter_gradient(const FilterGradient& r, ParallelFor parallel) {
-  const Tiles<float> t = tiles_of<float>({r.large}, r.size, r.large_channels, r.small_channels, nullptr);
+  const Tiles<float> t = tiles_of<float>(2, {r.large}, r.size, r.large_channels, r.small_channels, nullptr);
   const int64_t columns = 4 * r.large_channels, row_blocks = ceiling(r.small_channels, kMostChannels);
   const int64_t least_blocks = most(ceiling(columns, kMostSums), ceiling(parallel.threads, row_blocks));
   const int64_t width = panel_width(columns), most_columns = ceiling(ceiling(columns, least_blocks), width) * width;
   const int64_t column_blocks = ceiling(columns, most_columns), most_rows = ceiling(r.small_channels, row_blocks);
   const auto prepare = [&] {
-    return Space{Scratch<float>(kTilesTogether * ByTiles::kWord), Scratch<float>(kTilesTogether * ByTiles::kPanel),
+    return Space{Scratch<float>(kTilesTogether * ByTiles::kWord), Scratch<float>(kProducts * kLarge),
                  Scratch<float>(kProducts * most_rows * most_columns), Scratch<Place>(kTilesTogether)};
   };
   for_tasks(parallel, row_blocks * column_blocks, prepare, [&](const Space& space, int64_t task) {

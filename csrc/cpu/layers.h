@@ -21,10 +21,11 @@ struct StridedFilter {
 };
 
 // One filter in the layout that `encode_with_map` and `mask_step` read, or `transposed`, of one or two, in that of `decode_with_map` and
-// `reconstruct`: as taps, or as winograd.h has them.
+// `reconstruct`: as taps, or as winograd.h has them for tiles of `tile` results a side:
+// 2 or, not transposed, 3.
 struct Pack {
-  bool transposed, winograd;
-  std::int64_t outputs;
+  bool transposed;
+  std::int64_t tile, outputs;
   StridedFilter filters[2];
   int count;
   Output panels;
@@ -48,8 +49,8 @@ struct EncodeWithMap {
   Sizes size;  // of x
   std::int64_t channels, outputs;
   Input x;
-  Panels weight;      // [16 taps, channels] x outputs, or as winograd.h has it: 9 products of [4 planes, channels] x outputs
-  bool winograd;      // for even numbers of lines and columns of the result
+  Panels weight;      // [16 taps, channels] x outputs, or as winograd.h has it: its products of [4 planes, channels] x outputs
+  std::int64_t tile;  // of its results a side, 2 or 3; 0 without
   Input map;          // [maps, height / 2, width / 2, outputs]; absent for 1 everywhere
   std::int64_t maps;  // images, or 1 for all
   const float *scale, *shift;  // [outputs], or both null
@@ -63,7 +64,7 @@ struct MaskStep {
   std::int64_t channels, outputs;
   Input u;
   Panels weight;
-  bool winograd;  // both as in EncodeWithMap
+  std::int64_t tile;  // both as in EncodeWithMap; 2 or 0: larger tiles would leave rounding errors of windows of zeros
   Gaussian<float> gaussian;
   float alpha;
   // All positions by kind, and the kinds: 0 where m is 0, 1 where m is `constant`, 2 where it is to be computed; or all null.
@@ -79,10 +80,10 @@ struct DecodeWithMap {
   std::int64_t skip_channels, own_channels, outputs;
   Input skip, own;
   // Of skip before own: [4 taps, channels] x 4 pixels of outputs, as windows.h has it; or, as winograd.h has it, for each of the
-  // 4 phases of the result's lines and columns 9 products of [channels] x outputs.
+  // 4 phases of the result's lines and columns its products of [channels] x outputs.
   Panels weight;
-  bool winograd;  // for even numbers of lines and columns of the inputs
-  Input map;      // as in EncodeWithMap
+  std::int64_t tile;  // 2 or 0: results in larger tiles would depend on inputs that are not needed
+  Input map;          // as in EncodeWithMap
   std::int64_t maps;
   const float *scale, *shift;
   float slope;

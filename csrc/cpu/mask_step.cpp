@@ -53,13 +53,18 @@ int64_t write_known(const MaskStep& r, int64_t all, ParallelFor parallel) {
   return known;
 }
 
-// The tiles of 2x2 positions, of `columns` to a line, in which one of `positions` lies, ascending; returns how many.
-int64_t tiles_with(const std::int32_t* positions, int64_t count, int64_t columns, int64_t all, std::int32_t* tiles) {
-  const Scratch<std::uint8_t> there(all / 4);
-  for (int64_t i = 0; i < count; ++i) there.data[positions[i] / columns / 2 * (columns / 2) + positions[i] % columns / 2] = 1;
+// Those of all tiles of 2x2 positions in which one of `positions` lies, ascending; returns how many.
+template <typename Stored>
+int64_t tiles_with(const Tiles<Stored>& all, const std::int32_t* positions, int64_t count, std::int32_t* chosen) {
+  const Scratch<std::uint8_t> there(all.count);
+  const int64_t area = all.bottom * all.right;
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t image = positions[i] / area, line = positions[i] % area / all.right, column = positions[i] % all.right;
+    there.data[(image * all.lines + line / 2) * all.tiles + column / 2] = 1;
+  }
   int64_t found = 0;
-  for (int64_t tile = 0; tile < all / 4; ++tile)
-    if (there.data[tile]) tiles[found++] = static_cast<std::int32_t>(tile);
+  for (int64_t tile = 0; tile < all.count; ++tile)
+    if (there.data[tile]) chosen[found++] = static_cast<std::int32_t>(tile);
   return found;
 }
 
@@ -71,14 +76,14 @@ void mask_step(const MaskStep& r, ParallelFor parallel) {
   with_types(r.u.type, r.weight.type, [&](auto stored, auto element) {
     using Stored = decltype(stored);
     using Element = decltype(element);
-    if (r.winograd) {
-      Tiles<Stored> tiles = tiles_of<Stored>(r.u, r.size, r.channels, r.outputs, r.weight.data);
+    if (r.tile > 0) {
+      Tiles<Stored> tiles = tiles_of<Stored>(2, r.u, r.size, r.channels, r.outputs, r.weight.data);
       const Scratch<std::int32_t> chosen(r.order == nullptr ? 1 : tiles.count);
       if (r.order != nullptr) {
         tiles.chosen = chosen.data;
-        tiles.count = tiles_with(r.order + known, all - known, columns, all, chosen.data);
+        tiles.count = tiles_with(tiles, r.order + known, all - known, chosen.data);
       }
-      return multiply_tiles<Element>(tiles, parallel, [&](const Place& at, int64_t column, int64_t count, const float* c) {
+      return multiply_tiles<2, Element>(tiles, parallel, [&](const Place& at, int64_t column, int64_t count, const float* c) {
         float buffer[kMostColumns];
         const int64_t position = at.image * area + at.line * columns + at.column;
         for (int64_t begin = 0; begin < count; begin += kMostColumns)

@@ -6,12 +6,12 @@
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
-// Squares of `side` positions, of which the first in each line and column begin `before` positions outside: those with a needed
-// position in them, ascending, or all, without a list.
+// Squares of `side` positions, of which the first in each line and column begin `before` positions outside and the last may end
+// outside: those with a needed position in them, ascending, or all, without a list.
 struct Squares {
   Squares(const std::uint8_t* needed, const Sizes& size, int64_t side, int64_t before)
-      : lines((size.height + 2 * before) / side),
-        columns((size.width + 2 * before) / side),
+      : lines(ceiling(size.height + 2 * before, side)),
+        columns(ceiling(size.width + 2 * before, side)),
         count(size.images * lines * columns),
         scratch(needed == nullptr ? 0 : count) {
     if (needed == nullptr) return;

@@ -3,34 +3,43 @@
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
-constexpr int kTaps = 16, kRowsOfTaps = 36;
+constexpr int kTaps = 16, kRowsOfTaps = 64;
 
 // A row of the panels that a filter's 4x4 taps for one channel become: in part `part`, at `group` times the channels, a sum of
-// some of the taps.
+// some of the taps, times these factors.
 struct Row {
   int part, group, count;
   int taps[4];
+  float factors[4];
 };
+
+// By the number of results a side: what of a line's two taps goes into each of Winograd's products.
+constexpr float kSums[2][4][2] = {{{1, 0}, {1, 1}, {0, 1}}, {{1, 0}, {0.5f, 0.5f}, {0.5f, -0.5f}, {0, 1}}};
 
 struct Rows {
   int count = 0, groups;
   Row rows[kRowsOfTaps];
 
-  // Winograd's nine sums of the taps of a window of 2x2.
-  void add(const int (&taps)[2][2], int part, int group) {
-    for (int product = 0; product < 9; ++product) {
-      Row& row = rows[count++] = {part + product, group, 0, {}};
-      for (int i = most(product / 3 - 1, 0); i <= least(product / 3, 1); ++i)
-        for (int j = most(product % 3 - 1, 0); j <= least(product % 3, 1); ++j) row.taps[row.count++] = taps[i][j];
+  // Winograd's sums of the taps of a window of 2x2, for tiles of `side` results.
+  void add(const int (&taps)[2][2], int side, int part, int group) {
+    for (int product = 0; product < (side + 1) * (side + 1); ++product) {
+      const float *const down = kSums[side - 2][product / (side + 1)], *const right = kSums[side - 2][product % (side + 1)];
+      Row& row = rows[count++] = {part + product, group, 0, {}, {}};
+      for (int i = 0; i < 2; ++i)
+        for (int j = 0; j < 2; ++j) {
+          if (down[i] * right[j] == 0) continue;
+          row.factors[row.count] = down[i] * right[j];
+          row.taps[row.count++] = taps[i][j];
+        }
     }
   }
 };
 
-Rows rows_of(bool transposed, bool winograd) {
+Rows rows_of(bool transposed, int side) {
   Rows r;
-  r.groups = transposed ? (winograd ? 1 : 4) : (winograd ? 4 : 16);
-  if (!winograd) {
-    for (int tap = 0; tap < r.groups; ++tap) r.rows[r.count++] = {0, tap, 1, {tap}};
+  r.groups = transposed ? (side > 0 ? 1 : 4) : (side > 0 ? 4 : 16);
+  if (side == 0) {
+    for (int tap = 0; tap < r.groups; ++tap) r.rows[r.count++] = {0, tap, 1, {tap}, {1}};
     return r;
   }
   for (int down = 0; down < 2; ++down)
@@ -40,7 +49,7 @@ Rows rows_of(bool transposed, bool winograd) {
         for (int j = 0; j < 2; ++j)
           taps[i][j] = transposed ? 4 * (3 - down - 2 * i) + 3 - right - 2 * j : 4 * (2 * i + down) + 2 * j + right;
       const int which = 2 * down + right;
-      r.add(taps, transposed ? 9 * which : 0, transposed ? 0 : which);
+      r.add(taps, side, transposed ? (side + 1) * (side + 1) * which : 0, transposed ? 0 : which);
     }
   return r;
 }
@@ -70,8 +79,8 @@ void read_taps(const Pack& r, const StridedFilter& from, bool windows, int64_t c
 
 void sum_of(const Row& row, const Taps& taps, int64_t width, float* to) {
   for (int64_t j = 0; j < width; j += kLanes) {
-    Vector sum = load(taps[row.taps[0]] + j);
-    for (int i = 1; i < row.count; ++i) sum = sum + load(taps[row.taps[i]] + j);
+    Vector sum = row.factors[0] * load(taps[row.taps[0]] + j);
+    for (int i = 1; i < row.count; ++i) sum = sum + row.factors[i] * load(taps[row.taps[i]] + j);
     store(to + j, sum);
   }
 }
@@ -79,9 +88,9 @@ void sum_of(const Row& row, const Taps& taps, int64_t width, float* to) {
 }  // namespace
 
 void pack(const Pack& r, ParallelFor parallel) {
-  const bool windows = r.transposed && !r.winograd;
+  const bool windows = r.transposed && r.tile == 0;
   const int64_t columns = windows ? 4 * r.outputs : r.outputs, width = panel_width(columns), panels = ceiling(columns, width);
-  const Rows rows = rows_of(r.transposed, r.winograd);
+  const Rows rows = rows_of(r.transposed, static_cast<int>(r.tile));
   int64_t channels = 0;
   for (int f = 0; f < r.count; ++f) channels += r.filters[f].channels;
   const int64_t depth = rows.groups * channels;

@@ -78,9 +78,9 @@ inline void copy_window(const Source<Stored>& source, const Place& at, int64_t b
 }
 
 // Where the operands of a product of V registers lie, in words: steps between rows, words of a row, and those of a panel.
-template <int V>
+template <int V, int64_t Row = kStride>
 struct Packed {
-  static constexpr int64_t kRow = kStride, kWord = 1, kPanel = V * kLanes;
+  static constexpr int64_t kRow = Row, kWord = 1, kPanel = V * kLanes;
 };
 
 // c [R, V registers] of rows `stride` apart, plus or, with `first`, equal to the product of R copied rows with a panel.
@@ -150,6 +150,20 @@ struct Block {
   int64_t stride() const { return panels * width; }
 };
 
+// The product of a block's rows, `Row` words apart, with its panels, `between` words apart: `results` plus it, or with `first` it alone.
+template <int64_t Row, typename Word>
+inline void multiply_block(const Block& block, const Word* rows, const Word* panels, int64_t between, int64_t length, bool first,
+                           float* results) {
+  const int64_t parts = ceiling(block.rows, kMostRows), stride = block.stride();
+  for (int64_t panel = 0; panel < block.panels; ++panel)
+    for (int64_t part = 0; part < parts; ++part) {
+      const int64_t from = part * block.rows / parts, height = (part + 1) * block.rows / parts - from;
+      const auto run = block.width == kLanes ? multiplication<1, Word, Packed<1, Row>>(height)
+                                             : multiplication<2, Word, Packed<2, Row>>(height);
+      run(rows + from * Row, panels + panel * between, length, first, results + from * stride + panel * block.width, stride);
+    }
+}
+
 // Adds to the results of a block, or with `first` sets them to, the product of rows of `depth` elements, of which
 // copy(place, begin, end, to) gives a piece, with panels; `between` words lie between the beginnings of two panels.
 template <typename Element, typename Copy>
@@ -157,18 +171,12 @@ inline void accumulate(const Workspace<Element>& space, const Block& block, int6
                        const typename Words<Element>::Type* panels, int64_t between, bool first, Copy copy) {
   using Word = typename Words<Element>::Type;
   constexpr int64_t kElements = Words<Element>::kElements;
-  const int64_t parts = ceiling(block.rows, kMostRows), stride = block.stride();
   for (int64_t begin = 0; begin < depth; begin += kDepth * kElements) {
     const int64_t end = least(depth, begin + kDepth * kElements), length = (end - begin) / kElements;
     for (int64_t r = 0; r < block.rows; ++r)
       copy(space.places.data[r], begin, end, reinterpret_cast<Element*>(space.copies() + r * kStride));
-    for (int64_t panel = 0; panel < block.panels; ++panel)
-      for (int64_t part = 0; part < parts; ++part) {
-        const int64_t from = part * block.rows / parts, height = (part + 1) * block.rows / parts - from;
-        const auto run = block.width == kLanes ? multiplication<1, Word>(height) : multiplication<2, Word>(height);
-        run(space.copies() + from * kStride, panels + panel * between + begin / kElements * block.width, length,
-            first && begin == 0, space.results.data + from * stride + panel * block.width, stride);
-      }
+    multiply_block<kStride>(block, space.copies(), panels + begin / kElements * block.width, between, length, first && begin == 0,
+                            space.results.data);
   }
 }
 

@@ -150,21 +150,29 @@ Array packed(Draw& draw, Matrices of, bool narrow) {
   return panels;
 }
 
-// Element o of one of Winograd's nine filters: in each direction the tap 0, both, or 1. tap(i, j) gives their rows of outputs.
+// Element o of one of Winograd's filters for tiles of `side` results: in each direction the tap 0, the sum, or for 3 halves of sum and
+// difference, or the tap 1. tap(i, j) gives their rows of outputs.
 template <typename Tap>
-float transformed(int64_t product, int64_t o, Tap tap) {
-  const auto one_way = [](int64_t which, auto of) { return which == 0 ? of(0) : which == 2 ? of(1) : of(0) + of(1); };
-  return one_way(product / 3, [&](int64_t i) { return one_way(product % 3, [&](int64_t j) { return tap(i, j)[o]; }); });
+float transformed(int64_t side, int64_t product, int64_t o, Tap tap) {
+  const auto one_way = [&](int64_t which, auto of) {
+    if (which == 0 || which == side) return of(which == 0 ? 0 : 1);
+    return side == 2 ? of(0) + of(1) : (of(0) + (which == 1 ? of(1) : -of(1))) / 2;
+  };
+  return one_way(product / (side + 1),
+                 [&](int64_t i) { return one_way(product % (side + 1), [&](int64_t j) { return tap(i, j)[o]; }); });
 }
 
-Matrices encoder(const Filter& f, bool winograd) {
-  Matrices result(winograd ? 9 : 1, (winograd ? 4 : 16) * f.channels, f.outputs);
+int64_t products_of(int64_t side) { return (side + 1) * (side + 1); }
+
+// For tiles of `side` results; 0 without Winograd.
+Matrices encoder(const Filter& f, int64_t side) {
+  Matrices result(side > 0 ? products_of(side) : 1, (side > 0 ? 4 : 16) * f.channels, f.outputs);
   for (int64_t part = 0; part < result.parts; ++part)
     for (int64_t k = 0; k < result.depth; ++k)
       for (int64_t o = 0; o < f.outputs; ++o) {
         const int64_t tap = k / f.channels, c = k % f.channels;  // or the plane
         const auto of_plane = [&](int64_t i, int64_t j) { return f.at(2 * i + tap / 2, 2 * j + tap % 2, c); };
-        result.row(part, k)[o] = winograd ? transformed(part, o, of_plane) : f.at(tap / 4, tap % 4, c)[o];
+        result.row(part, k)[o] = side > 0 ? transformed(side, part, o, of_plane) : f.at(tap / 4, tap % 4, c)[o];
       }
   return result;
 }
@@ -188,19 +196,20 @@ Matrices windows(const std::vector<Filter>& filters) {
   return result;
 }
 
-Matrices decoder(const std::vector<Filter>& filters, bool winograd) {
-  if (!winograd) return windows(filters);
+Matrices decoder(const std::vector<Filter>& filters, int64_t side) {
+  if (side == 0) return windows(filters);
+  const int64_t products = products_of(side);
   int64_t channels = 0;
   for (const Filter& f : filters) channels += f.channels;
-  Matrices result(36, channels, filters[0].outputs);
+  Matrices result(4 * products, channels, filters[0].outputs);
   for (int64_t part = 0; part < result.parts; ++part) {
-    const int64_t phase = part / 9, down = phase / 2, right = phase % 2;
+    const int64_t phase = part / products, down = phase / 2, right = phase % 2;
     int64_t first = 0;
     for (const Filter& f : filters) {
       for (int64_t c = 0; c < f.channels; ++c)
         for (int64_t o = 0; o < f.outputs; ++o)
-          result.row(part, first + c)[o] =
-              transformed(part % 9, o, [&](int64_t i, int64_t j) { return f.at(3 - down - 2 * i, 3 - right - 2 * j, c); });
+          result.row(part, first + c)[o] = transformed(
+              side, part % products, o, [&](int64_t i, int64_t j) { return f.at(3 - down - 2 * i, 3 - right - 2 * j, c); });
       first += f.channels;
     }
   }
@@ -225,7 +234,7 @@ Input source(Array& x) { return {x.data(planted("read") ? -1 : 0), x.type()}; }
 
 // Products of bfloat16 are exact, and float for everything else loses little of sums of at most ten thousand terms. Winograd's
 // bfloat16 rounds both factors of a product once more, each by at most 2^-8 of it and by the root of the squares 0.4 of that; the
-// products are together twice as large as the taps'; errors of thousands of results reach five standard deviations. That makes
+// products are together twice as large as the taps', in tiles of either size; errors of thousands of results reach five standard deviations. That makes
 // 2^-8 * 0.4 * 1.4 * 2 * 5, less than six roundings.
 double lost(bool rough) { return rough ? 6.0 / 256 : 2e-5; }
 
@@ -264,8 +273,6 @@ bool narrow(Draw& draw, const Case& of, int64_t depth) {
   return of.stored == Type::kBfloat16 && bfloat16_products() && depth % 2 == 0 && draw.random() % 4 != 0;
 }
 
-bool even_tiles(int64_t lines, int64_t columns) { return lines % 2 == 0 && columns % 2 == 0; }
-
 void check_encode_with_map(const Case& of) {
   Draw draw(of);
   const bool pairs = narrow(draw, of, 16);
@@ -276,16 +283,15 @@ void check_encode_with_map(const Case& of) {
   Array map = draw.filled(maps * area * of.outputs, draw.type());
   Affine affine(draw, of.outputs);
   const Sums sums = convolved(x, of.size, filter);
-  for (bool winograd : {false, true}) {
-    if (winograd && !even_tiles(lines, columns)) continue;
-    Array panels = packed(draw, encoder(filter, winograd), pairs);
+  for (int64_t side : {0, 2, 3}) {
+    Array panels = packed(draw, encoder(filter, side), pairs);
     std::vector<Array> y = {draw.array(of.size.images * area * of.outputs, draw.type())};
     run(y, [&](std::vector<Array>& to, ParallelFor parallel) {
-      encode_with_map({of.size, of.channels, of.outputs, source(x), panels.input(), winograd, map.input(), maps, affine.scales(),
+      encode_with_map({of.size, of.channels, of.outputs, source(x), panels.input(), side, map.input(), maps, affine.scales(),
                        affine.shifts(), affine.slope, to[0].output()},
                       parallel);
     });
-    check_features(winograd ? "encode_with_map by Winograd" : "encode_with_map", y[0], sums, map, affine, winograd && pairs);
+    check_features(side > 0 ? "encode_with_map by Winograd" : "encode_with_map", y[0], sums, map, affine, side > 0 && pairs);
   }
 }
 
@@ -354,25 +360,24 @@ void check_decode_with_map(const Case& of) {
   }
   filters.emplace_back(draw, of.channels, of.outputs, pairs);
   add_transposed(own, of.size, filters.back(), sums);
-  for (bool winograd : {false, true}) {
-    if (winograd && !even_tiles(of.size.height, of.size.width)) continue;
-    Array panels = packed(draw, decoder(filters, winograd), pairs);
+  for (int64_t side : {0, 2}) {
+    Array panels = packed(draw, decoder(filters, side), pairs);
     std::vector<Array> y = {draw.array(of.size.images * area * of.outputs, draw.type())};
     const auto decode = [&](Array& skip, const Input& own, const std::uint8_t* needed, Array& to, ParallelFor parallel) {
       decode_with_map(
-          {of.size, skip_channels, of.channels, of.outputs, skip_channels > 0 ? skip.input() : Input{}, own, panels.input(),
-           winograd, map.input(), maps, affine.scales(), affine.shifts(), affine.slope, needed, to.output()},
+          {of.size, skip_channels, of.channels, of.outputs, skip_channels > 0 ? skip.input() : Input{}, own, panels.input(), side,
+           map.input(), maps, affine.scales(), affine.shifts(), affine.slope, needed, to.output()},
           parallel);
     };
     run(y, [&](std::vector<Array>& to, ParallelFor parallel) { decode(skip, source(own), nullptr, to[0], parallel); });
-    check_features(winograd ? "decode_with_map by Winograd" : "decode_with_map", y[0], sums, map, affine, winograd && pairs);
+    check_features(side > 0 ? "decode_with_map by Winograd" : "decode_with_map", y[0], sums, map, affine, side > 0 && pairs);
     const Needed needed(draw, of.size);
     Array spoilt_skip = needed.spoilt(skip), spoilt_own = needed.spoilt(own);
     std::vector<Array> part = {draw.array(y[0].count(), y[0].type())};
     run(part, [&](std::vector<Array>& to, ParallelFor parallel) {
       decode(spoilt_skip, source(spoilt_own), needed.result.data(), to[0], parallel);
     });
-    needed.check(winograd ? "a part of decode_with_map by Winograd" : "a part of decode_with_map", part[0], y[0]);
+    needed.check(side > 0 ? "a part of decode_with_map by Winograd" : "a part of decode_with_map", part[0], y[0]);
   }
 }
 
@@ -502,31 +507,30 @@ void check_mask_step(const Case& of) {
   const float alpha = 0.73f;
   const double power = alpha;
   const int64_t wanted = draw.one_of({0, 0, 1, 2});  // both, or one of them
-  for (bool winograd : {false, true}) {
-    if (winograd && !even_tiles(lines, columns)) continue;
-    Array panels = packed(draw, encoder(filter, winograd), pairs);
+  for (int64_t side : {0, 2}) {
+    Array panels = packed(draw, encoder(filter, side), pairs);
     const int64_t count = of.size.images * area * of.outputs;
     std::vector<Array> outputs;
     for (int64_t i = 1; i < 3; ++i)
       if (wanted != 3 - i) outputs.push_back(draw.array(count, draw.type()));
     run(outputs, [&](std::vector<Array>& to, ParallelFor parallel) {
-      mask_step({of.size, of.channels, of.outputs, source(u), panels.input(), winograd, g, alpha,
+      mask_step({of.size, of.channels, of.outputs, source(u), panels.input(), side, g, alpha,
                  by_kind ? order.positions.data() : nullptr, by_kind ? order.sorted.data() : nullptr,
                  by_kind ? constant.floats() : nullptr, wanted == 2 ? Output{} : to[0].output(),
                  wanted == 1 ? Output{} : to.back().output()},
                 parallel);
     });
     for (int64_t i = 0; i < count; ++i) {
-      const double m = sums.values[i], error = sums.nothing(i) ? 0 : lost(winograd && pairs) * sizes[i % of.outputs];
+      const double m = sums.values[i], error = sums.nothing(i) ? 0 : lost(side > 0 && pairs) * sizes[i % of.outputs];
       if (wanted != 2) {  // g_A is nowhere steeper than 1.2
         const double expected = attention_map(m, wide);
-        near(winograd ? "g_A by Winograd" : "g_A", i, outputs[0][i], expected,
+        near(side > 0 ? "g_A by Winograd" : "g_A", i, outputs[0][i], expected,
              1.2 * error + 1e-6 + rounding(outputs[0], expected));
       }
       if (wanted != 1) {  // g_M is steep at 0
         const Array& update = outputs.back();
         const double expected = mask_update(m, power), low = mask_update(m - error, power), high = mask_update(m + error, power);
-        near(winograd ? "g_M by Winograd" : "g_M", i, update[i], expected,
+        near(side > 0 ? "g_M by Winograd" : "g_M", i, update[i], expected,
              std::max(high - expected, expected - low) + rounding(update, expected));
       }
     }
@@ -551,17 +555,18 @@ void check_pack(const Case& of) {
   holds("packed columns", packed_columns(of.outputs) == (of.outputs + width - 1) / width * width);
   std::vector<int> order = {0, 1, 2, 3};
   for (bool transposed : {false, true})
-    for (bool winograd : {false, true}) {
+    for (int64_t side : {0, 2, 3}) {
+      if (transposed && side == 3) continue;
       std::vector<Filter> filters;
       if (transposed && draw.coin()) filters.emplace_back(draw, draw.one_of({1, 4, 5, 16}), of.outputs, false);
       filters.emplace_back(draw, of.channels, of.outputs, false);
-      bool even = !(transposed && winograd);
+      bool even = !(transposed && side > 0);
       if (!even) even = filters[0].channels % 2 == 0 && of.channels % 2 == 0;
       const bool pairs = even && narrow(draw, of, 16);
-      const Array expected = packed(draw, transposed ? decoder(filters, winograd) : encoder(filters[0], winograd), pairs);
+      const Array expected = packed(draw, transposed ? decoder(filters, side) : encoder(filters[0], side), pairs);
       std::vector<Array> memory, found = {draw.array(expected.count(), expected.type())};
       for (const Filter& f : filters) memory.push_back(draw.array(16 * f.channels * f.outputs, Type::kFloat));
-      Pack request{transposed, winograd, of.outputs, {}, int(filters.size()), {}};
+      Pack request{transposed, side, of.outputs, {}, int(filters.size()), {}};
       for (size_t i = 0; i < filters.size(); ++i) {
         std::shuffle(order.begin(), order.end(), draw.random);
         request.filters[i] = strided(filters[i], memory[i], order);
@@ -578,7 +583,7 @@ void check_pack(const Case& of) {
 // Float pictures of even lines and columns of the result alone.
 void check_filter_gradient(const Case& of) {
   const int64_t lines = of.size.height / 2, columns = of.size.width / 2, positions = of.size.images * lines * columns;
-  if (of.stored != Type::kFloat || !even_tiles(lines, columns)) return;
+  if (of.stored != Type::kFloat || lines % 2 != 0 || columns % 2 != 0) return;
   Draw draw(of);
   Array small = draw.filled(positions * of.outputs, Type::kFloat);
   Array large = draw.filled(of.size.images * of.size.height * of.size.width * of.channels, Type::kFloat);

@@ -14,7 +14,7 @@ from torch import Tensor
 from lbam_fast.ops.arguments import Affine, Gate, Regions, Wanted, nhwc
 from lbam_fast.ops.backends import eager
 from lbam_fast.ops.backends.composed import Composed
-from lbam_fast.ops.backends.cpu_filters import by_winograd, compiled, filter_product, pack_anew, packed
+from lbam_fast.ops.backends.cpu_filters import compiled, filter_product, pack_anew, packed, winograd_tile
 from lbam_fast.ops.runtime import session
 from lbam_fast.reference import harmonic
 
@@ -27,24 +27,24 @@ FILTERS_FROM = 8
 
 def convolution(x: Tensor, weight: Tensor) -> Tensor:
     size = weight.shape[0], x.shape[2] // 2, x.shape[3] // 2
-    thin, fast = x.shape[1] == 1, x.dtype == torch.float32 and by_winograd(x, size[1:], anew=True)
-    if not _covers(x) or weight.shape[-1] != 4 or not (thin or fast):
+    thin, tile = x.shape[1] == 1, winograd_tile(x, size[1:], anew=True) if x.dtype == torch.float32 else 0
+    if not _covers(x) or weight.shape[-1] != 4 or not (thin or tile):
         return eager.convolution(nhwc(x), weight.to(x.dtype))
     y = _empty(x, *size)
-    filters = pack_anew(x.dtype, None, weight, transposed=False, winograd=not thin)
-    compiled().encode_with_map(nhwc(x), filters, None, None, None, 1.0, not thin, y)
+    filters = pack_anew(x.dtype, None, weight, transposed=False, tile=tile)
+    compiled().encode_with_map(nhwc(x), filters, None, None, None, 1.0, tile, y)
     return y
 
 
 def deconvolution(skip: Tensor | None, own: Tensor, skip_weight: Tensor | None, own_weight: Tensor) -> Tensor:
     thin = own.shape[1] == 3 and skip is None
-    fast = by_winograd(own, own.shape[2:], anew=True) and (skip is None or skip.shape[1] % 2 == 0)
-    if own.dtype != torch.float32 or not (thin or fast):
+    tile = winograd_tile(own, own.shape[2:], anew=True) if skip is None or skip.shape[1] % 2 == 0 else 0
+    if own.dtype != torch.float32 or not (thin or tile):
         cast = None if skip_weight is None else skip_weight.to(own.dtype)
         return eager.deconvolution(None if skip is None else nhwc(skip), nhwc(own), cast, own_weight.to(own.dtype))
     y = _empty(own, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
-    filters = pack_anew(own.dtype, skip_weight, own_weight, transposed=True, winograd=fast)
-    compiled().decode_with_map(None if skip is None else nhwc(skip), nhwc(own), filters, None, None, None, 1.0, fast, None, y)
+    filters = pack_anew(own.dtype, skip_weight, own_weight, transposed=True, tile=tile)
+    compiled().decode_with_map(None if skip is None else nhwc(skip), nhwc(own), filters, None, None, None, 1.0, tile, None, y)
     return y
 
 
@@ -93,11 +93,11 @@ def encode_with_map(x: Tensor, weight: Tensor, attention: Tensor, affine: Affine
     if not _covers(x):
         return eager.encode_with_map(x, weight, attention, affine)
     size = weight.shape[0], x.shape[2] // 2, x.shape[3] // 2
-    winograd = by_winograd(x, size[1:])
-    filters = packed(x.dtype, None, weight, transposed=False, winograd=winograd)
+    tile = winograd_tile(x, size[1:], whole=True)
+    filters = packed(x.dtype, None, weight, transposed=False, tile=tile)
     attention = nhwc(attention)
     y = _result(x, attention, over_map, *size)
-    compiled().encode_with_map(nhwc(x), filters, attention, *affine, winograd, y)
+    compiled().encode_with_map(nhwc(x), filters, attention, *affine, tile, y)
     return y
 
 
@@ -117,10 +117,10 @@ def mask_step(
     size = weight.shape[0], u.shape[2] // 2, u.shape[3] // 2
     attention = _empty(u, *size, torch.float32) if mapped else None
     new = _empty(u, *size) if wanted.update else None
-    winograd = by_winograd(u, size[1:])
-    filters = packed(u.dtype, None, weight, transposed=False, winograd=winograd)
+    tile = winograd_tile(u, size[1:])
+    filters = packed(u.dtype, None, weight, transposed=False, tile=tile)
     known = regions or (None, None, None)
-    compiled().mask_step(nhwc(u), filters, weight.shape[0], *gate, *known, winograd, attention, new)
+    compiled().mask_step(nhwc(u), filters, weight.shape[0], *gate, *known, tile, attention, new)
     absent = (u.new_empty(0) for _ in range(3))
     return next(absent) if attention is None else attention, next(absent) if new is None else new, next(absent)
 
@@ -138,13 +138,13 @@ def decode_with_map(
     """``over_map``: the result may take the map's memory. ``needed``, uint8 [N, 1, 2H, 2W]: where it may hold anything, 0."""
     if not _covers(own):
         return eager.decode_with_map(skip, own, skip_weight, own_weight, attention, affine)
-    winograd = by_winograd(own, own.shape[2:]) and (skip is None or skip.shape[1] % 2 == 0)
-    winograd = winograd and (own.dtype == torch.float32 or own_weight.shape[1] >= DEEP)
-    filters = packed(own.dtype, skip_weight, own_weight, transposed=True, winograd=winograd)
+    exact = own.dtype == torch.float32 or own_weight.shape[1] >= DEEP
+    tile = winograd_tile(own, own.shape[2:]) if exact and (skip is None or skip.shape[1] % 2 == 0) else 0
+    filters = packed(own.dtype, skip_weight, own_weight, transposed=True, tile=tile)
     attention = nhwc(attention)
     y = _result(own, attention, over_map, own_weight.shape[1], 2 * own.shape[2], 2 * own.shape[3])
     skip = None if skip is None else nhwc(skip)
-    compiled().decode_with_map(skip, nhwc(own), filters, attention, *affine, winograd, needed, y)
+    compiled().decode_with_map(skip, nhwc(own), filters, attention, *affine, tile, needed, y)
     return y
 
 
@@ -155,7 +155,7 @@ def reconstruct(
     if not _covers(own):
         return eager.reconstruct(skip, own, skip_weight, own_weight, form)
     y = _empty(own, 3, 2 * own.shape[2], 2 * own.shape[3])
-    filters = packed(own.dtype, skip_weight, own_weight, transposed=True, winograd=False, in_halves=True)
+    filters = packed(own.dtype, skip_weight, own_weight, transposed=True, tile=0, in_halves=True)
     compiled().reconstruct(nhwc(skip), nhwc(own), filters, form == "abs", needed, y)
     return y
 
