@@ -26,6 +26,14 @@ struct Space {
   const Scratch<Place> places;              // of tiles
 };
 
+// to[k] = value(k, as) for n elements, of vectors or single: as(x + k) reads either.
+template <typename Element, typename Value>
+inline void put_all(int64_t n, Element* to, Value value) {
+  int64_t k = 0;
+  for (; k + kLanes <= n; k += kLanes) store(to + k, value(k, [](const auto* x) { return load(x); }));
+  for (; k < n; ++k) put(value(k, [](const auto* x) { return wide(*x); }), to + k);
+}
+
 // What product (down, right) takes of a tile of `small`.
 inline void copy_sums(const FilterGradient& r, const Place& tile, int64_t down, int64_t right, const Share& share, float* to) {
   const int64_t width = r.size.width / 2, line = width * r.small_channels;

@@ -78,9 +78,9 @@ inline void copy_window(const Source<Stored>& source, const Place& at, int64_t b
 }
 
 // Where the operands of a product of V registers lie, in words: steps between rows, words of a row, and those of a panel.
-template <int V, int64_t Row = kStride>
+template <int V>
 struct Packed {
-  static constexpr int64_t kRow = Row, kWord = 1, kPanel = V * kLanes;
+  static constexpr int64_t kRow = kStride, kWord = 1, kPanel = V * kLanes;
 };
 
 // c [R, V registers] of rows `stride` apart, plus or, with `first`, equal to the product of R copied rows with a panel.
@@ -90,9 +90,7 @@ void multiplied(const Word* rows, const Word* panel, int64_t depth, bool first, 
   for (int r = 0; r < R; ++r)
     for (int v = 0; v < V; ++v) sums[r][v] = repeated(0);
   for (int64_t k = 0; k < depth; ++k) {
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC unroll 16
-#endif
+    LBAM_UNROLL
     for (int r = 0; r < R; ++r) {
       const Vector word = spread_out(rows[r * Steps::kRow + k * Steps::kWord]);
       for (int v = 0; v < V; ++v) sums[r][v] = product_added(word, panel + k * Steps::kPanel + v * kLanes, sums[r][v]);
@@ -150,17 +148,16 @@ struct Block {
   int64_t stride() const { return panels * width; }
 };
 
-// The product of a block's rows, `Row` words apart, with its panels, `between` words apart: `results` plus it, or with `first` it alone.
-template <int64_t Row, typename Word>
+// The product of a block's copied rows with its panels, which lie `between` words apart: `results` plus it, or with `first` it alone.
+template <typename Word>
 inline void multiply_block(const Block& block, const Word* rows, const Word* panels, int64_t between, int64_t length, bool first,
                            float* results) {
   const int64_t parts = ceiling(block.rows, kMostRows), stride = block.stride();
   for (int64_t panel = 0; panel < block.panels; ++panel)
     for (int64_t part = 0; part < parts; ++part) {
       const int64_t from = part * block.rows / parts, height = (part + 1) * block.rows / parts - from;
-      const auto run = block.width == kLanes ? multiplication<1, Word, Packed<1, Row>>(height)
-                                             : multiplication<2, Word, Packed<2, Row>>(height);
-      run(rows + from * Row, panels + panel * between, length, first, results + from * stride + panel * block.width, stride);
+      const auto run = block.width == kLanes ? multiplication<1, Word>(height) : multiplication<2, Word>(height);
+      run(rows + from * kStride, panels + panel * between, length, first, results + from * stride + panel * block.width, stride);
     }
 }
 
@@ -175,8 +172,8 @@ inline void accumulate(const Workspace<Element>& space, const Block& block, int6
     const int64_t end = least(depth, begin + kDepth * kElements), length = (end - begin) / kElements;
     for (int64_t r = 0; r < block.rows; ++r)
       copy(space.places.data[r], begin, end, reinterpret_cast<Element*>(space.copies() + r * kStride));
-    multiply_block<kStride>(block, space.copies(), panels + begin / kElements * block.width, between, length, first && begin == 0,
-                            space.results.data);
+    multiply_block(block, space.copies(), panels + begin / kElements * block.width, between, length, first && begin == 0,
+                   space.results.data);
   }
 }
 

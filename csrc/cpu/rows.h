@@ -13,6 +13,13 @@
 #define LBAM_VECTORISE _Pragma("GCC ivdep")
 #endif
 
+// Before a loop of few iterations that are to be written out.
+#if defined(__clang__)
+#define LBAM_UNROLL _Pragma("unroll")
+#else
+#define LBAM_UNROLL _Pragma("GCC unroll 16")
+#endif
+
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 

@@ -19,8 +19,6 @@ struct Taken {
   float sign;
 };
 
-constexpr int64_t kTileDepth = 256, kTileStride = kTileDepth + kLanes;  // as kDepth and kStride, for inputs of all products
-
 // By the number of results a side: what products take; what they are for each result, 0, 1 or -1; how many tiles are done at a time.
 template <int Side>
 struct Transform;
@@ -65,14 +63,6 @@ inline float wide(std::uint16_t x) { return widened(x); }
 inline void put(float x, float* to) { *to = x; }
 inline void put(float x, std::uint16_t* to) { *to = narrowed(x); }
 
-// to[k] = value(k, as) for n elements, of vectors or single: as(x + k) reads either.
-template <typename Element, typename Value>
-inline void put_all(int64_t n, Element* to, Value value) {
-  int64_t k = 0;
-  for (; k + kLanes <= n; k += kLanes) store(to + k, value(k, [](const auto* x) { return load(x); }));
-  for (; k < n; ++k) put(value(k, [](const auto* x) { return wide(*x); }), to + k);
-}
-
 // The inputs of all products, `step` elements apart, from those of a tile's (S + 1)^2 positions: element k of each.
 template <int Side, typename Stored, typename As, typename Put>
 inline void transform(const Stored* const (&x)[Side + 1][Side + 1], int64_t k, As as, Put put) {
@@ -82,15 +72,15 @@ inline void transform(const Stored* const (&x)[Side + 1][Side + 1], int64_t k, A
     return t.other < 0 ? one : one + t.sign * value(t.other);
   };
   Number lines[Side + 1][Side + 1];
-#pragma GCC unroll 4
+  LBAM_UNROLL
   for (int j = 0; j <= Side; ++j) {
-#pragma GCC unroll 4
+    LBAM_UNROLL
     for (int i = 0; i <= Side; ++i)
       lines[i][j] = taken(Transform<Side>::kTaken[i], [&](int64_t line) { return as(x[line][j] + k); });
   }
-#pragma GCC unroll 4
+  LBAM_UNROLL
   for (int i = 0; i <= Side; ++i) {
-#pragma GCC unroll 4
+    LBAM_UNROLL
     for (int j = 0; j <= Side; ++j)
       put((Side + 1) * i + j, taken(Transform<Side>::kTaken[j], [&](int64_t column) { return lines[i][column]; }));
   }
@@ -123,22 +113,22 @@ inline void make_results(const float* m, int64_t step, int64_t n, float* y, int6
   constexpr auto& kMade = Transform<Side>::kMade;
   const auto made = [](const float (&factors)[Side + 1], auto value) {
     Vector sum = repeated(0);
-#pragma GCC unroll 4
+    LBAM_UNROLL
     for (int i = 0; i <= Side; ++i)
       if (factors[i] != 0) sum = sum + factors[i] * value(i);
     return sum;
   };
   for (int64_t k = 0; k < n; k += kLanes) {
     Vector lines[Side][Side + 1];
-#pragma GCC unroll 4
+    LBAM_UNROLL
     for (int j = 0; j <= Side; ++j) {
-#pragma GCC unroll 4
+      LBAM_UNROLL
       for (int i = 0; i < Side; ++i)
         lines[i][j] = made(kMade[i], [&](int line) { return load(m + ((Side + 1) * line + j) * step + k); });
     }
-#pragma GCC unroll 4
+    LBAM_UNROLL
     for (int i = 0; i < Side; ++i) {
-#pragma GCC unroll 4
+      LBAM_UNROLL
       for (int j = 0; j < Side; ++j)
         store(y + (Side * i + j) * between + k, made(kMade[j], [&](int column) { return lines[i][column]; }));
     }
@@ -157,15 +147,14 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
     const Scratch<Place> places;
   };
   const auto prepare = [](int64_t rows, int64_t columns) {
-    return Space{Scratch<float>(kProducts * rows * kTileStride), Scratch<float>(kProducts * rows * columns),
+    return Space{Scratch<float>(kProducts * rows * kStride), Scratch<float>(kProducts * rows * columns),
                  Scratch<float>(kResults * columns), Scratch<Place>(rows)};
   };
   const int64_t area = t.lines * t.tiles;
   for_blocks(
       t.phases ? 4 : 1, t.count, t.columns, Transform<Side>::kRows, parallel, prepare,
       [&](const Space& space, const Block& block) {
-        const int64_t between = depth / kElements * block.width, size = block.rows * block.stride(),
-                      step = block.rows * kTileStride;
+        const int64_t between = depth / kElements * block.width, size = block.rows * block.stride(), step = block.rows * kStride;
         const int64_t part = depth / kElements * packed_columns(t.columns), lower = block.product / 2, later = block.product % 2;
         const Word* const panels =
             static_cast<const Word*>(t.panels) + block.product * kProducts * part + block.first_panel * between;
@@ -174,12 +163,12 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
           const int64_t row = t.chosen == nullptr ? block.first_row + r : t.chosen[block.first_row + r];
           space.places.data[r] = {row / area, row % area / t.tiles, row % t.tiles};
         }
-        for (int64_t begin = 0; begin < depth; begin += kTileDepth * kElements) {
-          const int64_t end = least(depth, begin + kTileDepth * kElements);
+        for (int64_t begin = 0; begin < depth; begin += kDepth * kElements) {
+          const int64_t end = least(depth, begin + kDepth * kElements);
           for (int64_t r = 0; r < block.rows; ++r) {
             const Place& at = space.places.data[r];
             const int64_t line = Side * t.step * at.line + lower, column = Side * t.step * at.column + later;
-            Element* const to = reinterpret_cast<Element*>(words + r * kTileStride);
+            Element* const to = reinterpret_cast<Element*>(words + r * kStride);
             int64_t before = 0;
             for (int s = 0; s < t.planes_count; ++s) {
               const Plane<Stored>& plane = t.planes[s];
@@ -191,8 +180,8 @@ void multiply_tiles(const Tiles<Stored>& t, ParallelFor parallel, Finish finish)
             }
           }
           for (int64_t product = 0; product < kProducts; ++product)
-            multiply_block<kTileStride>(block, words + product * step, panels + product * part + begin / kElements * block.width,
-                                        between, (end - begin) / kElements, begin == 0, space.products.data + product * size);
+            multiply_block(block, words + product * step, panels + product * part + begin / kElements * block.width, between,
+                           (end - begin) / kElements, begin == 0, space.products.data + product * size);
         }
         const int64_t column = block.first_panel * block.width, columns = least(t.columns - column, block.stride());
         for (int64_t r = 0; r < block.rows; ++r) {

@@ -51,7 +51,7 @@ def _filtered(samples: np.ndarray) -> Iterator[np.ndarray]:
     above = np.zeros((1, samples[0].nbytes), np.uint8)
     for start in range(0, height, _ROWS):
         part = samples[start : start + _ROWS]
-        rows = part.astype(part.dtype.newbyteorder(">"), order="C").view(np.uint8).reshape(len(part), -1)
+        rows = np.ascontiguousarray(part, part.dtype.newbyteorder(">")).view(np.uint8).reshape(len(part), -1)
         up = np.concatenate([above, rows[:-1]])
         left = np.zeros_like(rows)
         left[:, step:] = rows[:, :-step]
