@@ -5,7 +5,8 @@
     python benchmarks/batch.py PICTURES MASKS --rounds 3
 
 Three ways take turns: pictures one at a time, each read, filled and written before the next; ``lbam_fast.batch``; and the network
-alone on the batches that ``lbam_fast.batch`` makes, its pictures in memory already.
+alone on the batches that ``lbam_fast.batch`` makes, its pictures in memory already. With ``--one-mask`` there is a fourth:
+``lbam_fast.batch`` on the same frames under a mask each.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ from lbam_fast.batch.reading import Reader
 from lbam_fast.data import random_mask
 from lbam_fast.pictures import Picture, read_mask, read_picture, write_picture
 
-ONE_AT_A_TIME, PIPELINE, NETWORK = "one at a time", "lbam_fast.batch", "network alone"
+ONE_AT_A_TIME, PIPELINE, NETWORK, FRESH = "one at a time", "lbam_fast.batch", "network alone", "a mask each"
 SHORTEST = 256
 
 
 def make_folder(folder: Path, count: int, largest: int, one_mask: bool, seed: int = 0) -> list[Job]:
     """Jobs of ``count`` photographs, every other a JPEG and a PNG, with sides from 256 to ``largest`` pixels, evenly in the
-    logarithm; with ``one_mask`` all of ``largest`` squared.
+    logarithm; with ``one_mask`` all of ``largest`` squared, under the one of as many masks whose hole is nearest to their mean.
     """
     rng = np.random.default_rng(seed)
     (folder / "masks").mkdir(parents=True)
     (folder / "pictures").mkdir()
+    holes = []
     for i in range(count):
         height, width = (round(SHORTEST * (largest / SHORTEST) ** rng.random()) for _ in range(2))
         if one_mask:
@@ -46,11 +48,12 @@ def make_folder(folder: Path, count: int, largest: int, one_mask: bool, seed: in
         pixels = np.rint(photograph(rng, height, width) * 255).astype(np.uint8)
         plain = Picture(pixels, None, "PNG", None, None, (), lossless=True)
         write_picture(folder / "pictures" / f"{i:04d}.{'jpg' if i % 2 else 'png'}", plain)
-        if i == 0 or not one_mask:
-            mask = random_mask(rng, height, width, "noise", (0.05, 0.2))
-            drawn = replace(plain, pixels=((1 - mask) * 255).astype(np.uint8)[..., None])
-            write_picture(folder / "masks" / f"{i:04d}.png", drawn)
-    masks = folder / "masks" / "0000.png" if one_mask else folder / "masks"
+        mask = random_mask(rng, height, width, "noise", (0.05, 0.2))
+        drawn = replace(plain, pixels=((1 - mask) * 255).astype(np.uint8)[..., None])
+        write_picture(folder / "masks" / f"{i:04d}.png", drawn)
+        holes.append(1 - mask.mean())
+    typical = np.abs(np.array(holes) - np.mean(holes)).argmin()
+    masks = folder / "masks" / f"{typical:04d}.png" if one_mask else folder / "masks"
     return pair_folder(folder / "pictures", masks, folder / "filled").jobs
 
 
@@ -83,14 +86,16 @@ def network_alone(inpainter: Inpainter, batches: Sequence[Batch]) -> None:
         inpainter.fill([work.picture.pixels for work in batch.works], [work.found.hole for work in batch.works])
 
 
-def measured(inpainter: Inpainter, jobs: Sequence[Job], schedule: Schedule) -> dict[str, list[float]]:
-    """Seconds of every round of each way, in turns."""
+def measured(inpainter: Inpainter, jobs: Sequence[Job], schedule: Schedule, fresh: Sequence[Job] = ()) -> dict[str, list[float]]:
+    """Seconds of every round of each way, in turns. fresh: what is done besides, if anything."""
     batches = batches_of(inpainter, jobs)
     ways: dict[str, Callable[[int], object]] = {
         ONE_AT_A_TIME: lambda _: one_at_a_time(inpainter, jobs),
         PIPELINE: lambda _: pipeline(inpainter, jobs),
         NETWORK: lambda _: network_alone(inpainter, batches),
     }
+    if fresh:
+        ways[FRESH] = lambda _: pipeline(inpainter, fresh)
     return interleave(ways, EndToEndClock(str(inpainter.device)), schedule)
 
 
@@ -102,8 +107,9 @@ def batch_methods(case: Case) -> list[Method]:
 def measure_batch(suite: Suite, case: Case, methods: Sequence[Method]) -> dict[str, Figure]:
     """Seconds for all pictures of a folder; the case's ``batch`` is their number, its height the largest side."""
     with tempfile.TemporaryDirectory() as folder:
-        jobs = make_folder(Path(folder), case.batch, case.height, case.mask == "shared")
-        seconds = measured(Inpainter.from_pretrained(device=case.device), jobs, suite.schedule)
+        shared = case.mask == "shared"
+        jobs = make_folder(Path(folder), case.batch, case.height, shared)
+        seconds = measured(Inpainter.from_pretrained(device=case.device, keep_maps=shared), jobs, suite.schedule)
     figures = {}
     for method in methods:
         rounds = seconds[method.name]
@@ -123,20 +129,23 @@ def main() -> None:
     parser.add_argument("pictures", type=Path, nargs="?", help="a folder; by default photographs are made")
     parser.add_argument("masks", type=Path, nargs="?", help="a folder, or one mask for all")
     parser.add_argument("--count", type=int, default=48)
-    parser.add_argument("--largest", type=int, default=1000, help="side in pixels of what is made")
+    parser.add_argument("--largest", type=int, default=1000, help="side in pixels of what is made, with --one-mask of all of it")
     parser.add_argument("--one-mask", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--weights", type=Path, help="by default the network that ships")
     parser.add_argument("--detail", default="auto")
     options = parser.parse_args()
+    fresh: list[Job] = []
     with tempfile.TemporaryDirectory() as folder:
         if options.pictures:
             jobs = pair_folder(options.pictures, options.masks, Path(folder) / "filled").jobs[: options.count]
         else:
             jobs = make_folder(Path(folder), options.count, options.largest, options.one_mask)
+            if options.one_mask:
+                fresh = pair_folder(Path(folder) / "pictures", Path(folder) / "masks", Path(folder) / "fresh").jobs
         inpainter = Inpainter.from_pretrained(options.weights, detail=options.detail)
         schedule = Schedule(warmup=0.0, seconds=0.0, at_least=options.rounds, at_most=options.rounds)
-        seconds = measured(inpainter, jobs, schedule)
+        seconds = measured(inpainter, jobs, schedule, fresh)
     print(f"{len(jobs)} pictures, {options.rounds} rounds in turns: pictures a second, median and quartiles")
     for name, rounds in seconds.items():
         rate = Quartiles.of([len(jobs) / each for each in rounds])

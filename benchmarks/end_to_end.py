@@ -78,7 +78,8 @@ def _around(method: Method) -> Method:
 
 def _inpainter(case: Case, pool: Inputs, dtype: str) -> Candidate:
     names = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-    return _candidate(Inpainter(our_model(case), device=case.device, dtype=names[dtype], detail="off"), pool)
+    ours = Inpainter(our_model(case), device=case.device, dtype=names[dtype], detail="off", keep_maps=False)
+    return _candidate(ours, pool)  # keeping nothing of masks, which come again here alone
 
 
 def _candidate(inpaint: Callable[[Any, Any], Any], pool: Inputs) -> Candidate:

@@ -43,8 +43,8 @@ def mixed(folder, sizes, masks=None):
 # Stages
 
 
-def ahead(work, items, threads=3, most=4, budget=100):
-    return Ahead(work, items, threads=threads, most=most, budget=budget, cost=lambda result: result)
+def ahead(work, items, threads=3, most=4, budget=100, first=0):
+    return Ahead(work, items, threads=threads, most=most, budget=budget, cost=lambda result: result, first=first)
 
 
 def test_results_come_in_order_whatever_order_they_are_made_in():
@@ -66,6 +66,24 @@ def test_no_more_is_begun_than_may_wait(most, budget, expected):
         time.sleep(0.2)
         assert len(begun) == expected + 1
     assert len(begun) <= expected + 1
+
+
+@pytest.mark.parametrize("first", [0, 3, 6, 50])
+def test_the_first_are_begun_by_twice_as_many(first):
+    """Two at once, of which each waits for the other, as far as they are among the first; one by one after them."""
+    both, alone = threading.Barrier(2), []
+
+    def work(i):
+        if i < min(first, 20) // 2 * 2:
+            both.wait(60)
+        elif first < i:  # the one that begins the last of the first may still be at it
+            alone.append(i)
+            time.sleep(0.01)
+            assert alone[-1] == i
+        return i
+
+    with ahead(work, range(20), threads=1, most=8, budget=1e9, first=first) as stage:
+        assert [stage.take() for _ in range(20)] == list(range(20))
 
 
 def test_a_result_beyond_the_budget_stops_nothing():

@@ -75,7 +75,7 @@ class Filler:
         jobs = [job for job in jobs if job not in large]
         todo = [job for job in jobs if not done.get(job)]
         read = partial(self._read, make_folders=make_folders, journal=journal)
-        ahead = Ahead(read, todo, threads=self._threads, most=2 * WINDOW, budget=WINDOW_PIXELS, cost=_pixels)
+        ahead = Ahead(read, todo, threads=self._threads, most=2 * WINDOW, budget=WINDOW_PIXELS, cost=_pixels, first=WINDOW)
         behind: _Writer = Behind(threads=self._threads, most=WINDOW, budget=WINDOW_PIXELS)
         hands = Hands(self.inpainter, None if self._max_memory is None else 1)
         flight = Flight(hands)

@@ -62,6 +62,7 @@ class Ahead(Generic[Item, Result]):
     """``work(item)`` for every item, on threads of its own; ``take`` gives the results in the items' order.
 
     most, budget: threads begin nothing new while so many results, or results of that ``cost`` together, wait to be taken.
+    first: so many items are what nobody can compute without, so that twice as many threads begin them.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Ahead(Generic[Item, Result]):
         most: int,
         budget: float,
         cost: Callable[[Result], float],
+        first: int = 0,
     ) -> None:
         self._work, self._items, self._cost = work, items, cost
         self._most, self._budget = most, budget
@@ -81,8 +83,12 @@ class Ahead(Generic[Item, Result]):
         self._begun = self._taken = 0
         self._held = 0.0
         self._closed = False
-        names = (f"lbam-read-{i}" for i in range(min(threads, len(items))))
-        self._threads = [threading.Thread(target=self._run, name=name, daemon=True) for name in names]
+        ends = [len(items)] * threads + [min(first, len(items))] * threads  # where each thread has nothing left to begin
+        self._threads = [
+            threading.Thread(target=self._run, args=(end,), name=f"lbam-read-{i}", daemon=True)
+            for i, end in enumerate(ends)
+            if i < end
+        ]
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -109,8 +115,8 @@ class Ahead(Generic[Item, Result]):
             raise result
         return result
 
-    def _run(self) -> None:
-        while (index := self._next()) is not None:
+    def _run(self, end: int) -> None:
+        while (index := self._next(end)) is not None:
             result: Result | BaseException
             try:
                 result = self._work(self._items[index])
@@ -123,17 +129,17 @@ class Ahead(Generic[Item, Result]):
                 self._change.notify_all()
             del result
 
-    def _next(self) -> int | None:
-        """The item to begin with, as soon as there is room; None when there is nothing left to do."""
+    def _next(self, end: int) -> int | None:
+        """The item to begin with, as soon as there is room; None when there is nothing left to do before ``end``."""
         with self._change:
-            self._change.wait_for(self._may_go_on)
-            if self._closed or self._begun == len(self._items):
+            self._change.wait_for(lambda: self._begun >= end or self._may_go_on())
+            if self._closed or self._begun >= end:
                 return None
             self._begun += 1
             return self._begun - 1
 
     def _may_go_on(self) -> bool:
-        if self._closed or self._begun == len(self._items) or self._begun == self._taken:  # the last is being waited for
+        if self._closed or self._begun == self._taken:  # the last is being waited for
             return True
         return self._begun - self._taken < self._most and self._held < self._budget
 

@@ -6,14 +6,13 @@ import warnings
 from functools import cache
 from typing import Any, Literal, get_args
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lbam_fast import native, ops
 from lbam_fast.inference.errors import InpaintError
-from lbam_fast.inference.layouts import to_unit
+from lbam_fast.inference.layouts import pixels_of, put_pixels, to_unit
 from lbam_fast.inference.masks import Hole
 
 Detail = Literal["auto", "exemplar", "off"]
@@ -42,29 +41,25 @@ class Detailer:
     def wanted(self, hole: Hole) -> bool:
         if self._mode != "auto":
             return self._mode == "exemplar"
-        return self._narrow or _depth(hole.filled) <= THIN
+        return self._narrow or hole.depth <= THIN
 
     def __call__(self, pixels: NDArray[Any], output: NDArray[np.float32], hole: Hole) -> NDArray[np.float32]:
         """``output`` [H, W, 3] in [0, 1] of a network for that picture, with texture in the hole where it is wanted."""
         if not self.wanted(hole):
             return output
         filled = hole.filled[hole.box]
-        smooth = output[hole.box][filled]
+        smooth = pixels_of(output[hole.box], filled)
         if not np.isfinite(smooth).all():
             return output
         guide = np.array(to_unit(pixels), order="C")
-        guide[hole.box][filled] = smooth
+        put_pixels(guide[hole.box], filled, smooth)
         picture = torch.from_numpy(guide).permute(2, 0, 1)[None]
         holes = torch.from_numpy(hole.filled.view(np.uint8))[None, None]
         textured: NDArray[np.float32] = ops.cpu.exemplar(picture, holes, seed=0)[0].permute(1, 2, 0).numpy()
         region = textured[hole.box]
-        region[filled] += np.float32(SMOOTH) * (smooth - region[filled])
+        rough = pixels_of(region, filled)
+        put_pixels(region, filled, rough + np.float32(SMOOTH) * (smooth - rough))
         return textured
-
-
-def _depth(filled: NDArray[np.bool_]) -> float:
-    """Pixels from the middle of the widest hole to the nearest known pixel."""
-    return float(cv2.distanceTransform(filled.astype(np.uint8), cv2.DIST_L2, 5).max())
 
 
 @cache

@@ -63,8 +63,25 @@ def emptied(pictures: Sequence[Array], holes: Sequence[Hole]) -> NDArray[np.floa
     for canvas, pixels, hole in zip(batch, pictures, holes, strict=True):
         with np.errstate(all="ignore"):  # of values in holes
             np.divide(pixels, _top(pixels), out=canvas, dtype=np.float32, casting="same_kind")
-        canvas[hole.box][hole.filled[hole.box]] = 0
+        put_pixels(canvas[hole.box], hole.filled[hole.box], np.zeros((1, 3), np.float32))
     return batch
+
+
+def pixels_of(picture: Array, where: NDArray[np.bool_]) -> Array:
+    """``picture[where]``, [K, C] of [H, W, C], a copy; NumPy takes whole pixels ten times as fast as their channels."""
+    if picture.strides[-1] != picture.itemsize:
+        return np.asarray(picture[where])
+    return _whole(picture)[where].view(picture.dtype).reshape(-1, picture.shape[-1])
+
+
+def put_pixels(picture: Array, where: NDArray[np.bool_], values: Array) -> None:
+    """``picture[where] = values``, in [H, W, C] whose channels lie side by side; values [K or 1, C], contiguous, of its dtype."""
+    _whole(picture)[where] = _whole(values)
+
+
+def _whole(pixels: Array) -> Array:
+    """[..., C] as [...] of bytes of all channels."""
+    return pixels.view(np.dtype((np.void, pixels.shape[-1] * pixels.itemsize)))[..., 0]
 
 
 def from_unit(values: NDArray[np.float32], like: Array) -> Array:

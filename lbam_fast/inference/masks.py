@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
@@ -58,6 +59,16 @@ class Hole:
         """The rows and columns that hold all that is filled."""
         rows, columns = (np.flatnonzero(self.filled.any(axis=axis)) for axis in (1, 0))
         return _span(rows), _span(columns)
+
+    @cached_property
+    def content(self) -> tuple[tuple[int, ...], bytes]:
+        """What holes have in common that are of one size and filled in the same places: size and digest."""
+        return self.filled.shape, hashlib.blake2b(np.packbits(self.filled).data, digest_size=16).digest()
+
+    @cached_property
+    def depth(self) -> float:
+        """Pixels from the middle of the widest hole to the nearest known pixel."""
+        return float(cv2.distanceTransform(self.filled.astype(np.uint8), cv2.DIST_L2, 5).max())
 
 
 def _span(indices: NDArray[np.intp]) -> slice:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbam_fast.inference.errors import InpaintError
-from lbam_fast.inference.layouts import Array, from_unit, to_unit
+from lbam_fast.inference.layouts import Array, from_unit, pixels_of, put_pixels, to_unit
 from lbam_fast.inference.masks import Hole
 
 
@@ -16,14 +16,14 @@ def paste(pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
     Raises InpaintError for an output that is no numbers.
     """
     filled = hole.filled[hole.box]
-    values, weight = output[hole.box][filled], hole.weight[hole.box][filled][:, None]
+    values, weight = pixels_of(output[hole.box], filled), hole.weight[hole.box][filled][:, None]
     if not np.isfinite(values).all():
         raise InpaintError("the network gave values that are no numbers: try dtype float32, or other weights")
     result = pixels.copy()
     region = result[hole.box]
     blended = weight[:, 0] < 1
     if blended.any():
-        known = to_unit(region[filled][None, blended])[0]
+        known = to_unit(pixels_of(region, filled)[None, blended])[0]
         values[blended] = weight[blended] * values[blended] + (1 - weight[blended]) * known
-    region[filled] = from_unit(values, pixels)
+    put_pixels(region, filled, from_unit(values, pixels))
     return result

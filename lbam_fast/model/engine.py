@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -46,13 +46,14 @@ class Engine:
         self._by_maps = config.batch_norm and self._device == "cpu"
         """Whether both chains come first, as skips need maps that are kept."""
 
-    def inpaint(self, x: Tensor, mask: Tensor, needed: Tensor | None = None) -> Tensor:
+    def inpaint(self, x: Tensor, mask: Tensor, needed: Tensor | None = None, mask_key: Hashable = None) -> Tensor:
         """x [N, C, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1].
 
-        needed  bool [N or 1, 1, H, W]: where the result is; elsewhere it may be anything
+        needed    bool [N or 1, 1, H, W]: where the result is; elsewhere it may be anything
+        mask_key  stands for the mask's content, of which maps are then kept, as they are for a mask that pictures share
         """
-        if self._compiled and len(mask) < len(x) and not Session.is_large(_ready(mask)):
-            return self.generate(x, self._maps_of_many(mask), needed)
+        if self._compiled and (mask_key is not None or len(mask) < len(x)) and not Session.is_large(_ready(mask)):
+            return self.generate(x, self._kept_maps(mask, mask_key), needed)
         run = self._inpaint_by_maps if self._by_maps or mask.shape[0] != x.shape[0] else self._inpaint
         inputs = [*(_ready(each) for each in (x, mask, 1 - mask)), *self._needed(needed, x)]
         with torch.autocast(self._device, enabled=False), self._active():
@@ -85,16 +86,17 @@ class Engine:
         with torch.autocast(self._device, enabled=False), self._session.active(Session.is_large(given[0])):
             return replace(self._maps(*given), mask=mask)
 
-    def _maps_of_many(self, mask: Tensor) -> AttentionMaps:
-        """The maps of a mask that pictures share, and others may share with them: as those of frames do."""
-        given = [_ready(mask), _ready(1 - mask)]
+    def _kept_maps(self, mask: Tensor, mask_key: Hashable) -> AttentionMaps:
+        """The maps of a mask, from an earlier call with that key, or by default with a mask of that content."""
 
         def make() -> AttentionMaps:
+            given = _ready(mask), _ready(1 - mask)  # in autocast's dtype
             with torch.autocast("cpu", enabled=False), self._session.active():
                 return self._maps(*given)
 
-        known = given[0].float().permute(0, 2, 3, 1).numpy()
-        key = blake2b(known.data).digest(), known.shape, given[0].dtype
+        if mask_key is None:
+            mask_key = blake2b(_ready(mask).float().permute(0, 2, 3, 1).numpy().data).digest()
+        key = mask_key, mask.shape, ops.working_dtype(mask)
         return self._session.kept(key, list(self._state.values()), make, _nbytes)
 
     def _inpaint(self, x: Tensor, mask: Tensor, holes: Tensor, needed: Tensor | None = None) -> Tensor:

@@ -6,7 +6,7 @@ For backward, layers keep their features and ``m`` beside the convolutions' inpu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import torch
 from torch import Tensor
@@ -36,8 +36,8 @@ class FusedGenerator:
         self._state, self._config, self._training = state, config, training
         self._parameters = Parameters(state, config)
 
-    def inpaint(self, x: Tensor, mask: Tensor, needed: Tensor | None = None) -> Tensor:
-        """x [N, C, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]: all of it, whatever is needed."""
+    def inpaint(self, x: Tensor, mask: Tensor, needed: Tensor | None = None, mask_key: Hashable = None) -> Tensor:
+        """x [N, C, H, W] and its mask [N or 1, 1 or 3, H, W] -> [N, 3, H, W] in [0, 1]: all of it, and all anew."""
         if mask.shape[0] != x.shape[0]:
             mask = mask.expand(x.shape[0], -1, -1, -1)
         u, skips = mask, []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -208,7 +208,7 @@ class _Reference:
     config: LBAMConfig
     training: bool
 
-    def inpaint(self, x: Tensor, mask: Tensor, needed: Tensor | None = None) -> Tensor:
+    def inpaint(self, x: Tensor, mask: Tensor, needed: Tensor | None = None, mask_key: Hashable = None) -> Tensor:
         maps = reference.attention_maps(self.state, self.config, mask)
         return reference.generate(self.state, self.config, x, maps, self.training)
 
@@ -232,6 +232,7 @@ class LBAM(Generator):
         maps: AttentionMaps | None = None,
         trend: Tensor | None = None,
         needed: Tensor | None = None,
+        mask_key: Hashable = None,
     ) -> Tensor:
         """The network's raw output [N, 3, H, W] in [0, 1], **not** pasted onto the known pixels.
 
@@ -241,6 +242,8 @@ class LBAM(Generator):
         plane; for pictures that are padded, since their plane is another one.
         needed [N or 1, 1, H, W], bool: where the result is of use, such as in holes; the same bits there. Elsewhere it may be
         anything, which saves the compiled kernels for the CPU much of the decoder.
+        mask_key, anything hashable that stands for the mask's content: these kernels keep its maps for later calls with that key,
+        256 MB in all, as long as the weights are as they were; the same bits. They do so anyway for a mask that pictures share.
         Raises ValueError for other shapes, for a trend without a base, or unless exactly one of mask and maps is given.
         """
         _check_shape("image", image, (3,))
@@ -265,7 +268,7 @@ class LBAM(Generator):
             x, base = ops.correction_input(image, known, trend)
         else:
             x, base = ops.damaged_input(image, known, self.config.input_channels), None
-        y = self._network(x, known).inpaint(x, known, needed) if maps is None else self._generate(x, maps, needed)
+        y = self._network(x, known).inpaint(x, known, needed, mask_key) if maps is None else self._generate(x, maps, needed)
         return y if base is None else reference.corrected(base, y)
 
 

@@ -23,6 +23,8 @@ SMALL = 1 << 17
 """Pixels of a call on a CPU up to which its kernels are recorded and played again: beyond, Python's share is below 1 %."""
 LARGE = {torch.float32: 1 << 20, torch.bfloat16: 1 << 22}
 """Pixels of a call on a CPU, by its dtype, from which memory is spared at the cost of a little time: docs/architecture.md."""
+SHARE_MORE = 1.5
+"""So many times as many where pictures share maps that are given, each of which then takes two thirds of the memory."""
 
 
 Value = TypeVar("Value")
@@ -83,7 +85,7 @@ class Session:
         """
         tapes = self._tapes_for(inputs[0])
         if tapes is None or not have_versions(weights):
-            with self.active(self.is_large(inputs[0])):
+            with self.active(self.is_large(inputs[0], len(maps[0]) if maps else None)):
                 return function(*inputs)
         key = (name, *((x.shape, x.dtype) for x in inputs), *((x.data_ptr(), x.shape, x.dtype) for x in maps))
         tape = tapes.find(key, weights)
@@ -109,9 +111,12 @@ class Session:
         return self._tapes if x.device.type == "cpu" and _pixels(x) <= SMALL else None
 
     @staticmethod
-    def is_large(x: Tensor) -> bool:
-        """Whether a call for that input [N, C, H, W] spares memory."""
-        return x.device.type == "cpu" and x.dtype in LARGE and _pixels(x) >= LARGE[x.dtype]
+    def is_large(x: Tensor, maps: int | None = None) -> bool:
+        """Whether a call for that input [N, C, H, W] spares memory; ``maps``: of how many masks, if they are given."""
+        if x.device.type != "cpu" or x.dtype not in LARGE:
+            return False
+        shared = maps is not None and maps < len(x)
+        return _pixels(x) >= (SHARE_MORE if shared else 1) * LARGE[x.dtype]
 
     def kept(self, key: Hashable, weights: Sequence[Tensor], make: Callable[[], Value], nbytes: Callable[[Value], int]) -> Value:
         """``make()``, or what it gave for that key with the weights as they are now, within some 256 MB."""
