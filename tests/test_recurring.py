@@ -9,7 +9,7 @@ import torch
 from networks import images, masks, network
 
 import lbam_fast
-from lbam_fast import Inpainter, native, ops
+from lbam_fast import LBAM, Inpainter, LBAMConfig, native, ops
 from lbam_fast.inference import MaskOptions, find_hole
 from lbam_fast.inference.inpainter import SHARING_ON_CPU
 from lbam_fast.inference.recurring import MOST, Recurring
@@ -111,15 +111,23 @@ def test_large_calls_keep_none(made, monkeypatch):
     assert not made
 
 
-def test_more_pictures_go_together_under_one_mask():
-    ours, hole = inpainter(batch_size=100), find_hole(np.ones((512, 512), np.float32), MaskOptions())
-    other = find_hole(np.ones((512, 512), np.float32), MaskOptions())
-    assert list(map(len, ours.batches([hole] * 10))) == [5, 5]
-    assert list(map(len, ours.batches([hole, other] * 5))) == [3, 3, 3, 1]
-    assert list(map(len, inpainter(batch_size=100, keep_maps=False).batches([hole] * 10))) == [3, 3, 3, 1]
-    x = torch.empty(1, 1, 1, 1).expand(5, 6, 512, 512)
+def test_more_pictures_go_together_under_one_mask(monkeypatch):
+    """As many as do not make the kernels spare memory, and 8 by default for a wide network."""
+    hole, other = (find_hole(np.ones((512, 512), np.float32), MaskOptions()) for _ in range(2))
+
+    def counts(holes, width=8, **options):
+        ours = Inpainter(LBAM(LBAMConfig(base_width=width)), detail="off", device="cpu", **options)
+        return [len(batch) for batch in ours.batches(holes)]
+
+    assert counts([hole] * 10, batch_size=100) == [8, 2]
+    assert counts([hole, other] * 5, batch_size=100) == counts([hole] * 10, batch_size=100, keep_maps=False) == [3, 3, 3, 1]
+    assert counts([hole] * 10) == [4, 4, 2] and counts([hole] * 10, width=64) == [8, 2]
+    assert counts([hole] * 10, width=64, batch_size=2) == [2] * 5
+    monkeypatch.setattr("lbam_fast.inference.inpainter.usable_memory", lambda device: 1 << 30)
+    assert counts([hole] * 10, width=64) == [3, 3, 3, 1], "the estimate for 8 is beyond this memory"
+    x = torch.empty(1, 1, 1, 1).expand(8, 6, 512, 512)
     assert x[:, 0].numel() <= SHARING_ON_CPU
-    assert Session.is_large(x) and Session.is_large(x, maps=5) and not Session.is_large(x, maps=1)
+    assert Session.is_large(x) and Session.is_large(x, maps=8) and not Session.is_large(x, maps=1)
 
 
 def test_only_the_last_masks_are_remembered():

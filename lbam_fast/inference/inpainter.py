@@ -22,7 +22,7 @@ from lbam_fast.checkpoints import load_checkpoint
 from lbam_fast.config import HoleColour
 from lbam_fast.devices import resolve_device
 from lbam_fast.inference.batches import listed_images, listed_masks
-from lbam_fast.inference.detail import Detail, Detailer
+from lbam_fast.inference.detail import NARROW, Detail, Detailer
 from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.layouts import Array, Canvas, emptied, read_image
 from lbam_fast.inference.mask_values import mask_values
@@ -49,9 +49,11 @@ from lbam_fast.reference import MULTIPLE, plane
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDED = "lbam_narrow.safetensors"
 PIXELS_AT_ONCE = 1 << 22
-PIXELS_ON_CPU, SHARING_ON_CPU = (1 << 20) - 1, (3 << 19) - 1
+PIXELS_ON_CPU, SHARING_ON_CPU = (1 << 20) - 1, (9 << 18) - 1
 """In one call, the second of pictures under one mask whose maps are kept. From more on, the kernels spare memory, which takes
 longer than several pictures at once save."""
+AT_ONCE, WIDE_AT_ONCE = 4, 8
+"""Pictures in one call by default, the second of a wide network under one mask, most of whose time goes into reading weights."""
 PASSES = (1, 2, 4, 8)
 ROWS_AT_ONCE = 64
 
@@ -76,7 +78,7 @@ class Inpainter:
         threshold: float = 0.5,
         grow: int = 0,
         feather: int = 0,
-        batch_size: int = 4,
+        batch_size: int | None = None,
         passes: int = 1,
         detail: Detail = "auto",
         strategy: Strategy = "auto",
@@ -85,24 +87,26 @@ class Inpainter:
     ) -> None:
         """``model`` is moved to ``device`` ("auto": the GPU if there is one) and put into ``eval()``.
 
-        dtype float32 and float64 convert the weights; bfloat16 and float16 run under autocast. hole, threshold, grow and
-        feather: see MaskOptions. batch_size: how many pictures of equal size run at most at once, fewer if large. passes: 1, 2, 4
-        or 8; the mean of so many results, of the picture as it is, mirrored, turned and transposed, in so many times the time.
-        detail: "exemplar" lays texture of the known pixels over what the network has filled, "off" leaves it smooth; "auto"
-        does it for networks of a base width up to 32, which leave texture out, and for others in holes up to 8 pixels from
-        border to middle, which they blur; not where the compiled kernels are missing, with one notice. strategy: "whole" fills
-        a picture in one pass; "resize" at 1024 pixels on its longer side at most; "crop" in boxes around its holes; "tile" in
-        boxes too, larger ones in overlapping tiles; "auto" chooses, "whole" up to 1024x1024 pixels; ``plan`` says what, and why.
-        max_pixels: PIL images of more are refused before they are decoded. keep_maps: on a CPU, attention maps of masks that come
-        again are kept, some 256 MB in all; the same results, in two thirds of the time for a wide network.
+        dtype float32 and float64 convert the weights; bfloat16 and float16 run under autocast. hole, threshold, grow and feather:
+        see MaskOptions. batch_size: how many pictures of equal size run at most at once, fewer if large; by default 4, on a CPU
+        under one mask 8 for a base width beyond 32. passes: 1, 2, 4 or 8; the mean of so many results, of the picture as it is,
+        mirrored, turned and transposed, in so many times the time. detail: "exemplar" lays texture of the known pixels over what
+        the network has filled, "off" leaves it smooth; "auto" does it for networks of a base width up to 32, which leave texture
+        out, and for others in holes up to 8 pixels from border to middle, which they blur; not where the compiled kernels are
+        missing, with one notice. strategy: "whole" fills a picture in one pass; "resize" at 1024 pixels on its longer side at
+        most; "crop" in boxes around its holes; "tile" in boxes too, larger ones in overlapping tiles; "auto" chooses, "whole" up
+        to 1024x1024 pixels; ``plan`` says what, and why. max_pixels: PIL images of more are refused before they are decoded.
+        keep_maps: on a CPU, attention maps of masks that come again are kept, some 256 MB in all; the same results, in two thirds
+        of the time for a wide network.
         Raises InpaintError, or ConfigError for the device.
         """
         self.options = MaskOptions(hole, threshold, grow, feather)
         self.dtype = _dtype(dtype)
         self.device = resolve_device(device)
-        if batch_size < 1:
+        if batch_size is not None and batch_size < 1:
             raise InpaintError(f"batch_size is {batch_size}, expected at least 1")
-        self.batch_size = batch_size
+        self.batch_size = batch_size or AT_ONCE
+        self._sharing_at_once = batch_size or (WIDE_AT_ONCE if model.config.base_width > NARROW else AT_ONCE)
         if passes not in PASSES:
             raise InpaintError(f"passes is {passes}, expected one of {', '.join(map(str, PASSES))}")
         self.passes = passes
@@ -229,13 +233,19 @@ class Inpainter:
                 groups[padded_size(*hole.filled.shape)].append(i)
         found = []
         for (height, width), group in groups.items():
-            at_once = PIXELS_AT_ONCE
-            if self.device.type == "cpu":
-                sharing = self._keep_maps and len(_distinct([holes[i] for i in group])) < len(group)
-                at_once = min(at_once, SHARING_ON_CPU if sharing else PIXELS_ON_CPU)
-            size = max(1, min(self.batch_size, at_once // (height * width)))
+            size = self._at_once([holes[i] for i in group], height, width)
             found += [group[start : start + size] for start in range(0, len(group), size)]
         return found
+
+    def _at_once(self, holes: Sequence[Hole], height: int, width: int) -> int:
+        """How many pictures of that padded size with these holes ``fill`` should get at once."""
+        on_cpu, pixels = self.device.type == "cpu", height * width
+        if on_cpu and self._keep_maps and len(_distinct(holes)) < len(holes):
+            count = min(self._sharing_at_once, PIXELS_AT_ONCE // pixels, SHARING_ON_CPU // pixels)
+            memory = self._plan_options.memory
+            if memory is None or memory_needed(self.model, self._weight_bytes, count, height, width) <= memory:
+                return max(1, count)
+        return max(1, min(self.batch_size, (min(PIXELS_AT_ONCE, PIXELS_ON_CPU) if on_cpu else PIXELS_AT_ONCE) // pixels))
 
     def memory_needed(self, holes: Sequence[Hole]) -> int:
         """Bytes that filling pictures with these holes at once takes at its highest, roughly, weights included."""

@@ -23,8 +23,8 @@ SMALL = 1 << 17
 """Pixels of a call on a CPU up to which its kernels are recorded and played again: beyond, Python's share is below 1 %."""
 LARGE = {torch.float32: 1 << 20, torch.bfloat16: 1 << 22}
 """Pixels of a call on a CPU, by its dtype, from which memory is spared at the cost of a little time: docs/architecture.md."""
-SHARE_MORE = 1.5
-"""So many times as many where pictures share maps that are given, each of which then takes two thirds of the memory."""
+SHARE_MORE = 2.25
+"""So many times as many where pictures share maps that are given, so that each takes two thirds of the memory."""
 
 
 Value = TypeVar("Value")
