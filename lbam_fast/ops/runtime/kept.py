@@ -11,11 +11,12 @@ from torch import Tensor
 
 from lbam_fast.ops.runtime.prepared import Marks
 
-MOST_BYTES = 256 << 20
+MOST, MOST_BYTES = 16, 256 << 20
+"""Values that are kept, and their bytes: a mask that comes again does so soon, and others should not take memory for long."""
 
 
 class Kept:
-    """Values by key, those used last, within a number of bytes. Safe under threads."""
+    """Values by key, those used last, within a number and a number of bytes. Safe under threads."""
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
@@ -34,7 +35,7 @@ class Kept:
         value = make()
         with self._lock:
             self._values[key] = value, nbytes(value)
-            while sum(size for _, size in self._values.values()) > self._most_bytes:
+            while len(self._values) > MOST or sum(size for _, size in self._values.values()) > self._most_bytes:
                 self._values.popitem(last=False)
         return value
 
