@@ -531,6 +531,13 @@ def test_other_decoders_read_our_pngs(dtype: type, channels: int, shape: tuple[i
     np.testing.assert_array_equal(decoded.reshape(array.shape), array)
 
 
+def test_even_pictures_of_16_bits_take_few_bytes() -> None:
+    """In which two bytes follow each other that have little in common."""
+    down, right = np.mgrid[:700, :900]
+    slope = np.stack([right * 60, down * 80, (down + right) * 40], axis=-1).astype(np.uint16)
+    assert len(png(slope, [])) < 0.01 * slope.nbytes
+
+
 def test_tiff_of_many_strips(tmp_path: Path) -> None:
     array = np.random.default_rng(0).integers(0, 65536, (900, 700, 3), np.uint16)
     write_picture(tmp_path / "a.tif", picture(pixels=array))

@@ -21,7 +21,7 @@ from lbam_fast.ops.runtime.session import LARGE
 pytestmark = pytest.mark.skipif(bool(native.unavailable()), reason=f"the compiled kernels are missing: {native.unavailable()}")
 
 SIDE = 200
-"""Of pictures whose calls are not recorded once they are padded; more than one mask's worth of 128."""
+"""Of pictures that are padded to 256, so small that their calls are recorded and played."""
 
 
 @pytest.fixture

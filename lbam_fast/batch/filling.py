@@ -36,7 +36,8 @@ Sizes = Mapping[Job, tuple[int, int] | None]
 class Filler:
     """Reads, fills and writes pictures with that inpainter.
 
-    threads: how many read, and how many write, while others compute; by default one for every two cores, at most 8.
+    threads: how many read, and how many write, while others compute; by default one for every two cores, at most 8. Twice as
+    many read the first pictures, before which there is nothing to compute.
     max_memory: bytes; pictures that would take more are filled last and region by region, from files into files.
     """
 

@@ -243,7 +243,8 @@ class LBAM(Generator):
         needed [N or 1, 1, H, W], bool: where the result is of use, such as in holes; the same bits there. Elsewhere it may be
         anything, which saves the compiled kernels for the CPU much of the decoder.
         mask_key, anything hashable that stands for the mask's content: these kernels keep its maps for later calls with that key,
-        256 MB in all, as long as the weights are as they were; the same bits. They do so anyway for a mask that pictures share.
+        which do not look at their masks, up to 16 of them and 256 MB, while the weights are as they were; the same bits. For a
+        mask that pictures share they do so by its content. Without effect beside maps.
         Raises ValueError for other shapes, for a trend without a base, or unless exactly one of mask and maps is given.
         """
         _check_shape("image", image, (3,))
