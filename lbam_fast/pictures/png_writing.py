@@ -19,7 +19,7 @@ _DENSE = 0.2
 """Bytes that each byte of a photograph takes at least; text and drawings take fewer, and half of that after a longer search for
 what came before."""
 _LEVELS = {1: 4, 2: 6}
-"""Of zlib for samples of so many bytes: a higher one takes twice the time for few bytes less, for samples of two up to two thirds."""
+"""Of zlib for samples of so many bytes: a higher one takes twice the time for few bytes less, of two-byte samples for a third."""
 _LARGEST = 1 << 24
 
 
