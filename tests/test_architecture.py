@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "errors": set(),
     "files": set(),
     "lazy": set(),
+    "signals": set(),
     "config": set(),
     "reference": {"config"},
     "kernels": set(),
@@ -50,6 +51,7 @@ MAY_IMPORT = {
         "pictures",
         "reference",
         "service",
+        "signals",
         "training",
     },
 }

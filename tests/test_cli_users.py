@@ -1,6 +1,7 @@
 """The command as users run it: pipes and consoles, names in folders, transparency, signals."""
 
 import functools
+import json
 import multiprocessing
 import os
 import re
@@ -317,6 +318,20 @@ def test_a_signal_to_a_command_without_pictures_to_finish_cleans_up(tmp_path, nu
     assert process.returncode == 128 + number
 
 
+@POSIX
+@pytest.mark.parametrize("becomes", ["an error", "nothing"])
+def test_a_signal_that_a_library_loses_ends_a_command_still(tmp_path, weights, becomes):
+    """safetensors makes a TypeError of it: the weights were said to be damaged."""
+    save(tmp_path / "p" / "0.png", pixels())
+    mask, report = save_mask(tmp_path / "m.png"), tmp_path / "r.json"
+    arguments = ("inpaint", tmp_path / "p", mask, "-o", tmp_path / "o", "--weights", weights, "--report", report)
+    with Program(*arguments, before=functools.partial(signalled_in_a_library, becomes)) as process:
+        assert process.communicate() == ("", "error: stopped by SIGINT\n")
+    assert process.returncode == 130
+    assert json.loads(report.read_text())["ended_by"] == "stopped by a signal"
+    assert not (tmp_path / "o").exists()
+
+
 def signalled_while_loading(number: signal.Signals) -> None:
     """Let a signal come while a checkpoint is read."""
     from lbam_fast import checkpoints
@@ -328,6 +343,23 @@ def signalled_while_loading(number: signal.Signals) -> None:
             print("cleaned up")
 
     checkpoints.load_checkpoint = stopped
+
+
+def signalled_in_a_library(becomes: str) -> None:
+    """Let a signal come while safetensors, which does not let it through, reads weights."""
+    from lbam_fast import checkpoints
+
+    whole = checkpoints.safe_open
+
+    def stopped(*arguments: object) -> object:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        except KeyboardInterrupt:
+            if becomes == "an error":
+                raise TypeError("could not determine the shape of object") from None
+        return whole(*arguments)
+
+    checkpoints.safe_open = stopped
 
 
 @POSIX

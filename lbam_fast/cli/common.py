@@ -14,6 +14,7 @@ import typer
 from rich.console import Console
 
 from lbam_fast.errors import LBAMError
+from lbam_fast.signals import signal_behind
 
 SOME_FAILED, BAD_INPUT, BY_SIGNAL = 1, 2, 128
 """Exit codes; that of a signal is added to the last."""
@@ -47,11 +48,12 @@ def failing_with_message() -> Iterator[None]:
         yield
     except typer.Exit:
         raise
-    except KeyboardInterrupt as stopped:
-        number = signal.Signals(stopped.args[0] if stopped.args else signal.SIGINT)
-        print_error(f"stopped by {number.name}")
-        raise typer.Exit(BY_SIGNAL + number) from None
-    except LBAMError as error:
+    except (KeyboardInterrupt, Exception) as error:
+        if (number := signal_behind(error)) is not None:
+            print_error(f"stopped by {signal.Signals(number).name}")
+            raise typer.Exit(BY_SIGNAL + number) from None
+        if not isinstance(error, LBAMError):
+            raise
         print_error(str(error))
         raise typer.Exit(BAD_INPUT) from None
 

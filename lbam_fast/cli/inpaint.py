@@ -34,6 +34,7 @@ from lbam_fast.cli.engines import Choice, Fill, running
 from lbam_fast.cli.outputs import held, reporting
 from lbam_fast.cli.video import is_video, paired_video, refuse, video_events
 from lbam_fast.files import is_same_file
+from lbam_fast.signals import signal_behind
 
 if TYPE_CHECKING:
     from lbam_fast.batch import Event, Job, Journal, Pairs, Report
@@ -232,6 +233,8 @@ def _run(fill: Fill, jobs: Sequence[Job], folder: bool, quiet: bool, report: Rep
         progress, received = stack.enter_context(shown), stack.enter_context(finishing_on_signal())
         task = progress.add_task("inpainting", total=len(jobs))
         for event in fill(jobs, make_folders=folder, stop=lambda: bool(received), journal=journal):
+            if (number := signal_behind()) is not None:
+                raise KeyboardInterrupt(number)
             if isinstance(event, Advanced):
                 progress.update(task, completed=event.done, total=event.total or None)
                 if received:

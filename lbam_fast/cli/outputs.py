@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from lbam_fast.cli.common import BY_SIGNAL, print_warning
+from lbam_fast.signals import signal_behind
 
 if TYPE_CHECKING:
     from lbam_fast.batch import Job, Pairs, Report
@@ -62,7 +63,7 @@ def reporting(path: Path | None, pairs: Pairs) -> Iterator[Report]:
 
 
 def _in_words(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
+    if signal_behind(error) is not None:
         return "stopped by a signal"
     if isinstance(error, typer.Exit):
         return f"stopped by {signal.Signals(error.exit_code - BY_SIGNAL).name}"
