@@ -66,25 +66,64 @@ def test_a_wrong_neighbour_is_seen(monkeypatch):
 
 
 @compiled
+@pytest.mark.parametrize("given", [False, True], ids=["own trend", "trend given"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 1.0])
-def test_compiled_kernels_equal_the_reference(channels, share):
+def test_compiled_kernels_equal_the_reference(channels, share, dtype, given):
     generator = torch.Generator().manual_seed(1)
-    image = torch.rand(2, channels, 128, 384, generator=generator)
-    for shared in (1, 2):
-        coarse = torch.rand(shared, 1, 16, 48, generator=generator) >= share
+    image = torch.rand(2, 3, 128, 384, generator=generator).to(dtype)
+    trend = torch.rand(2, 3, 128, 384, generator=generator) if given else None
+    rounding = 0 if dtype == torch.float32 else 2**-8
+    for shared, order in ((1, torch.channels_last), (2, torch.contiguous_format)):
+        coarse = torch.rand(shared, channels, 16, 48, generator=generator) >= share
         known = coarse.float().repeat_interleave(8, 2).repeat_interleave(8, 3)
-        torch.testing.assert_close(ops.cpu.harmonic_fill(image, known), reference.harmonic_fill(image, known), rtol=0, atol=1e-5)
+        arguments = image.contiguous(memory_format=order), known, trend
+        for found, expected in zip(ops.correction_input(*arguments), reference.correction_input(*arguments), strict=True):
+            assert found.dtype == dtype
+            torch.testing.assert_close(found, expected, rtol=rounding, atol=1e-5 * harmonic.CONTRAST + rounding)
+
+
+@compiled
+def test_a_wrong_contrast_is_seen(monkeypatch):
+    """Planted fault."""
+    image, known = images(1, dtype=torch.float32), HOLES["a box"].float()
+    expected = reference.correction_input(image, known)[0]
+    monkeypatch.setattr(harmonic, "CONTRAST", 4.001)
+    assert (ops.correction_input(image, known)[0] - expected).abs().max() > 2e-5
+
+
+@compiled
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
+def test_correcting_equals_the_reference(dtype):
+    base, y = images(2, dtype=torch.float32), images(2, seed=1, dtype=torch.float32).to(dtype)
+    base = base.contiguous(memory_format=torch.channels_last)
+    expected = reference.corrected(base, y.float())
+    assert 0.1 < ((expected == 0) | (expected == 1)).double().mean() < 0.9
+    with torch.no_grad():
+        torch.testing.assert_close(ops.corrected(base, y), expected, rtol=0, atol=1e-6)
+
+
+@compiled
+def test_what_the_kernels_do_not_take_is_refused():
+    x, base = torch.empty(1, 6, 128, 128), torch.empty(1, 3, 128, 128)
+    x, base = (each.contiguous(memory_format=torch.channels_last) for each in (x, base))
+    good = [base, base[:, :1], base, 4.0, 7, 2, 2, 2, 16, x, base.clone()]
+    correction = ops.cpu.compiled().correction_input
+    correction(*good)
+    for position, bad in ((0, x), (1, base[:, :2]), (2, base[..., :64]), (4, 8), (9, base), (10, x), (10, base.double())):
+        with pytest.raises(ValueError, match=r"expected|must be"):
+            correction(*good[:position], bad, *good[position + 1 :])
 
 
 @compiled
 def test_the_number_of_threads_changes_no_bit():
     image, known = images(1, 512, 512, dtype=torch.float32), masks("irregular", height=512, width=512, dtype=torch.float32)
-    one = ops.cpu.harmonic_fill(image, known[:, :1])
+    one = ops.correction_input(image, known[:, :1])
     threads = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
-        assert torch.equal(ops.cpu.harmonic_fill(image, known[:, :1]), one)
+        assert all(map(torch.equal, ops.correction_input(image, known[:, :1]), one))
     finally:
         torch.set_num_threads(threads)
 

@@ -15,9 +15,10 @@ from PIL import Image, ImageCms
 
 from lbam_fast import LBAM, ConfigError, Inpainter, InpaintError, LBAMConfig, load_checkpoint, ops
 from lbam_fast.inference import embedded_weights
-from lbam_fast.inference.inpainter import padded, paste, turned, turned_back
+from lbam_fast.inference.inpainter import paste, turned, turned_back
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
 from lbam_fast.inference.memory import memory_needed
+from lbam_fast.inference.padding import padded
 
 SRGB = ImageCms.createProfile("sRGB")
 KNOWN_DTYPES = (np.uint8, np.uint16, np.float16, np.float32, np.float64)
@@ -164,8 +165,7 @@ def test_the_hole_test_can_fail(model, monkeypatch):
     image, mask = picture(33, 41, dtype=np.float32), box_mask(33, 41)
     image[mask == 255] = np.nan
     inpainter = Inpainter(model)
-    multiplied = lambda pictures, holes: np.stack([p * ~hole.filled[..., None] for p, hole in zip(pictures, holes, strict=True)])  # noqa: E731
-    monkeypatch.setattr("lbam_fast.inference.inpainter.emptied", multiplied)
+    monkeypatch.setattr("lbam_fast.inference.inpainter.emptied", lambda pixels, hole: pixels * ~hole.filled[..., None])
     monkeypatch.setattr(ops, "damaged_input", lambda image, mask, channels: torch.cat([image * mask, mask], dim=1))
     with pytest.raises(InpaintError, match="values that are no numbers"):
         inpainter(image, mask)

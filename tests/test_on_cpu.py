@@ -602,6 +602,18 @@ class TestBuffers:
             buffers.empty((1, 64, 128, width), torch.float32, lambda x: None, False)
         assert sum(x.memory.nbytes for x in buffers._kept[:-1]) <= 20 << 20
 
+    @pytest.mark.parametrize("megabytes", [1, 16])
+    def test_memory_long_of_no_use_is_given_back(self, megabytes):
+        """Of results of ever other sizes, it would grow for thousands of them."""
+        buffers, gone = Memory(), []
+        buffers.flat(megabytes << 18, torch.float32, lambda x: weakref.finalize(x, gone.append, 1), False)
+        held = buffers.flat(4 << 18, torch.float32, lambda x: None, False)
+        for _ in range(memory.LONG):
+            assert not gone
+            buffers.flat(8 << 18, torch.float32, lambda x: None, False)
+        assert gone
+        assert [x.memory.data_ptr() for x in buffers._kept if not x.unused()] == [held.data_ptr()]
+
     @torch.no_grad()
     def test_results_are_the_caller_s(self):
         model, image = network(width=16, dtype=torch.float32), images(1, 512, 512).float()
@@ -666,6 +678,6 @@ class TestMapsOfManyPictures:
         kept._most_bytes = 2 << 20
         for kind in ("irregular", "box", "soft", "pixel", "hole"):
             model(image, masks(kind)[:, :1].float())
-        assert 0 < len(kept._values) < 5 and sum(size for _, size in kept._values.values()) <= 2 << 20
+        assert 0 < len(kept._values) < 5 and sum(each.nbytes for each in kept._values.values()) <= 2 << 20
         ops.clear()
         assert not kept._values

@@ -93,6 +93,20 @@ def test_other_weights_make_them_anew(made):
 
 
 @torch.no_grad()
+def test_maps_long_of_no_use_are_given_up(made):
+    model, image = network(width=8, dtype=torch.float32), images(1, 128, 128).float()
+    known, other = (masks(kind)[:, :1].float() for kind in ("irregular", "box"))
+    model(image, known, mask_key="a")
+    for turn in range(kept.LONG):
+        model(image, other, mask_key=("b", turn % 2))
+        assert "a" in [key for key, *_ in model._session._kept._values]
+    model(image, other)
+    assert "a" not in [key for key, *_ in model._session._kept._values]
+    model(image, known, mask_key="a")
+    assert len(made) == 4
+
+
+@torch.no_grad()
 def test_a_key_stands_for_the_mask(made):
     model, image = network(width=8, dtype=torch.float32), images(1, 128, 128).float()
     known = masks("irregular")[:, :1].float()

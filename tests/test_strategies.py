@@ -14,8 +14,7 @@ from typer.testing import CliRunner
 
 from lbam_fast import LBAM, Inpainter, InpaintError, LBAMConfig
 from lbam_fast.cli import app
-from lbam_fast.inference import MaskOptions, boxes, find_hole, parts, tiles
-from lbam_fast.inference import inpainter as inpainter_module
+from lbam_fast.inference import MaskOptions, boxes, find_hole, padding, parts, tiles
 from lbam_fast.inference.boxes import Box
 from lbam_fast.inference.detail import Detailer
 from lbam_fast.inference.masks import Hole
@@ -251,7 +250,7 @@ def test_a_trend_that_windows_share_is_caught(shipped, monkeypatch):
         ].max()
 
     assert error() < 1e-4
-    monkeypatch.setattr(inpainter_module, "windowed_plane", lambda image, known, _: inpainter_module.plane(image, known))
+    monkeypatch.setattr(padding, "_windowed_plane", lambda image, known, _: padding.plane(image, known))
     assert error() > 3e-3
 
 

@@ -87,6 +87,26 @@ std::int64_t tile_of(StableIValue value, std::int64_t largest) {
   return tile;
 }
 
+// A picture in any layout; one may serve all images if `shared`.
+cpu::Strided strided(const Tensor& x, const Sizes& size, bool shared, const char* message) {
+  require(x.dims() == 4, message);
+  const std::int64_t *const sizes = x.sizes(), *const steps = x.strides();
+  require((sizes[0] == size.images || (shared && sizes[0] == 1)) && sizes[2] == size.height && sizes[3] == size.width, message);
+  return {input(x), sizes[1], {sizes[0] == 1 ? 0 : steps[0], steps[1], steps[2], steps[3]}};
+}
+
+cpu::Strided colours(const Tensor& image, const Sizes& size, const char* message) {
+  const cpu::Strided result = strided(image, size, false, message);
+  require(result.channels == 3, message);
+  return result;
+}
+
+cpu::Strided known(const Tensor& mask, const Sizes& size, const char* message) {
+  const cpu::Strided result = strided(mask, size, true, message);
+  require(result.channels == 1 || result.channels == 3, message);
+  return result;
+}
+
 constexpr const char* kInputs = "skip, own: expected pictures of one size and dtype in channels_last";
 
 }  // namespace
@@ -226,40 +246,37 @@ void in_large_pages(StableIValue* stack, std::uint64_t, std::uint64_t) {
 void damage(StableIValue* stack, std::uint64_t, std::uint64_t) {
   const Tensor image(stack[0]), mask(stack[1]), y(stack[2]);
   constexpr const char* message = "image, mask, out: expected [N, 3, H, W], [N or 1, 1 or 3, H, W] and [N, 3 or 4, H, W]";
-  const auto strided = [&](const Tensor& x) {
-    require(x.dims() == 4, message);
-    const std::int64_t* const steps = x.strides();
-    return cpu::Strided{input(x), x.sizes()[1], {steps[0], steps[1], steps[2], steps[3]}};
-  };
   const Picture result = picture(y, message);
   const std::int64_t channels = result.rows.channels;
-  cpu::Strided pictures = strided(image), masks = strided(mask);
-  const auto fits = [&](const Tensor& x, bool shared) {
-    const std::int64_t* const sizes = x.sizes();
-    return (sizes[0] == result.size.images || (shared && sizes[0] == 1)) && sizes[2] == result.size.height &&
-           sizes[3] == result.size.width;
-  };
-  require(pictures.channels == 3 && (masks.channels == 1 || masks.channels == 3) && (channels == 3 || channels == 4), message);
-  require(fits(image, false) && fits(mask, true), message);
-  if (mask.sizes()[0] == 1) masks.steps[0] = 0;
-  cpu::damage({result.size, pictures, masks, channels, output(y)}, threads());
+  require(channels == 3 || channels == 4, message);
+  cpu::damage({result.size, colours(image, result.size, message), known(mask, result.size, message), channels, output(y)},
+              threads());
 }
 
-void harmonic_fill(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Tensor x(stack[0]), known(stack[1]);
+void correction_input(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor image(stack[0]), mask(stack[1]), trend(stack[2]), x(stack[9]), base(stack[10]);
   constexpr const char* message =
-      "x, known: expected a dense channels_last float32 [N, up to 4, H, W], with H and W multiples of 2^levels, and a dense uint8"
-      " [N or 1, 1, H, W]";
-  const Picture all = picture(x, message), own = picture(known, message);
+      "image, mask, trend, x, base: expected [N, 3, H, W], [N or 1, 1 or 3, H, W], [N, 3, H, W], [N, 6, H, W] and [N, 3, H, W], H and"
+      " W multiples of 2^levels";
   const auto count = [&](int position) { return static_cast<std::int64_t>(stack[position]); };
-  const std::int64_t levels = count(2);
-  require(levels >= 1 && levels < 31 && all.size.height % (1LL << levels) == 0 && all.size.width % (1LL << levels) == 0, message);
-  require(type_of(x) == Type::kFloat && all.rows.channels <= 4, message);
-  require(own.size.images == 1 || own.size.images == all.size.images, message);
-  const Sizes masks = {own.size.images, all.size.height, all.size.width};
-  cpu::harmonic_fill({all.size, all.rows.channels, floats(x), kinds_of(known, masks, message), own.size.images, levels, count(3),
-                      count(4), count(5), count(6)},
-                     threads());
+  const std::int64_t levels = count(4);
+  const Picture result = picture(x, message);
+  const Sizes& size = result.size;
+  require(levels >= 1 && levels < 31 && size.height % (1LL << levels) == 0 && size.width % (1LL << levels) == 0, message);
+  require(result.rows.channels == 6, message);
+  require_picture(base, size, 3, type_of(base));
+  cpu::correction_input(
+      {size, colours(image, size, message), known(mask, size, message), colours(trend, size, message),
+       static_cast<float>(number(stack[3])), levels, count(5), count(6), count(7), count(8), output(x), output(base)},
+      threads());
+}
+
+void correct(StableIValue* stack, std::uint64_t, std::uint64_t) {
+  const Tensor base(stack[0]), y(stack[1]), out(stack[2]);
+  constexpr const char* message = "base, y, out: expected dense pictures of one size in channels_last";
+  const Picture all = picture(base, message);
+  require(rows(y, message) == all.rows && rows(out, message) == all.rows, message);
+  cpu::correct({all.rows.positions * all.rows.channels, input(base), input(y), output(out)}, threads());
 }
 
 void exemplar(StableIValue* stack, std::uint64_t, std::uint64_t) {

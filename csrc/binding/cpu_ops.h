@@ -22,7 +22,8 @@ namespace lbam::binding {
   X(reconstruct)         \
   X(in_large_pages)      \
   X(damage)              \
-  X(harmonic_fill)       \
+  X(correction_input)    \
+  X(correct)             \
   X(exemplar)            \
   X(classify)            \
   X(spread)              \

@@ -1,18 +1,6 @@
-#include "rows.h"
+#include "strided.h"
 
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
-namespace {
-
-// A line of one channel.
-const float* line_of(const Strided& x, int64_t image, int64_t channel, int64_t line, int64_t count, float* buffer) {
-  const int64_t begin = image * x.steps[0] + channel * x.steps[1] + line * x.steps[2];
-  if (x.steps[3] == 1) return read(x.picture, begin, count, buffer);
-  for (int64_t i = 0; i < count; ++i) buffer[i] = *read(x.picture, begin + i * x.steps[3], 1, buffer + i);
-  return buffer;
-}
-
-}  // namespace
-
 void damage(const Damage& r, ParallelFor parallel) {
   const int64_t width = r.size.width, elements = width * r.channels;
   for_ranges(parallel, r.size.images * r.size.height, ceiling(kTask, elements), [&](int64_t first, int64_t last) {

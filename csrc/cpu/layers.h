@@ -129,15 +129,21 @@ struct Damage {
   Output y;
 };
 
-// The harmonic fill of pictures of up to four channels, in place: steps as in lbam_fast/reference/harmonic.py, which names their
-// numbers. Height and width are multiples of 2^levels.
-struct HarmonicFill {
+// What a network with a harmonic base reads and corrects: steps as in lbam_fast/reference/harmonic.py, which names their numbers.
+// Height and width are multiples of 2^levels.
+struct CorrectionInput {
   Sizes size;
-  std::int64_t channels;
-  float* x;                   // [images, height, width, channels]
-  const std::uint8_t* known;  // [masks, height, width]
-  std::int64_t masks;         // images, or 1 for all
+  Strided image, mask, trend;  // 3 channels; 1 or 3, its first step 0 where one serves all images; 3
+  float contrast;
   std::int64_t levels, first_sweeps, cycles, sweeps, coarsest_sweeps;
+  Output x, base;  // [images, height, width, 6 and 3]
+};
+
+// base + (2 y - 1), kept within [0, 1]. The result may be one of them.
+struct Correct {
+  std::int64_t count;
+  Input base, y;
+  Output result;
 };
 
 // The kinds of positions of a mask: 0 where all channels are 0, 1 where all are 1, else 2.

@@ -101,7 +101,8 @@ namespace lbam::cpu {
   X(decode_with_map, DecodeWithMap)          \
   X(reconstruct, Reconstruct)                \
   X(damage, Damage)                          \
-  X(harmonic_fill, HarmonicFill)             \
+  X(correction_input, CorrectionInput)       \
+  X(correct, Correct)                        \
   X(exemplar, Exemplar)                      \
   X(classify, Classify)                      \
   X(spread, Spread)                          \

@@ -62,7 +62,7 @@ def _filled(model: LBAM, image: Path, mask: Path, hole: HoleColour) -> tuple[Pix
     import torch
 
     from lbam_fast.inference import Inpainter, MaskOptions, find_hole
-    from lbam_fast.inference.inpainter import padded
+    from lbam_fast.inference.padding import padded
     from lbam_fast.pictures import read_mask, read_picture
 
     picture, values = read_picture(image), read_mask(mask, hole)

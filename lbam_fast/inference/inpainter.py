@@ -37,6 +37,7 @@ from lbam_fast.inference.memory import (
     usable_memory,
     weight_bytes,
 )
+from lbam_fast.inference.padding import put_padded, put_trend
 from lbam_fast.inference.parts import SQUARE, PartFiller
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.recurring import Recurring
@@ -44,7 +45,7 @@ from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
 from lbam_fast.inference.transfers import download, upload
 from lbam_fast.model import LBAM
 from lbam_fast.pictures import MAX_PIXELS
-from lbam_fast.reference import MULTIPLE, plane
+from lbam_fast.reference import MULTIPLE
 
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 EMBEDDED = "lbam_narrow.safetensors"
@@ -280,19 +281,30 @@ class Inpainter:
     def _given(self, pictures: Sequence[Array], holes: Sequence[Hole], window: int | None) -> dict[str, Tensor]:
         """What the network gets, padded: images, their mask or masks, and where they are of use the images' trend and where the
         result is needed."""
-        if len({pixels.shape[:2] for pixels in pictures}) > 1:
-            each = [self._given([one], [hole], window) for one, hole in zip(pictures, holes, strict=True)]
-            return {name: torch.cat([given[name] for given in each]) for name in each[0]}
-        image = self._tensor(np.moveaxis(emptied(pictures, holes), -1, 1))
-        filled = np.stack([hole.filled for hole in _distinct(holes)])[:, None]
-        mask = self._tensor(~filled)
-        given = {"image": padded(image), "mask": padded(mask)}
+        size = padded_size(*pictures[0].shape[:2])
+        distinct = _distinct(holes)
+
+        def batch(count: int, channels: int) -> Tensor:
+            dtype = torch.float64 if self.dtype == torch.float64 else torch.float32
+            return torch.empty(count, channels, *size, dtype=dtype, device=self.device, memory_format=torch.channels_last)
+
+        given = {"image": batch(len(pictures), 3), "mask": batch(len(distinct), 1)}
+        for image, pixels, hole in zip(given["image"], pictures, holes, strict=True):
+            put_padded(image, self._uploaded(np.moveaxis(emptied(pixels, hole), -1, 0)))
+        for mask, hole in zip(given["mask"], distinct, strict=True):
+            put_padded(mask, self._uploaded(~hole.filled[None]))
         if self.device.type == "cpu":  # elsewhere all of it is computed
-            height, width = filled.shape[2:]
-            needed = np.pad(filled, ((0, 0), (0, 0), (0, -height % MULTIPLE), (0, -width % MULTIPLE)))
+            needed = np.zeros((len(distinct), 1, *size), np.bool_)
+            for place, hole in zip(needed[:, 0], distinct, strict=True):
+                height, width = hole.filled.shape
+                place[:height, :width] = hole.filled
             given["needed"] = torch.from_numpy(needed)
         if self.model.config.base == "harmonic":
-            given["trend"] = padded(plane(image, mask) if window is None else windowed_plane(image, mask, window))
+            given["trend"] = batch(len(pictures), 3)
+            masks = given["mask"].expand(len(pictures), -1, -1, -1)
+            for trend, image, mask, hole in zip(given["trend"], given["image"], masks, holes, strict=True):
+                height, width = hole.filled.shape
+                put_trend(trend, image[:, :height, :width], mask[:, :height, :width], window)
         return given
 
     def _mask_key(self, holes: Sequence[Hole]) -> Hashable:
@@ -329,8 +341,8 @@ class Inpainter:
         other.detailer, other._plan_options, other._plans = detailer, PlanOptions("whole"), WeakKeyDictionary()
         return other
 
-    def _tensor(self, batch: Array) -> Tensor:
-        return upload(batch, self.device, torch.float64 if self.dtype == torch.float64 else torch.float32)
+    def _uploaded(self, array: Array) -> Tensor:
+        return upload(array, self.device, torch.float64 if self.dtype == torch.float64 else torch.float32)
 
     def _autocast(self) -> torch.autocast:
         low = self.dtype in (torch.bfloat16, torch.float16)
@@ -345,36 +357,6 @@ def embedded_weights() -> Path:
 def _distinct(holes: Sequence[Hole]) -> Sequence[Hole]:
     """One if they are the very same, else all."""
     return holes[:1] if all(hole is holes[0] for hole in holes) else holes
-
-
-def padded(x: Tensor) -> Tensor:
-    """[N, C, H, W] with H and W multiples of 128 by repeated reflection below and on the right, as ``numpy.pad`` does it."""
-    count, channels, height, width = x.shape
-    if not (height % MULTIPLE or width % MULTIPLE):
-        return x.contiguous(memory_format=torch.channels_last)
-    whole = x.new_empty(count, channels, height - height % -MULTIPLE, width - width % -MULTIPLE)
-    whole = whole.contiguous(memory_format=torch.channels_last)
-    whole[:, :, :height, :width] = x
-    for axis, size in ((3, width), (2, height)):  # the picture's own lines first, then whole ones
-        lack = -size % MULTIPLE
-        reflected = torch.from_numpy(np.pad(np.arange(size), (0, lack), mode="reflect")[size:]).to(x.device)
-        part = whole[:, :, :height] if axis == 3 else whole
-        part.narrow(axis, size, lack).copy_(part.index_select(axis, reflected))
-    return whole
-
-
-def windowed_plane(image: Tensor, known: Tensor, window: int) -> Tensor:
-    """The trend of [N, C, H, W] in each square of that side by itself; H and W are multiples of it."""
-    count, _, height, width = image.shape
-
-    def apart(x: Tensor) -> Tensor:  # -> [N * rows * columns, C, window, window]
-        squares = x.expand(count, -1, -1, -1).unfold(2, window, window).unfold(3, window, window)
-        return squares.permute(0, 2, 3, 1, 4, 5).flatten(0, 2)
-
-    trend = plane(apart(image), apart(known))
-    rows, columns = height // window, width // window
-    apart_again = trend.reshape(count, rows, columns, -1, window, window)
-    return apart_again.permute(0, 3, 1, 4, 2, 5).reshape(count, -1, height, width)
 
 
 def turned(x: Tensor, turn: int) -> Tensor:

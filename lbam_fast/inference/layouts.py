@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,14 +57,13 @@ def to_unit(pixels: Array) -> NDArray[np.float32]:
     return np.broadcast_to(_unit_range(pixels), (*pixels.shape[:2], 3))
 
 
-def emptied(pictures: Sequence[Array], holes: Sequence[Hole]) -> NDArray[np.float32]:
-    """Pictures of one size as a batch [N, H, W, 3] like ``to_unit``'s, with zeros in their holes whatever lies there."""
-    batch = np.empty((len(pictures), *pictures[0].shape[:2], 3), np.float32)
-    for canvas, pixels, hole in zip(batch, pictures, holes, strict=True):
-        with np.errstate(all="ignore"):  # of values in holes
-            np.divide(pixels, _top(pixels), out=canvas, dtype=np.float32, casting="same_kind")
-        put_pixels(canvas[hole.box], hole.filled[hole.box], np.zeros((1, 3), np.float32))
-    return batch
+def emptied(pixels: Array, hole: Hole) -> NDArray[np.float32]:
+    """A picture like ``to_unit``'s, a copy, with zeros in its hole whatever lies there."""
+    canvas = np.empty((*pixels.shape[:2], 3), np.float32)
+    with np.errstate(all="ignore"):  # of values in holes
+        np.divide(pixels, _top(pixels), out=canvas, dtype=np.float32, casting="same_kind")
+    put_pixels(canvas[hole.box], hole.filled[hole.box], np.zeros((1, 3), np.float32))
+    return canvas
 
 
 def pixels_of(picture: Array, where: NDArray[np.bool_]) -> Array:

@@ -46,7 +46,7 @@ def reduced(
     for top in range(region[0].start, region[0].stop, factor):
         strip = slice(top, min(top + factor, region[0].stop)), region[1]
         known = ~filled[strip]
-        (values,) = emptied([pixels[strip]], [Hole(~known, known.astype(np.float32))])
+        values = emptied(pixels[strip], Hole(~known, known.astype(np.float32)))
         count = np.add.reduceat(known.sum(axis=0, dtype=np.float32), columns)
         means.append(np.add.reduceat(values.sum(axis=0), columns, axis=0) / np.maximum(count, 1)[:, None])
         whole = np.add.reduceat(np.full(width, known.shape[0], np.float32), columns)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Hashable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,6 +173,13 @@ class Generator(nn.Module):
             return self._engine(self._state()).attention_maps(mask)
         return reference.attention_maps(self._state(), self.config, mask)
 
+    def _read(self, image: Tensor, known: Tensor, trend: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What the network reads, and what it corrects, if anything."""
+        with nullcontext() if ops.traced() else self._session.active(ops.Session.is_large(image)):
+            if self.config.base == "harmonic":
+                return ops.correction_input(image, known, trend)
+            return ops.damaged_input(image, known, self.config.input_channels), None
+
     def _network(self, x: Tensor, mask: Tensor) -> Engine | FusedGenerator | _Reference:
         """What runs the network on its own input ``x`` under that mask."""
         state = self._state()
@@ -264,13 +272,9 @@ class LBAM(Generator):
         if needed is not None:
             _check_shape("needed", needed, (1,))
             _check_same("needed", needed, image)
-        base: Tensor | None
-        if self.config.base == "harmonic":
-            x, base = ops.correction_input(image, known, trend)
-        else:
-            x, base = ops.damaged_input(image, known, self.config.input_channels), None
+        x, base = self._read(image, known, trend)
         y = self._network(x, known).inpaint(x, known, needed, mask_key) if maps is None else self._generate(x, maps, needed)
-        return y if base is None else reference.corrected(base, y)
+        return y if base is None else ops.corrected(base, y)
 
 
 class LBAMModel(Generator):

@@ -43,6 +43,7 @@ __all__ = [
     "capturing",
     "chosen",
     "clear",
+    "corrected",
     "correction_input",
     "cpu",
     "damaged_input",
@@ -161,7 +162,20 @@ def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
 
 
 def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """``reference.correction_input``, with the compiled kernels' harmonic fill where they run and no gradient of it is wanted."""
-    own = chosen(image.device, torch.float32) == CPU and image.dtype != torch.float64 and not traced()
+    """``reference.correction_input``, in one pass by the compiled kernels where they run and no gradient of it is wanted."""
     wanted = torch.is_grad_enabled() and image.requires_grad
-    return reference.correction_input(image, mask, trend, cpu.harmonic_fill if own and not wanted else None)
+    if wanted or not _compiled(image):
+        return reference.correction_input(image, mask, trend)
+    return cpu.correction_input(image.detach(), mask, trend)
+
+
+def corrected(base: Tensor, y: Tensor) -> Tensor:
+    """``reference.corrected``. Where compiled kernels run and no gradients are wanted, the result takes the place of ``base``."""
+    if torch.is_grad_enabled() or not _compiled(base):
+        return reference.corrected(base, y)
+    return cpu.corrected(base, y)
+
+
+def _compiled(x: Tensor) -> bool:
+    """Whether the compiled kernels take it as it is."""
+    return x.dtype in (torch.float32, torch.bfloat16) and chosen(x.device, torch.float32) == CPU and not traced()

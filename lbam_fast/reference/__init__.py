@@ -14,7 +14,7 @@ from lbam_fast.reference.functional import (
     reciprocal_attention,
     step_update,
 )
-from lbam_fast.reference.harmonic import corrected, correction_input, harmonic_fill, plane
+from lbam_fast.reference.harmonic import corrected, correction_input, harmonic_fill, plane, plane_parts
 from lbam_fast.reference.network import LEVELS, MULTIPLE, AttentionMaps, attention_maps, clamped, generate, inpaint
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "output_form",
     "partial_ratio",
     "plane",
+    "plane_parts",
     "reciprocal_attention",
     "step_update",
 ]

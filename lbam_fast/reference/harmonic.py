@@ -7,7 +7,7 @@ so that it can be traced, exported and repeated. Computed in float32 at least.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,22 +24,19 @@ CONTRAST = 4.0
 """What the network's input is multiplied by: differences from the trend are small numbers."""
 
 
-def correction_input(
-    image: Tensor, mask: Tensor, trend: Tensor | None = None, fill: Callable[[Tensor, Tensor], Tensor] | None = None
-) -> tuple[Tensor, Tensor]:
+def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """What a network with ``base="harmonic"`` reads and what it corrects: ``(x, base)``, [N, 6, H, W] and [N, 3, H, W].
 
     image [N, 3, H, W] in [0, 1], mask [N or 1, 1 or 3, H, W], known where above 0 in all its channels; what lies in holes,
     even NaN, does not count. ``base`` is the trend of the known pixels and the harmonic fill of what they differ from
     it; ``x`` is that difference, 4 times, on known pixels, then in holes. So ``x`` is 0 for a constant and for a linear picture,
-    and twice the contrast is twice ``x``. ``trend``, like the image, stands in place of ``plane``'s; ``fill`` computes
-    ``harmonic_fill``.
-    Half precision is computed in float32.
+    and twice the contrast is twice ``x``. ``trend``, like the image, stands in place of ``plane``'s. Half precision is computed
+    in float32.
     """
     wide = image.float() if image.dtype in (torch.float16, torch.bfloat16) else image
-    known = (mask.amin(dim=1, keepdim=True) > 0).to(wide.dtype)
+    known = known_pixels(mask, wide.dtype)
     trend = plane(wide, known) if trend is None else trend.to(wide.dtype)
-    rest = (fill or harmonic_fill)(torch.where(known > 0, wide - trend, 0), known)
+    rest = harmonic_fill(torch.where(known > 0, wide - trend, 0), known)
     x = torch.cat([torch.where(known > 0, rest, 0), torch.where(known > 0, 0, rest)], dim=1)
     return (CONTRAST * x).to(image.dtype), (trend + rest).to(image.dtype)
 
@@ -49,33 +46,47 @@ def corrected(base: Tensor, y: Tensor) -> Tensor:
     return (base + (2 * y - 1)).clamp(0, 1)
 
 
-def plane(image: Tensor, known: Tensor) -> Tensor:
-    """The linear trend of the known pixels: image [N, C, H, W], known [N or 1, 1, H, W] of 0 and 1 -> [N, C, H, W].
+def known_pixels(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 where all channels of a mask [N, C, H, W] are above 0, else 0: [N, 1, H, W]."""
+    return (mask.amin(dim=1, keepdim=True) > 0).to(dtype)
 
-    Their mean, and their least-squares plane's slope times the share of their variance that it explains: the whole slope for
-    a linear picture, next to none for a usual photograph. 0.5 everywhere where nothing is known. Values in holes do not count.
+
+def plane(image: Tensor, known: Tensor) -> Tensor:
+    """The linear trend of the known pixels: image [N, C, H, W], known [N or 1, 1, H, W] of 0 and 1 -> [N, C, H, W]."""
+    down, across = plane_parts(image, known)
+    return down + across
+
+
+def plane_parts(image: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``plane`` is the sum of: how it goes down, [N, C, H, 1], and how across, [N, C, 1, W].
+
+    The known pixels' mean, and their least-squares plane's slope times the share of their variance that it explains: the whole
+    slope for a linear picture, next to none for a usual photograph. 0.5 everywhere where nothing is known. Values in holes do
+    not count.
     """
     height, width = image.shape[-2:]
     down = torch.linspace(-1, 1, height, dtype=image.dtype, device=image.device)[:, None]
     across = torch.linspace(-1, 1, width, dtype=image.dtype, device=image.device)
-    count = _sum(known)
+    of_lines, of_columns = known.sum(dim=3, keepdim=True), known.sum(dim=2, keepdim=True)  # the known pixels of each
+    count = _sum(of_lines)
+    divisor = count.clamp(min=1)
+    down_mean, across_mean = _sum(down * of_lines) / divisor, _sum(across * of_columns) / divisor
+    v, h = down - down_mean, across - across_mean
+    vv, hh = _sum(v * v * of_lines), _sum(h * h * of_columns)
+    vh = _sum(v * (known * h).sum(dim=3, keepdim=True))
 
-    def centred(x: Tensor) -> tuple[Tensor, Tensor]:
-        mean = _sum(x * known) / count.clamp(min=1)
-        return mean, (x - mean) * known
-
-    mean, values = centred(torch.where(known > 0, image, 0))
-    (down_mean, v), (across_mean, h) = centred(down.expand(1, 1, height, width)), centred(across.expand(1, 1, height, width))
-    vv, hh, vh = _sum(v * v), _sum(h * h), _sum(v * h)
+    values = torch.where(known > 0, image, 0)
+    mean = _sum(values) / divisor
+    values = values.sub_(mean).mul_(known)
+    with_v, with_h = _sum(v * values.sum(dim=3, keepdim=True)), _sum(h * values.sum(dim=2, keepdim=True))
+    variance = torch.linalg.vector_norm(values, dim=(2, 3), keepdim=True).square()
     determinant = vv * hh - vh * vh
     solvable = determinant > 1e-6 * vv * hh
     inverse = torch.where(solvable, 1 / torch.where(solvable, determinant, 1), 0)
-    with_v, with_h = _sum(values * v), _sum(values * h)
     slope_v, slope_h = (hh * with_v - vh * with_h) * inverse, (vv * with_h - vh * with_v) * inverse
-    explained, variance = slope_v * with_v + slope_h * with_h, _sum(values * values)
+    explained = slope_v * with_v + slope_h * with_h
     share = torch.where(variance > 0, explained / torch.where(variance > 0, variance, 1), 0).clamp(0, 1)
-    trend = mean + share * (slope_v * (down - down_mean) + slope_h * (across - across_mean))
-    return torch.where(count > 0, trend, 0.5)
+    return torch.where(count > 0, mean + share * slope_v * v, 0.5), share * slope_h * h
 
 
 def harmonic_fill(image: Tensor, known: Tensor) -> Tensor:

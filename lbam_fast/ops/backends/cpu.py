@@ -167,12 +167,21 @@ def damaged_input(image: Tensor, mask: Tensor, channels: int, dtype: torch.dtype
     return y
 
 
-def harmonic_fill(image: Tensor, known: Tensor) -> Tensor:
-    """``reference.harmonic_fill`` of float32, channels_last; without gradients."""
-    x = image.detach().clone(memory_format=torch.channels_last)
+def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None) -> eager.Pair:
+    """``reference.correction_input`` of float32 or bfloat16, channels_last; without gradients."""
+    mask = mask if _covers(mask) else mask.float()
+    if trend is None:
+        trend = harmonic.plane(image.float(), harmonic.known_pixels(mask, torch.float32))
+    x, base = (_empty(image, channels, *image.shape[2:]) for channels in (6, 3))
     steps = harmonic.LEVELS, harmonic.FIRST_SWEEPS, harmonic.CYCLES, harmonic.SWEEPS, harmonic.COARSEST_SWEEPS
-    compiled().harmonic_fill(x, nhwc(known.to(torch.uint8)), *steps)
-    return x
+    compiled().correction_input(image, mask, trend, harmonic.CONTRAST, *steps, x, base)
+    return x, base
+
+
+def corrected(base: Tensor, y: Tensor) -> Tensor:
+    """``reference.corrected`` of float32 or bfloat16 in ``base``, which it writes over; without gradients."""
+    compiled().correct(base, nhwc(y), base)
+    return base
 
 
 def exemplar(picture: Tensor, hole: Tensor, seed: int) -> Tensor:

@@ -5,14 +5,21 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from lbam_fast.ops.runtime.prepared import Marks
 
-MOST, MOST_BYTES = 16, 256 << 20
-"""Values that are kept, and their bytes: a mask that comes again does so soon, and others should not take memory for long."""
+MOST, MOST_BYTES, LONG = 16, 256 << 20, 32
+"""Values that are kept, their bytes, and calls of the network for which each is kept without use: a mask that comes again does so
+soon, and others should not take memory for long."""
+
+
+class _Value(NamedTuple):
+    value: Any
+    nbytes: int
+    last: int  # call for which it was used
 
 
 class Kept:
@@ -21,8 +28,16 @@ class Kept:
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
-        self._values: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._values: OrderedDict[Hashable, _Value] = OrderedDict()  # by their last use
+        self._calls = 0
         self._marks = Marks()
+
+    def count_call(self) -> None:
+        """Another call of the network: gives up what none of the last ones used."""
+        with self._lock:
+            self._calls += 1
+            while self._values and self._calls - next(iter(self._values.values())).last > LONG:
+                self._values.popitem(last=False)
 
     def get(self, key: Hashable, weights: Sequence[Tensor], make: Callable[[], Any], nbytes: Callable[[Any], int]) -> Any:
         """``make()``, or what it gave for that key with the weights as they are now."""
@@ -31,11 +46,13 @@ class Kept:
                 self._values.clear()
             if (found := self._values.get(key)) is not None:
                 self._values.move_to_end(key)
-                return found[0]
+                self._values[key] = found._replace(last=self._calls + 1)
+                return found.value
         value = make()
         with self._lock:
-            self._values[key] = value, nbytes(value)
-            while len(self._values) > MOST or sum(size for _, size in self._values.values()) > self._most_bytes:
+            self._values[key] = _Value(value, nbytes(value), self._calls + 1)
+            self._values.move_to_end(key)
+            while len(self._values) > MOST or sum(each.nbytes for each in self._values.values()) > self._most_bytes:
                 self._values.popitem(last=False)
         return value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import sys
 import threading
 from collections.abc import Callable
@@ -11,10 +12,17 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LEAST = 1 << 20
+LEAST = 1 << 16
 """Elements of a result from which its memory is kept; smaller ones PyTorch's allocator has at hand."""
+MAPPED = 8 << 20
+"""Bytes below which memory is mapped by itself, so that what is given back goes to the system: among results of ever other sizes
+the heap of a process would grow by gaps. Larger memory comes the faster from the heap, which maps the largest itself."""
+LARGE = 1 << 20
+"""Elements from which idle memory is worth giving back where memory is spared."""
 MOST = 1 << 30
-"""Bytes that are kept while nothing uses them and fresh memory is needed; where memory is spared, none of that dtype."""
+"""Bytes that are kept while nothing uses them and fresh memory is needed."""
+LONG = 128
+"""Results since its last use after which idle memory is given back: two or three calls."""
 
 Fresh = Callable[[Tensor], None]
 """Is called with new memory before it is used."""
@@ -25,6 +33,7 @@ class _Owner(NamedTuple):
 
     memory: Tensor
     idle: tuple[int, int, int]
+    last: int  # result that took it, counted by Memory
 
     def unused(self) -> bool:
         return _state(self.memory) == self.idle
@@ -39,6 +48,7 @@ class Memory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: list[_Owner] = []  # by their last use
+        self._count = 0  # of results
 
     def empty(self, shape: tuple[int, int, int, int], dtype: torch.dtype, fresh: Fresh, spare: bool) -> Tensor:
         """A result [N, C, H, W] in channels_last on the CPU, uninitialised. spare: idle memory is given back first."""
@@ -61,7 +71,8 @@ class Memory:
     def _take(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype, fresh: Fresh, spare: bool) -> Tensor:
         count = prod(shape)
         with self._lock:
-            self._kept = [x for x in self._kept if not x.moved()]
+            self._count += 1
+            self._kept = [x for x in self._kept if not (x.moved() or (self._count - x.last > LONG and x.unused()))]
             fits = [x for x in self._kept if x.memory.dtype == dtype and count <= x.memory.numel() < 1.5 * count and x.unused()]
             if fits:
                 owner = min(fits, key=lambda x: x.memory.numel())
@@ -69,10 +80,10 @@ class Memory:
             else:
                 self._give_back(dtype, spare)
                 with torch.inference_mode(False):  # what is made of it has the mode of its time
-                    memory = torch.empty(count, dtype=dtype, device="cpu")
+                    memory = _mapped(count, dtype) if count * dtype.itemsize < MAPPED else torch.empty(count, dtype=dtype)
                 fresh(memory)
-                owner = _Owner(memory, _state(memory))
-            self._kept.append(owner)
+                owner = _Owner(memory, _state(memory), 0)
+            self._kept.append(owner._replace(last=self._count))
             # No view, which would carry the mode that it was made in; and in use before another thread looks.
             return torch.empty(0, dtype=dtype, device="cpu").set_(owner.memory.untyped_storage(), 0, shape, strides)
 
@@ -81,10 +92,15 @@ class Memory:
         while unused and sum(x.memory.nbytes for x in unused) > MOST:
             self._drop(unused.pop(0))
         if spare:
-            self._kept = [x for x in self._kept if x.memory.dtype != dtype or not x.unused()]
+            self._kept = [x for x in self._kept if x.memory.dtype != dtype or x.memory.numel() < LARGE or not x.unused()]
 
     def _drop(self, owner: _Owner) -> None:
         del self._kept[next(i for i, x in enumerate(self._kept) if x is owner)]
+
+
+def _mapped(count: int, dtype: torch.dtype) -> Tensor:
+    own = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
+    return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize, **own), dtype=dtype)
 
 
 def _state(memory: Tensor) -> tuple[int, int, int]:

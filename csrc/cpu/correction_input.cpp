@@ -1,10 +1,12 @@
-// Laplace's equation in the holes of pictures by multigrid; step for step lbam_fast/reference/harmonic.py.
-#include "rows.h"
+// What networks read that correct the harmonic fill; step for step lbam_fast/reference/harmonic.py, its multigrid too.
+#include "strided.h"
 
 namespace lbam::cpu::LBAM_INSTRUCTION_SET {
 namespace {
 
-// The channels of a pixel, filled up to four.
+constexpr int64_t kColours = 3;
+
+// The colours of a pixel, filled up to four.
 typedef float Quad __attribute__((vector_size(16)));
 
 struct Run {  // of free cells in a line
@@ -26,6 +28,13 @@ struct Grid {
     return (up + down) + (left + next);
   }
 };
+
+template <typename Body>
+void for_lines(ParallelFor parallel, const Grid& grid, Body body) {
+  for_ranges(parallel, grid.height, ceiling(kTask / 4, grid.width), [&](int64_t first, int64_t last) {
+    for (int64_t y = first; y < last; ++y) body(y);
+  });
+}
 
 template <typename Body>
 void for_runs(ParallelFor parallel, const Grid& grid, Body body) {
@@ -108,8 +117,8 @@ void cycle(ParallelFor parallel, const Grid* grids, const Steps& steps, int64_t 
 }
 
 // The means of the known cells in each four; a cell is free where none of them is known.
-void halve(const Grid& from, const Grid& to, std::uint8_t* free) {
-  for (int64_t y = 0; y < to.height; ++y) {
+void halve(ParallelFor parallel, const Grid& from, const Grid& to, std::uint8_t* free) {
+  for_lines(parallel, to, [&](int64_t y) {
     for (int64_t i = 0; i < to.width; ++i) {
       Quad sum = {};
       float known = 0;
@@ -122,17 +131,17 @@ void halve(const Grid& from, const Grid& to, std::uint8_t* free) {
       free[y * to.width + i] = known == 0;
       to.at(y, i) = known == 0 ? sum : sum / known;
     }
-  }
+  });
 }
 
 // A cell of a correction's grid is free where all four cells in it are.
-void narrow(const Grid& from, const Grid& to, std::uint8_t* free) {
-  for (int64_t y = 0; y < to.height; ++y) {
+void narrow(ParallelFor parallel, const Grid& from, const Grid& to, std::uint8_t* free) {
+  for_lines(parallel, to, [&](int64_t y) {
     for (int64_t i = 0; i < to.width; ++i) {
       const std::uint8_t* const pair = from.free + 2 * y * from.width + 2 * i;
       free[y * to.width + i] = pair[0] && pair[1] && pair[from.width] && pair[from.width + 1];
     }
-  }
+  });
 }
 
 void fill_coarsest(ParallelFor parallel, const Grid& grid, int64_t sweeps) {
@@ -161,9 +170,46 @@ struct Memory {
   Scratch<Run> runs;
 };
 
+// What the known pixels of a line differ from the trend, and which pixels are free.
+void load(const CorrectionInput& r, int64_t image, int64_t line, Quad* x, std::uint8_t* free) {
+  const int64_t width = r.size.width;
+  const Scratch<float> buffers(2 * width);
+  for (int64_t i = 0; i < width; ++i) {
+    x[i] = Quad{};
+    free[i] = 0;
+  }
+  for (int64_t c = 0; c < r.mask.channels; ++c) {
+    const float* const known = line_of(r.mask, image, c, line, width, buffers.data);
+    for (int64_t i = 0; i < width; ++i) free[i] |= !(known[i] > 0);
+  }
+  for (int64_t c = 0; c < kColours; ++c) {
+    const float* const from = line_of(r.image, image, c, line, width, buffers.data);
+    const float* const trend = line_of(r.trend, image, c, line, width, buffers.data + width);
+    for (int64_t i = 0; i < width; ++i) x[i][c] = free[i] ? 0 : from[i] - trend[i];
+  }
+}
+
+void save(const CorrectionInput& r, int64_t image, int64_t line, const Quad* rest, const std::uint8_t* free) {
+  const int64_t width = r.size.width, begin = (image * r.size.height + line) * width;
+  const Scratch<float> buffers(10 * width);
+  float* const x = place(r.x, 2 * kColours * begin, buffers.data);
+  float* const base = place(r.base, kColours * begin, buffers.data + 6 * width);
+  for (int64_t c = 0; c < kColours; ++c) {
+    const float* const trend = line_of(r.trend, image, c, line, width, buffers.data + 9 * width);
+    for (int64_t i = 0; i < width; ++i) {
+      const float value = rest[i][c], scaled = r.contrast * value;
+      x[2 * kColours * i + c] = free[i] ? 0 : scaled;
+      x[2 * kColours * i + kColours + c] = free[i] ? scaled : 0;
+      base[kColours * i + c] = trend[i] + value;
+    }
+  }
+  write(r.x, 2 * kColours * begin, 2 * kColours * width, x);
+  write(r.base, kColours * begin, kColours * width, base);
+}
+
 }  // namespace
 
-void harmonic_fill(const HarmonicFill& r, ParallelFor parallel) {
+void correction_input(const CorrectionInput& r, ParallelFor parallel) {
   constexpr int64_t kMostLevels = 31;
   const int64_t levels = least(r.levels, kMostLevels), pixels = r.size.height * r.size.width;
   int64_t cells = 0;
@@ -190,18 +236,11 @@ void harmonic_fill(const HarmonicFill& r, ParallelFor parallel) {
   };
 
   for (int64_t image = 0; image < r.size.images; ++image) {
-    float* const x = r.x + image * pixels * r.channels;
-    const std::uint8_t* const known = r.known + (r.masks == 1 ? 0 : image) * pixels;
     const Grid& finest = grids[0];
-    for (int64_t i = 0; i < pixels; ++i) {
-      Quad value = {};
-      for (int64_t c = 0; c < r.channels && known[i]; ++c) value[c] = x[i * r.channels + c];
-      finest.x[i] = value;
-      free_of(finest)[i] = !known[i];
-    }
+    for_lines(parallel, finest, [&](int64_t y) { load(r, image, y, &finest.at(y, 0), free_of(finest) + y * finest.width); });
     Run* end = with_runs(grids[0], runs_end);
     for (int64_t level = 1; level <= levels; ++level) {
-      halve(grids[level - 1], grids[level], free_of(grids[level]));
+      halve(parallel, grids[level - 1], grids[level], free_of(grids[level]));
       end = with_runs(grids[level], end);
     }
     for (Grid& grid : grids) grid.right = nullptr;
@@ -214,15 +253,12 @@ void harmonic_fill(const HarmonicFill& r, ParallelFor parallel) {
     end = grids[0].count + runs_end;
     for (int64_t level = 1; level <= levels; ++level) {
       Grid& grid = grids[level];
-      narrow(grids[level - 1], grid, free_of(grid));
+      narrow(parallel, grids[level - 1], grid, free_of(grid));
       end = with_runs(grid, end);
       grid.right = grid.x + cells;
     }
     for (int64_t i = 0; i < r.cycles; ++i) cycle(parallel, grids, {levels, r.sweeps, r.coarsest_sweeps}, 0);
-    for_cells(parallel, finest, [&](int64_t y, int64_t i) {
-      const Quad value = finest.at(y, i);
-      for (int64_t c = 0; c < r.channels; ++c) x[(y * finest.width + i) * r.channels + c] = value[c];
-    });
+    for_lines(parallel, finest, [&](int64_t y) { save(r, image, y, &finest.at(y, 0), finest.free + y * finest.width); });
   }
 }
 
