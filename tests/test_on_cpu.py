@@ -595,6 +595,16 @@ class TestBuffers:
         first, second = (buffers.flat(1 << 20, torch.float32, lambda x: None, False) for _ in range(2))
         assert first.data_ptr() != second.data_ptr()
 
+    def test_memory_lies_at_other_places_of_a_page(self):
+        """Buffers of one size at the same place would take each other's lines of the caches."""
+        buffers = Memory()
+        held = [buffers.flat(1 << 16, torch.float32, lambda x: None, False) for _ in range(4)]
+        assert len({x.data_ptr() % 4096 for x in held}) == 4
+        assert all(x.data_ptr() % 64 == 0 for x in held)
+        for i, x in enumerate(held):
+            x.fill_(i)
+        assert all((x == i).all() for i, x in enumerate(held))
+
     def test_what_is_kept_is_bounded(self, monkeypatch):
         buffers = Memory()
         monkeypatch.setattr(memory, "MOST", 20 << 20)
@@ -609,8 +619,10 @@ class TestBuffers:
         buffers.flat(megabytes << 18, torch.float32, lambda x: weakref.finalize(x, gone.append, 1), False)
         held = buffers.flat(4 << 18, torch.float32, lambda x: None, False)
         for _ in range(memory.LONG):
-            assert not gone
+            buffers.count_call()
             buffers.flat(8 << 18, torch.float32, lambda x: None, False)
+        assert not gone
+        buffers.count_call()
         assert gone
         assert [x.memory.data_ptr() for x in buffers._kept if not x.unused()] == [held.data_ptr()]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
 import sys
 import threading
@@ -16,13 +17,16 @@ LEAST = 1 << 16
 """Elements of a result from which its memory is kept; smaller ones PyTorch's allocator has at hand."""
 MAPPED = 8 << 20
 """Bytes below which memory is mapped by itself, so that what is given back goes to the system: among results of ever other sizes
-the heap of a process would grow by gaps. Larger memory comes the faster from the heap, which maps the largest itself."""
+the heap of a process would grow by gaps. Larger memory is the faster for coming from the heap."""
 LARGE = 1 << 20
 """Elements from which idle memory is worth giving back where memory is spared."""
 MOST = 1 << 30
 """Bytes that are kept while nothing uses them and fresh memory is needed."""
-LONG = 128
-"""Results since its last use after which idle memory is given back: two or three calls."""
+LONG = 2
+"""Calls of the network after the last that used it for which idle memory is kept."""
+
+_starts = range(0, 4096, 320)
+_start = itertools.cycle(_starts)
 
 Fresh = Callable[[Tensor], None]
 """Is called with new memory before it is used."""
@@ -33,7 +37,7 @@ class _Owner(NamedTuple):
 
     memory: Tensor
     idle: tuple[int, int, int]
-    last: int  # result that took it, counted by Memory
+    last: int  # call that used it
 
     def unused(self) -> bool:
         return _state(self.memory) == self.idle
@@ -48,7 +52,13 @@ class Memory:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._kept: list[_Owner] = []  # by their last use
-        self._count = 0  # of results
+        self._calls = 0
+
+    def count_call(self) -> None:
+        """Another call of the network: gives back what none of the last ones used."""
+        with self._lock:
+            self._calls += 1
+            self._kept = [x for x in self._kept if self._calls - x.last <= LONG or not x.unused()]
 
     def empty(self, shape: tuple[int, int, int, int], dtype: torch.dtype, fresh: Fresh, spare: bool) -> Tensor:
         """A result [N, C, H, W] in channels_last on the CPU, uninitialised. spare: idle memory is given back first."""
@@ -71,11 +81,10 @@ class Memory:
     def _take(self, shape: tuple[int, ...], strides: tuple[int, ...], dtype: torch.dtype, fresh: Fresh, spare: bool) -> Tensor:
         count = prod(shape)
         with self._lock:
-            self._count += 1
-            self._kept = [x for x in self._kept if not (x.moved() or (self._count - x.last > LONG and x.unused()))]
+            self._kept = [x for x in self._kept if not x.moved()]
             fits = [x for x in self._kept if x.memory.dtype == dtype and count <= x.memory.numel() < 1.5 * count and x.unused()]
             if fits:
-                owner = min(fits, key=lambda x: x.memory.numel())
+                owner = min(reversed(fits), key=lambda x: x.memory.numel())  # of equals that which caches may hold yet
                 self._drop(owner)
             else:
                 self._give_back(dtype, spare)
@@ -83,7 +92,7 @@ class Memory:
                     memory = _mapped(count, dtype) if count * dtype.itemsize < MAPPED else torch.empty(count, dtype=dtype)
                 fresh(memory)
                 owner = _Owner(memory, _state(memory), 0)
-            self._kept.append(owner._replace(last=self._count))
+            self._kept.append(owner._replace(last=self._calls))
             # No view, which would carry the mode that it was made in; and in use before another thread looks.
             return torch.empty(0, dtype=dtype, device="cpu").set_(owner.memory.untyped_storage(), 0, shape, strides)
 
@@ -99,8 +108,10 @@ class Memory:
 
 
 def _mapped(count: int, dtype: torch.dtype) -> Tensor:
+    """Begins at ever other places of a page: of what lies at the same one, caches hold only few side by side."""
     own = {} if sys.platform == "win32" else {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS}
-    return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize, **own), dtype=dtype)
+    pages = mmap.mmap(-1, _starts.stop + count * dtype.itemsize, **own)
+    return torch.frombuffer(pages, dtype=dtype, count=count, offset=next(_start))
 
 
 def _state(memory: Tensor) -> tuple[int, int, int]:

@@ -84,7 +84,8 @@ class Session:
         maps     what its kernels read where it is; a tape keeps it
         inputs   [N, C, H, W], contiguous in any memory format; of which shapes and dtypes alone matter
         """
-        self._kept.count_call()
+        for kept in (self._kept, self._memory):
+            kept.count_call()
         tapes = self._tapes_for(inputs[0])
         if tapes is None or not have_versions(weights):
             with self.active(self.is_large(inputs[0], len(maps[0]) if maps else None)):
