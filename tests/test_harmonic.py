@@ -163,6 +163,34 @@ def test_a_trend_may_be_given():
         network()(image, known, trend=image)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_trend_and_masks_of_other_dtypes(dtype):
+    image, known = images(1, dtype=torch.float32), HOLES["a box"]
+    trend = reference.plane(image, known.float()).to(dtype)
+    found, expected = (ops.correction_input(image, known.to(dtype), x) for x in (trend, trend.float()))
+    assert all(map(torch.equal, found, expected))
+
+
+def test_under_autocast_to_float16():
+    model, image, known = network("harmonic", dtype=torch.float32), images(1, dtype=torch.float32), HOLES["a box"].float()
+    with torch.no_grad():
+        expected = model(image, known)
+        with torch.autocast("cpu", torch.float16):
+            found = model(image, known)
+    assert found.dtype == torch.float32 and (found - expected).abs().max() < 0.01
+
+
+def test_a_trend_gets_its_gradient():
+    gradients = []
+    for dtype, correction_input in ((torch.float32, ops.correction_input), (torch.float64, reference.correction_input)):
+        image, known = images(1, dtype=dtype), HOLES["a box"].to(dtype)
+        trend = torch.zeros_like(image, requires_grad=True)
+        correction_input(image, known, trend)[1].sum().backward()
+        gradients.append(trend.grad.double())
+    assert gradients[1].abs().max() > 0.5
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
 def test_nothing_known():
     model = network("harmonic")
     with torch.no_grad():

@@ -163,7 +163,7 @@ def damaged_input(image: Tensor, mask: Tensor, channels: int) -> Tensor:
 
 def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """``reference.correction_input``, in one pass by the compiled kernels where they run and no gradient of it is wanted."""
-    wanted = torch.is_grad_enabled() and image.requires_grad
+    wanted = torch.is_grad_enabled() and (image.requires_grad or (trend is not None and trend.requires_grad))
     if wanted or not _compiled(image):
         return reference.correction_input(image, mask, trend)
     return cpu.correction_input(image.detach(), mask, trend)

@@ -168,10 +168,10 @@ def damaged_input(image: Tensor, mask: Tensor, channels: int, dtype: torch.dtype
 
 
 def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None) -> eager.Pair:
-    """``reference.correction_input`` of float32 or bfloat16, channels_last; without gradients."""
-    mask = mask if _covers(mask) else mask.float()
+    """``reference.correction_input`` of an image in float32 or bfloat16, channels_last; without gradients."""
     if trend is None:
         trend = harmonic.plane(image.float(), harmonic.known_pixels(mask, torch.float32))
+    mask, trend = (x if _covers(x) else x.float() for x in (mask, trend))
     x, base = (_empty(image, channels, *image.shape[2:]) for channels in (6, 3))
     steps = harmonic.LEVELS, harmonic.FIRST_SWEEPS, harmonic.CYCLES, harmonic.SWEEPS, harmonic.COARSEST_SWEEPS
     compiled().correction_input(image, mask, trend, harmonic.CONTRAST, *steps, x, base)
@@ -179,8 +179,8 @@ def correction_input(image: Tensor, mask: Tensor, trend: Tensor | None) -> eager
 
 
 def corrected(base: Tensor, y: Tensor) -> Tensor:
-    """``reference.corrected`` of float32 or bfloat16 in ``base``, which it writes over; without gradients."""
-    compiled().correct(base, nhwc(y), base)
+    """``reference.corrected`` of a base in float32 or bfloat16, which it writes over; without gradients."""
+    compiled().correct(base, nhwc(y if _covers(y) else y.float()), base)
     return base
 
 
