@@ -39,7 +39,7 @@ def medians(methods: dict[str, Callable[[], object]], rounds: int) -> dict[str, 
 
 def stage(guide: NDArray[np.uint8], filled: NDArray[np.bool_]) -> Callable[[], object]:
     """The texture stage alone, on a picture whose hole is filled already."""
-    hole, output = Hole(filled, filled.astype(np.float32)), guide.astype(np.float32) / np.float32(255)
+    hole, output = Hole(filled), guide.astype(np.float32) / np.float32(255)
     detailer = Detailer("exemplar", 16)
     return lambda: detailer(guide, output, hole)
 

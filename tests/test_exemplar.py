@@ -152,7 +152,7 @@ def test_holes_of_all_sizes(model, box):
 
 
 def as_hole(filled: np.ndarray) -> Hole:
-    return Hole(filled, filled.astype(np.float32))
+    return Hole(filled)
 
 
 @compiled

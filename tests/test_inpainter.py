@@ -210,6 +210,14 @@ def test_grow_and_feather_touch_the_grown_hole_alone(model):
     assert not np.array_equal(filled[ring], image[ring])
 
 
+@pytest.mark.parametrize("options", [MaskOptions(grow=5), MaskOptions(feather=0), MaskOptions(grow=60, feather=3)])
+def test_a_hole_without_a_blended_edge_is_one_array(options):
+    hole = find_hole(box_mask(60, 60) / np.float32(255), options)
+    assert hole.soft is None
+    assert hole.weight.dtype == np.float32
+    assert np.array_equal(hole.weight, hole.filled)
+
+
 def test_paste_blends_by_weight():
     pixels = np.full((1, 3, 3), 100, np.uint8)
     hole = Hole(np.array([[True, True, False]]), np.array([[1, 0.5, 0]], np.float32))

@@ -157,8 +157,8 @@ def test_a_value_that_several_ask_for_is_made_once(fails):
 class Plain:
     """Groups as an inpainter with so many at once does."""
 
-    def batches(self, holes):
-        return Inpainter.batches(self, holes)
+    def batches(self, holes, hands):
+        return Inpainter.batches(self, holes, hands=hands)
 
     batch_size = 4
     device = type("Device", (), {"type": "cuda"})
@@ -472,6 +472,18 @@ def test_several_cores_have_two_hands_for_narrow_networks(filler, monkeypatch, t
     with Hands(filler.inpainter) as hands:
         assert hands.count == count
         assert Flight(hands)._most == (count if count > 1 else 0)
+
+
+@pytest.mark.parametrize("threads", [1, 8])
+@pytest.mark.parametrize(("width", "counts"), [(16, [2, 2, 1]), (64, [3, 2])])
+def test_two_hands_have_the_pixels_of_one(filler, monkeypatch, threads, width, counts):
+    """However many there are here, so that results are the same to the bit on every machine."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    inpainter = filler.inpainter
+    inpainter.model.config = dataclasses.replace(inpainter.model.config, base_width=width)
+    works = [work(500, 500) for _ in range(5)]
+    assert [len(batch.works) for batch in planned(works, inpainter)] == counts
+    assert [len(batch) for batch in inpainter.batches([each.found.hole for each in works])] == [3, 2]
 
 
 def test_a_limit_of_memory_has_one(filler, tmp_path, monkeypatch):

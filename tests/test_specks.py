@@ -13,7 +13,7 @@ SIDE = 24
 
 
 def hard(filled):
-    return Hole(filled, filled.astype(np.float32))
+    return Hole(filled)
 
 
 @pytest.fixture

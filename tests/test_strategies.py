@@ -46,7 +46,7 @@ def speckled(height, width, count, side=6, seed=0):
 
 
 def hard(mask):
-    return Hole(mask, mask.astype(np.float32))
+    return Hole(mask)
 
 
 # What is chosen

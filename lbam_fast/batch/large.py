@@ -40,8 +40,9 @@ def is_too_large(image: Path, max_memory: int | None) -> bool:
 def fill_large(job: Job, inpainter: Inpainter, max_pixels: int) -> tuple[str, ...]:
     """Fill one picture with its mask in boxes around its holes, and in tiles where these are large; give notes.
 
-    Memory is that of a box or a tile and does not grow with the picture; beside the result, files of some twelve
-    bytes a pixel of 8-bit RGB are made for the time it takes. Raises PictureError and InpaintError.
+    Memory is that of a box or a tile and does not grow with the picture; beside the result, files of some eight
+    bytes a pixel of 8-bit RGB, twelve where edges are blended, are made for the time it takes. Raises PictureError and
+    InpaintError.
     """
     if job.mask is None or job.comparison is not None:
         raise PictureError(f"{job.image}: a picture beyond --max-memory needs a MASK, and is shown in no comparison")
@@ -68,8 +69,9 @@ def fill_large(job: Job, inpainter: Inpainter, max_pixels: int) -> tuple[str, ..
 
 def _fill(inpainter: Inpainter, picture: Raw, result: NDArray[Any], hole: Hole) -> str:
     def rest() -> None:
-        for each in (picture.pixels, result, hole.filled, hole.weight):
-            release(each)
+        for each in (picture.pixels, result, hole.filled, hole.soft):
+            if each is not None:
+                release(each)
 
     plan = inpainter.fill_into(result[..., : picture.colours], picture.pixels[..., : picture.colours], hole, rest)
     return str(plan)
@@ -79,7 +81,7 @@ def mapped_hole(mask: Raw, inpainter: Inpainter, folder: Path) -> Hole:
     """The hole of a mask, strip by strip, in mapped files; the same as in memory, to the bit."""
     shape, options = mask.pixels.shape[:2], inpainter.options
     filled = np.memmap(folder / "filled", bool, "w+", shape=shape)
-    weight = np.memmap(folder / "weight", np.float32, "w+", shape=shape)
+    soft = np.memmap(folder / "soft", np.float32, "w+", shape=shape) if options.blended else None
     colours, alpha = mask.pixels[..., : mask.colours], mask.pixels[..., -1] if mask.has_alpha else None
     most = max(int(colours[top : top + STRIP].max()) for top in range(0, shape[0], STRIP))
     white = white_of(most, colours.dtype, mask.lossless)
@@ -89,7 +91,10 @@ def mapped_hole(mask: Raw, inpainter: Inpainter, folder: Path) -> Hole:
         opacity = None if alpha is None else alpha[read, columns]
         found = find_hole(luminance(colours[read, columns], opacity, white, options.hole), options)
         own = slice(rows.start - read.start, rows.stop - read.start)
-        filled[rows], weight[rows] = found.filled[own], found.weight[own]
-        for each in (mask.pixels, filled, weight):
-            release(each)
-    return Hole(filled, weight)
+        filled[rows] = found.filled[own]
+        release(mask.pixels)
+        release(filled)
+        if soft is not None:
+            soft[rows] = found.weight[own]
+            release(soft)
+    return Hole(filled, soft)

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from lbam_fast.batch.reading import Work
-from lbam_fast.inference import Hole
+from lbam_fast.inference import Inpainter, grouped
 
 WINDOW = 16
 """Jobs in a row within which pictures are put together; of a list, from its multiples of 16 on."""
 WINDOW_PIXELS = 1 << 24
 """Pixels at which a window ends, so that large pictures do not gather in memory."""
-
-
-class Grouping(Protocol):
-    """What an ``Inpainter`` knows of batches."""
-
-    def batches(self, holes: Sequence[Hole]) -> list[list[int]]: ...
 
 
 @dataclass(frozen=True)
@@ -54,7 +47,7 @@ def ends_window(position: int, pixels: int) -> bool:
     return position % WINDOW == 0 or pixels >= WINDOW_PIXELS
 
 
-def planned(works: Iterable[Work], inpainter: Grouping) -> list[Batch]:
+def planned(works: Iterable[Work], inpainter: Inpainter) -> list[Batch]:
     """The works of a window in batches, in the order of their first pictures.
 
     Pictures under one mask stay together, so that what depends on it alone is computed once; others go by padded size. A picture
@@ -67,6 +60,6 @@ def planned(works: Iterable[Work], inpainter: Grouping) -> list[Batch]:
         groups[id(work.found) if sharing[id(work.found)] > 1 else 0].append(work)
     batches = [[work] for work in window if not work.found.hole.filled.any()]
     for group in groups.values():
-        batches += [[group[i] for i in indices] for indices in inpainter.batches([work.found.hole for work in group])]
+        batches += [[group[i] for i in indices] for indices in grouped(inpainter, [work.found.hole for work in group])]
     places = {id(work): i for i, work in enumerate(window)}
     return [Batch(batch) for batch in sorted(batches, key=lambda batch: places[id(batch[0])])]

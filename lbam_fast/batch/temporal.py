@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbam_fast.inference import Hole
-from lbam_fast.inference.regions import grown, within
+from lbam_fast.inference.regions import grown, part, within
 
 KEPT = 0.9
 """The share of the frame before in a hole where nothing moves."""
@@ -41,7 +41,7 @@ class Steadier:
             change = np.abs(shown[area] - before.given[area]).mean(axis=-1)
             still = stillness(change, truth[area] & before.known[area])[within(hole.box, area)]
             inside = hole.box
-            share = np.where(before.true[inside], still, np.float32(KEPT) * still) * hole.weight[inside]
+            share = np.where(before.true[inside], still, np.float32(KEPT) * still) * part(hole, inside).weight
             shown[inside] += share[..., None] * (before.shown[inside] - shown[inside])
             truth[inside] |= before.true[inside] & (still >= 1)
             result = filled.copy()

@@ -32,7 +32,7 @@ from lbam_fast.batch.reading import MASKS, Reader
 from lbam_fast.batch.stages import Behind, prefetched
 from lbam_fast.batch.temporal import Steadier
 from lbam_fast.files import is_same_file
-from lbam_fast.inference import Hands, Hole, Inpainter, InpaintError, OutOfMemoryError, find_hole
+from lbam_fast.inference import Hands, Hole, Inpainter, InpaintError, OutOfMemoryError, find_hole, grouped
 from lbam_fast.pictures import readable_suffixes, visible_files
 from lbam_fast.pictures.luminance import luminance
 from lbam_fast.pictures.video import SUFFIXES, Clip, ClipWriter, Encoding, Frame, has_video_suffix, with_filling, writing
@@ -103,7 +103,7 @@ def fill_frames(hands: Hands, frames: Sequence[NDArray[Any]], holes: Sequence[Ho
         for i, result in zip(indices, results, strict=True):
             filled[i] = result
 
-    for indices in hands.inpainter.batches(holes):
+    for indices in grouped(hands.inpainter, holes):
         try:
             finish = hands.begin([frames[i] for i in indices], [holes[i] for i in indices])
         except OutOfMemoryError as error:
@@ -176,8 +176,8 @@ class _Masks:
     def _stored(self, found: Found) -> Found:
         """With the hole turned as the frames lie; the same object for the same mask. Raises InpaintError for another size."""
         if found not in self._turned:
-            filled, weight = (turned_back(each, self._clip.matrix) for each in (found.hole.filled, found.hole.weight))
-            if filled.shape != self._clip.size:
+            hole = found.hole.changed(lambda array: turned_back(array, self._clip.matrix))
+            if hole.filled.shape != self._clip.size:
                 height, width = turned_upright(np.empty(self._clip.size, bool), self._clip.matrix).shape
                 mask_height, mask_width = found.hole.filled.shape
                 raise InpaintError(
@@ -186,7 +186,7 @@ class _Masks:
                 )
             if len(self._turned) == MASKS:
                 self._turned.clear()
-            self._turned[found] = dataclasses.replace(found, hole=Hole(filled, weight))
+            self._turned[found] = dataclasses.replace(found, hole=hole)
         return self._turned[found]
 
 

@@ -1,7 +1,7 @@
 """Images in, images out."""
 
 from lbam_fast.inference.errors import InpaintError, OutOfMemoryError
-from lbam_fast.inference.hands import Hands
+from lbam_fast.inference.hands import Hands, grouped
 from lbam_fast.inference.inpainter import DTYPES, Inpainter, embedded_weights
 from lbam_fast.inference.masks import Hole, MaskOptions, find_hole
 from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
@@ -19,5 +19,6 @@ __all__ = [
     "Strategy",
     "embedded_weights",
     "find_hole",
+    "grouped",
     "plan",
 ]

@@ -26,9 +26,17 @@ UNKNOWN = 1 << 40
 
 
 def hands_of(inpainter: Inpainter) -> int:
-    """How many fills at once it is the faster for."""
-    several_cores = inpainter.device.type == "cpu" and torch.get_num_threads() > 1
-    return HANDS if several_cores and inpainter.model.config.base_width <= NARROW else 1
+    """How many fills at once it is the faster for here."""
+    return _most(inpainter) if torch.get_num_threads() > 1 else 1
+
+
+def grouped(inpainter: Inpainter, holes: Sequence[Hole]) -> list[list[int]]:
+    """``Inpainter.batches`` for hands: the same on every machine, however many hands are at work there."""
+    return inpainter.batches(holes, hands=_most(inpainter))
+
+
+def _most(inpainter: Inpainter) -> int:
+    return HANDS if inpainter.device.type == "cpu" and inpainter.model.config.base_width <= NARROW else 1
 
 
 class Room:

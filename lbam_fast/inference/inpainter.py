@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -226,19 +227,22 @@ class Inpainter:
             found = self._plans[hole] = plan(hole.filled, self._plan_options)
         return found
 
-    def batches(self, holes: Sequence[Hole]) -> list[list[int]]:
-        """Indices of the holes that fill anything, those of one padded size together, as many as ``fill`` should get at once."""
+    def batches(self, holes: Sequence[Hole], *, hands: int = 1) -> list[list[int]]:
+        """Indices of the holes that fill anything, those of one padded size together, as many as ``fill`` should get at once.
+
+        hands: how many such batches are filled at once; on a CPU they have together as many pixels as one.
+        """
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, hole in enumerate(holes):
             if hole.filled.any():
                 groups[padded_size(*hole.filled.shape)].append(i)
         found = []
         for (height, width), group in groups.items():
-            size = self._at_once([holes[i] for i in group], height, width)
+            size = self._at_once([holes[i] for i in group], height, width, hands)
             found += [group[start : start + size] for start in range(0, len(group), size)]
         return found
 
-    def _at_once(self, holes: Sequence[Hole], height: int, width: int) -> int:
+    def _at_once(self, holes: Sequence[Hole], height: int, width: int, hands: int) -> int:
         """How many pictures of that padded size with these holes ``fill`` should get at once."""
         on_cpu, pixels = self.device.type == "cpu", height * width
         if on_cpu and self._keep_maps and len(_distinct(holes)) < len(holes):
@@ -246,7 +250,8 @@ class Inpainter:
             memory = self._plan_options.memory
             if memory is None or memory_needed(self.model, self._weight_bytes, count, height, width) <= memory:
                 return max(1, count)
-        return max(1, min(self.batch_size, (min(PIXELS_AT_ONCE, PIXELS_ON_CPU) if on_cpu else PIXELS_AT_ONCE) // pixels))
+        most = min(PIXELS_AT_ONCE, math.ceil(PIXELS_ON_CPU / hands)) if on_cpu else PIXELS_AT_ONCE
+        return max(1, min(self.batch_size, most // pixels))
 
     def memory_needed(self, holes: Sequence[Hole]) -> int:
         """Bytes that filling pictures with these holes at once takes at its highest, roughly, weights included."""

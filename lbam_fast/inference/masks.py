@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import cv2
 import numpy as np
@@ -41,6 +43,11 @@ class MaskOptions:
         if self.feather > self.grow:
             warnings.warn(beyond_grow(self.feather, self.grow), stacklevel=4)
 
+    @property
+    def blended(self) -> int:
+        """Pixels of ``feather`` that take effect."""
+        return min(self.feather, self.grow)
+
 
 def beyond_grow(feather: int, grow: int) -> str:
     """What to know where feather is more than grow."""
@@ -49,10 +56,23 @@ def beyond_grow(feather: int, grow: int) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Hole:
-    """What is filled in one picture: ``filled`` [H, W] bool, and ``weight`` [H, W] float32, the filling's share (0 outside)."""
+    """What is filled in one picture.
+
+    filled  [H, W] bool
+    soft    [H, W] float32 in [0, 1], the filling's share, 0 outside; None where no edge is blended
+    """
 
     filled: NDArray[np.bool_]
-    weight: NDArray[np.float32]
+    soft: NDArray[np.float32] | None = None
+
+    @property
+    def weight(self) -> NDArray[np.float32]:
+        """The filling's share, [H, W]: 0 outside, 1 inside but where an edge is blended. A new array where none is."""
+        return self.filled.astype(np.float32) if self.soft is None else self.soft
+
+    def changed(self, function: Callable[[NDArray[Any]], NDArray[Any]]) -> Hole:
+        """The hole with that done to its arrays, such as a cut or a turn."""
+        return Hole(function(self.filled), None if self.soft is None else function(self.soft))
 
     @cached_property
     def box(self) -> tuple[slice, slice]:
@@ -80,12 +100,10 @@ def find_hole(mask: NDArray[np.float32], options: MaskOptions) -> Hole:
     drawn = mask > options.threshold if options.hole == "white" else mask < options.threshold
     side = 2 * options.grow + 1
     filled = cv2.dilate(drawn.astype(np.uint8), np.ones((side, side), np.uint8)).astype(bool) if options.grow else drawn
-    weight = filled.astype(np.float32)
-    feather = min(options.feather, options.grow)
-    if feather and not filled.all():
-        depth = cv2.distanceTransform(filled.astype(np.uint8), cv2.DIST_C, 3)
-        weight = np.where(drawn, weight, np.minimum(depth / (feather + 1), weight)).astype(np.float32)
-    return Hole(filled, weight)
+    if not options.blended or filled.all():
+        return Hole(filled)
+    depth = cv2.distanceTransform(filled.astype(np.uint8), cv2.DIST_C, 3)
+    return Hole(filled, np.where(drawn, 1, np.minimum(depth / (options.blended + 1), filled)).astype(np.float32))
 
 
 def same_size_expected(mask: tuple[int, ...], image: tuple[int, int], turned: bool, meaning: str) -> str:

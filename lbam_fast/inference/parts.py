@@ -72,7 +72,7 @@ class PartFiller:
     def _fill_tiled(self, pixels: Array, result: Array, hole: Hole, box: Box, side: int) -> None:
         if any(depths(hole.filled, tile.region).max() > DEPTH for row in tile_rows(box.outer, side) for tile in row):
             wide = grown(box.inner, max(extent(box.inner)) // 4, pixels.shape)
-            hard = _hard(hole.filled)  # its edge is blended at the end
+            hard = Hole(hole.filled)  # its edge is blended at the end
             fill_reduced(self.smooth, pixels, result, hard, Box(wide, box.inner), side)
         fill_tiles(self.smooth, result, hole.filled, box, side)
         area = grown(box.inner, AROUND, pixels.shape)
@@ -84,12 +84,12 @@ class PartFiller:
         for cell in cells(inner, TEXTURED):
             if textured and missing[cell].any():
                 read = grown(cell, AROUND, pixels.shape)
-                output = self.detailer(result[read], to_unit(result[read]), _hard(missing[read]))
+                output = self.detailer(result[read], to_unit(result[read]), Hole(missing[read]))
                 values = from_unit(output[within(cell, read)], pixels)
                 result[cell] = np.where(missing[cell][..., None], values, result[cell])
             missing[cell] = False
         for cell in cells(inner, TEXTURED):
-            if (hole.weight[cell][hole.filled[cell]] < 1).any():
+            if hole.soft is not None and (hole.soft[cell][hole.filled[cell]] < 1).any():
                 result[cell] = paste(pixels[cell], to_unit(result[cell]), part(hole, cell))
 
 
@@ -127,11 +127,14 @@ def _filled_windows(sheet: FillSheet, pixels: Array, hole: Hole, boxes: Sequence
     across = min(len(boxes), SHEET[1] // side)
     height, width = -(-len(boxes) // across) * side, across * side
     cells = [(slice(y, y + side), slice(x, x + side)) for y in range(0, height, side) for x in range(0, width, side)]
-    canvas = np.zeros((height, width, pixels.shape[2]), pixels.dtype)
-    filled, weight = np.zeros((height, width), bool), np.zeros((height, width), np.float32)
-    for cell, box in zip(cells, boxes, strict=False):
-        canvas[cell], filled[cell], weight[cell] = pixels[box.outer], hole.filled[box.outer], hole.weight[box.outer]
-    done = sheet(canvas, Hole(filled, weight), side)
+
+    def side_by_side(array: Array) -> Array:
+        canvas = np.zeros((height, width, *array.shape[2:]), array.dtype)
+        for cell, box in zip(cells, boxes, strict=False):
+            canvas[cell] = array[box.outer]
+        return canvas
+
+    done = sheet(side_by_side(pixels), hole.changed(side_by_side), side)
     return [done[cell] for cell, _ in zip(cells, boxes, strict=False)]
 
 
@@ -157,7 +160,7 @@ def _add_row(
     count = max(1, AT_ONCE // padded_pixels(*extent(row[0].region)))
     for start in range(0, len(needed), count):
         few = needed[start : start + count]
-        values = fill([result[tile.region] for tile, _ in few], [_hard(hole) for _, hole in few])
+        values = fill([result[tile.region] for tile, _ in few], [Hole(missing) for _, missing in few])
         for (tile, _), one in zip(few, values, strict=True):
             _, columns = within(tile.region, box.outer)
             total[:, columns] += tile.down[:, None, None] * tile.across[:, None] * one
@@ -173,11 +176,6 @@ def depths(filled: NDArray[np.bool_], region: Region) -> NDArray[np.float32]:
     around = grown(region, DEPTH + 1, filled.shape)
     found = cv2.distanceTransform(filled[around].astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     return np.asarray(found, np.float32)[within(region, around)]
-
-
-def _hard(filled: NDArray[np.bool_]) -> Hole:
-    """A hole whose edge is not blended."""
-    return Hole(filled, np.broadcast_to(np.float32(1), filled.shape))
 
 
 def _inside(region: Region, inner: Region) -> NDArray[np.bool_]:

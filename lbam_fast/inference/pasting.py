@@ -16,13 +16,14 @@ def paste(pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
     Raises InpaintError for an output that is no numbers.
     """
     filled = hole.filled[hole.box]
-    values, weight = pixels_of(output[hole.box], filled), hole.weight[hole.box][filled][:, None]
+    values = pixels_of(output[hole.box], filled)
     if not np.isfinite(values).all():
         raise InpaintError("the network gave values that are no numbers: try dtype float32, or other weights")
     result = pixels.copy()
     region = result[hole.box]
-    blended = weight[:, 0] < 1
-    if blended.any():
+    if hole.soft is not None:
+        weight = hole.soft[hole.box][filled][:, None]
+        blended = weight[:, 0] < 1
         known = to_unit(pixels_of(region, filled)[None, blended])[0]
         values[blended] = weight[blended] * values[blended] + (1 - weight[blended]) * known
     put_pixels(region, filled, from_unit(values, pixels))

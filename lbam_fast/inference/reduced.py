@@ -30,7 +30,7 @@ def fill_reduced(fill: Fill, pixels: Array, result: Array, hole: Hole, box: Box,
     small, share = reduced(pixels, hole.filled, box.outer, factor)
     missing = share < 0.5
     if missing.any():
-        (small,) = fill([small], [Hole(missing, missing.astype(np.float32))])
+        (small,) = fill([small], [Hole(missing)])
     for cell in cells(box.inner, CELL):
         if hole.filled[cell].any():
             result[cell] = paste(pixels[cell], enlarged(small, within(cell, box.outer), factor), part(hole, cell))
@@ -46,7 +46,7 @@ def reduced(
     for top in range(region[0].start, region[0].stop, factor):
         strip = slice(top, min(top + factor, region[0].stop)), region[1]
         known = ~filled[strip]
-        values = emptied(pixels[strip], Hole(~known, known.astype(np.float32)))
+        values = emptied(pixels[strip], Hole(~known))
         count = np.add.reduceat(known.sum(axis=0, dtype=np.float32), columns)
         means.append(np.add.reduceat(values.sum(axis=0), columns, axis=0) / np.maximum(count, 1)[:, None])
         whole = np.add.reduceat(np.full(width, known.shape[0], np.float32), columns)

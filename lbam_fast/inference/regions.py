@@ -39,4 +39,4 @@ def cells(region: Region, side: int) -> Iterator[Region]:
 
 def part(hole: Hole, region: Region) -> Hole:
     """The hole as far as it lies there; views."""
-    return Hole(hole.filled[region], hole.weight[region])
+    return hole.changed(lambda array: array[region])

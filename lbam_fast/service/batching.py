@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lbam_fast.errors import LBAMError
 from lbam_fast.inference import Inpainter, OutOfMemoryError
-from lbam_fast.inference.hands import Room, hands_of
+from lbam_fast.inference.hands import Room, grouped, hands_of
 from lbam_fast.service.admission import stopping
 from lbam_fast.service.options import Choices
 from lbam_fast.service.pictures import Request
@@ -155,7 +155,7 @@ class Batcher:
 def together(inpainter: Inpainter, tasks: list[Task]) -> list[Task]:
     """The first task, and those that go through the network with it."""
     same = [task for task in tasks if task.choices == tasks[0].choices]
-    batches = inpainter.batches([task.request.found.hole for task in same])
+    batches = grouped(inpainter, [task.request.found.hole for task in same])
     return [same[i] for i in next((batch for batch in batches if 0 in batch), [0])]
 
 
