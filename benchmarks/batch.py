@@ -38,23 +38,27 @@ def make_folder(folder: Path, count: int, largest: int, one_mask: bool, seed: in
     logarithm; with ``one_mask`` all of ``largest`` squared, under the one of as many masks whose hole is nearest to their mean.
     """
     rng = np.random.default_rng(seed)
-    (folder / "masks").mkdir(parents=True)
-    (folder / "pictures").mkdir()
     holes = []
     for i in range(count):
         height, width = (round(SHORTEST * (largest / SHORTEST) ** rng.random()) for _ in range(2))
         if one_mask:
             height = width = largest
-        pixels = np.rint(photograph(rng, height, width) * 255).astype(np.uint8)
-        plain = Picture(pixels, None, "PNG", None, None, (), lossless=True)
-        write_picture(folder / "pictures" / f"{i:04d}.{'jpg' if i % 2 else 'png'}", plain)
-        mask = random_mask(rng, height, width, "noise", (0.05, 0.2))
-        drawn = replace(plain, pixels=((1 - mask) * 255).astype(np.uint8)[..., None])
-        write_picture(folder / "masks" / f"{i:04d}.png", drawn)
-        holes.append(1 - mask.mean())
+        holes.append(write_pair(folder, i, rng, height, width))
     typical = np.abs(np.array(holes) - np.mean(holes)).argmin()
     masks = folder / "masks" / f"{typical:04d}.png" if one_mask else folder / "masks"
     return pair_folder(folder / "pictures", masks, folder / "filled").jobs
+
+
+def write_pair(folder: Path, i: int, rng: np.random.Generator, height: int, width: int) -> float:
+    """A photograph into ``pictures`` and its mask into ``masks``, under that number; gives the hole's share."""
+    for name in ("pictures", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    pixels = np.rint(photograph(rng, height, width) * 255).astype(np.uint8)
+    plain = Picture(pixels, None, "PNG", None, None, (), lossless=True)
+    write_picture(folder / "pictures" / f"{i:04d}.{'jpg' if i % 2 else 'png'}", plain)
+    mask = random_mask(rng, height, width, "noise", (0.05, 0.2))
+    write_picture(folder / "masks" / f"{i:04d}.png", replace(plain, pixels=((1 - mask) * 255).astype(np.uint8)[..., None]))
+    return float(1 - mask.mean())
 
 
 def one_at_a_time(inpainter: Inpainter, jobs: Sequence[Job]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -408,6 +409,19 @@ def test_memory_is_measured_in_a_process_of_its_own():
     row = figures["published form"].row
     assert row.status == OK, row.note
     assert row.metric == "bytes" and row.median >= row.extra["before"] > 1 << 20 and row.ratio["median"] == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells how much is in memory now")
+def test_memory_stays_flat(thorough):
+    """Where every case runs, over enough pictures to tell; else that the program does."""
+    count, first, limit = (600, 200, 1.1) if thorough else (24, 8, 2)
+    command = [sys.executable, BENCHMARKS / "flat_memory.py", f"--count={count}", f"--first={first}"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.match(rf"{count} pictures; MiB in memory: (\d+) after {first}, (\d+) at the end: ([\d.]+) times\n", said)
+    assert found, said
+    before, after, ratio = map(float, found.groups())
+    assert before > 100 and ratio == pytest.approx(after / before, abs=0.005)
+    assert ratio < limit
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to sample")

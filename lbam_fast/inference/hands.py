@@ -21,22 +21,25 @@ from lbam_fast.inference.memory import usable_memory
 HANDS = 2
 """Fills at once on a CPU of several cores, each on all of them: between its loops a fill by a narrow network, most of all its
 texture, leaves cores idle; wide ones do not, and two would take the caches from each other (docs/batches.md)."""
+PIXELS_OF_A_HAND = 1 << 18
+"""In a batch for one of two hands at most. Three times as many gain nothing with texture and up to 3 % without, and take more
+memory, which is then less even: docs/batches.md."""
 UNKNOWN = 1 << 40
 """Bytes of room where the system does not say how many there are, and on a GPU, whose fills take turns: more than they need."""
 
 
 def hands_of(inpainter: Inpainter) -> int:
     """How many fills at once it is the faster for here."""
-    return _most(inpainter) if torch.get_num_threads() > 1 else 1
+    return HANDS if torch.get_num_threads() > 1 and _leaves_cores_idle(inpainter) else 1
 
 
 def grouped(inpainter: Inpainter, holes: Sequence[Hole]) -> list[list[int]]:
     """``Inpainter.batches`` for hands: the same on every machine, however many hands are at work there."""
-    return inpainter.batches(holes, hands=_most(inpainter))
+    return inpainter.batches(holes, pixels_on_cpu=PIXELS_OF_A_HAND) if _leaves_cores_idle(inpainter) else inpainter.batches(holes)
 
 
-def _most(inpainter: Inpainter) -> int:
-    return HANDS if inpainter.device.type == "cpu" and inpainter.model.config.base_width <= NARROW else 1
+def _leaves_cores_idle(inpainter: Inpainter) -> bool:
+    return inpainter.device.type == "cpu" and inpainter.model.config.base_width <= NARROW
 
 
 class Room:

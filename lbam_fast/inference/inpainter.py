@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -227,10 +226,10 @@ class Inpainter:
             found = self._plans[hole] = plan(hole.filled, self._plan_options)
         return found
 
-    def batches(self, holes: Sequence[Hole], *, hands: int = 1) -> list[list[int]]:
+    def batches(self, holes: Sequence[Hole], *, pixels_on_cpu: int = PIXELS_ON_CPU) -> list[list[int]]:
         """Indices of the holes that fill anything, those of one padded size together, as many as ``fill`` should get at once.
 
-        hands: how many such batches are filled at once; on a CPU they have together as many pixels as one.
+        pixels_on_cpu: of a batch on a CPU at most, unless its pictures are under one mask.
         """
         groups: dict[tuple[int, int], list[int]] = defaultdict(list)
         for i, hole in enumerate(holes):
@@ -238,11 +237,11 @@ class Inpainter:
                 groups[padded_size(*hole.filled.shape)].append(i)
         found = []
         for (height, width), group in groups.items():
-            size = self._at_once([holes[i] for i in group], height, width, hands)
+            size = self._at_once([holes[i] for i in group], height, width, pixels_on_cpu)
             found += [group[start : start + size] for start in range(0, len(group), size)]
         return found
 
-    def _at_once(self, holes: Sequence[Hole], height: int, width: int, hands: int) -> int:
+    def _at_once(self, holes: Sequence[Hole], height: int, width: int, pixels_on_cpu: int) -> int:
         """How many pictures of that padded size with these holes ``fill`` should get at once."""
         on_cpu, pixels = self.device.type == "cpu", height * width
         if on_cpu and self._keep_maps and len(_distinct(holes)) < len(holes):
@@ -250,7 +249,7 @@ class Inpainter:
             memory = self._plan_options.memory
             if memory is None or memory_needed(self.model, self._weight_bytes, count, height, width) <= memory:
                 return max(1, count)
-        most = min(PIXELS_AT_ONCE, math.ceil(PIXELS_ON_CPU / hands)) if on_cpu else PIXELS_AT_ONCE
+        most = min(PIXELS_AT_ONCE, pixels_on_cpu) if on_cpu else PIXELS_AT_ONCE
         return max(1, min(self.batch_size, most // pixels))
 
     def memory_needed(self, holes: Sequence[Hole]) -> int:
