@@ -38,6 +38,14 @@ inline std::int32_t any_source(const Level& level, std::uint32_t random) {
   return level.sources.data[static_cast<std::uint64_t>(random) * level.source_count >> 32];
 }
 
+// Draws around a match, which are looked at in order: a vector of them.
+constexpr int kDrawn = 8;
+
+struct Draws {
+  std::int32_t places[kDrawn], smooth[kDrawn];
+  std::uint32_t wanted;  // a bit for each that may be nearer than the match
+};
+
 // The best match that a target has seen.
 struct Best {
   Best(const Level& of_level, int64_t centre)
@@ -47,24 +55,59 @@ struct Best {
         texture(~level.texture.data[centre]) {}
 
   // Anything else than a source is passed over.
-  void look_at(int64_t source) {
-    const int64_t own = level.texture.data[source];
-    if (own < 0 || source == match) return;
+  void look_at(int64_t place) {
+    const int64_t own = level.texture.data[place];
+    if (own < 0 || place == match) return;
     const int64_t lack = most(texture - own, 0), smooth = kTexture * lack * lack;
-    if (match >= 0 && smooth >= least_distance) return;
-    const Difference difference = patch.from(level.guide.data, level.width, source);
-    if (match >= 0 && (kMeanShare - 1) * int64_t{difference.squares} >= kMeanShare * (least_distance - smooth)) return;
+    if (smooth < least_distance) take_if_nearer(place, smooth);
+  }
+
+  // Finds which are wanted: other sources that do not lack too much texture.
+  void sift(Draws& draws) const {
+    std::int32_t own[kDrawn], wanted[kDrawn], all = 0;
+    for (int i = 0; i < kDrawn; ++i) own[i] = level.texture.data[draws.places[i]];
+    const std::int32_t sought = static_cast<std::int32_t>(texture), passed_over = static_cast<std::int32_t>(match);
+    for (int i = 0; i < kDrawn; ++i) {
+      const std::int32_t lack = sought > own[i] ? sought - own[i] : 0;
+      draws.smooth[i] = static_cast<std::int32_t>(kTexture) * lack * lack;
+      const bool nearer = static_cast<std::uint32_t>(draws.smooth[i]) < least_distance;
+      wanted[i] = (own[i] >= 0) & (draws.places[i] != passed_over) & nearer ? 1 << i : 0;
+    }
+    for (int i = 0; i < kDrawn; ++i) all |= wanted[i];
+    draws.wanted = static_cast<std::uint32_t>(all);
+  }
+
+  // Looks at those that are wanted, up to the first that is nearer; how many draws that were. Few are, so most need their squares
+  // alone.
+  int look_at(const Draws& draws) {
+    for (std::uint32_t left = draws.wanted; left != 0; left &= left - 1) {
+      const int i = __builtin_ctz(left);
+      const std::int32_t squares = patch.squares_from(level.guide.data, level.width, draws.places[i]);
+      if (may_be_nearer(squares, draws.smooth[i]) && take_if_nearer(draws.places[i], draws.smooth[i])) return i + 1;
+    }
+    return kDrawn;
+  }
+
+  // By what a distance is at least.
+  bool may_be_nearer(std::int32_t squares, int64_t smooth) const {
+    return (kMeanShare - 1) * int64_t{squares} < kMeanShare * (least_distance - smooth);
+  }
+
+  bool take_if_nearer(int64_t place, int64_t smooth) {
+    const Difference difference = patch.from(level.guide.data, level.width, place);
+    if (!may_be_nearer(difference.squares, smooth)) return false;
     const std::uint32_t d = distance(difference, weight) + static_cast<std::uint32_t>(smooth);
-    if (d >= least_distance && match >= 0) return;
-    match = source;
+    if (d >= least_distance) return false;
+    match = place;
     least_distance = d;
+    return true;
   }
 
   const Level& level;
   const Target patch;
   const int64_t weight, texture;
   int64_t match = -1;
-  std::uint32_t least_distance = 0;
+  std::uint32_t least_distance = 0xffffffffu;
 };
 
 inline void start_at_random(Level& level, std::uint32_t seed, ParallelFor parallel) {
@@ -77,10 +120,28 @@ inline void start_at_random(Level& level, std::uint32_t seed, ParallelFor parall
   });
 }
 
-// One pass: the neighbours' matches of the pass before, moved along, and draws around the best, nearer and nearer. `measured`:
-// the distances are those of the targets as they are.
-inline void search(Level& level, std::uint32_t seed, int64_t step, int64_t radius, bool measured, ParallelFor parallel) {
+// Draws around a match, nearer and nearer: within the radius halved `halvings` times, and so on; the match itself for what leaves
+// the picture, and once nothing is left of the radius.
+inline void look_around(const Level& level, int64_t match, std::uint32_t seed, std::int32_t radius, int halvings, Draws& draws) {
+  const std::int32_t width = static_cast<std::int32_t>(level.width), height = static_cast<std::int32_t>(level.height);
+  const std::int32_t at = static_cast<std::int32_t>(match), line = at / width, column = at % width;
+  for (int i = 0; i < kDrawn; ++i) {
+    const std::int32_t reach = radius >> (halvings + i);
+    const std::uint32_t random = mixed(seed + static_cast<std::uint32_t>(halvings + i));
+    const std::uint32_t span = static_cast<std::uint32_t>(2 * reach + 1);
+    const std::int32_t y = line + static_cast<std::int32_t>(std::uint64_t{random >> 16} * span >> 16) - reach;
+    const std::int32_t x = column + static_cast<std::int32_t>(std::uint64_t{random & 0xffff} * span >> 16) - reach;
+    const bool inside = (y >= 0) & (x >= 0) & (y < height) & (x < width);
+    draws.places[i] = inside ? y * width + x : at;
+  }
+}
+
+// One pass: the neighbours' matches of the pass before, and draws around the best. `measured`: the distances are those of the
+// targets as they are.
+inline void search(Level& level, std::uint32_t seed, int64_t step, std::int32_t radius, bool measured, ParallelFor parallel) {
   const int64_t neighbours[] = {-step, step, -step * level.width, step * level.width};
+  int count = 0;
+  while (radius >> count != 0) ++count;
   for_targets(level, parallel, [&](int64_t t) {
     Best best(level, t);
     if (measured) {
@@ -89,22 +150,23 @@ inline void search(Level& level, std::uint32_t seed, int64_t step, int64_t radiu
     } else {
       best.look_at(level.matches[t]);
     }
+    const std::uint32_t own = mixed(seed + static_cast<std::uint32_t>(t));
+    const int64_t before = best.match;
+    Draws draws;
+    look_around(level, before, own, radius, 0, draws);
+    best.sift(draws);
     for (const int64_t offset : neighbours) {
       const int64_t neighbour = t + offset;
       if (neighbour < 0 || neighbour >= level.pixels || level.matches[neighbour] < 0) continue;
       const int64_t source = level.matches[neighbour] - offset;
       if (source >= 0 && source < level.pixels) best.look_at(source);
     }
-    const std::uint32_t own = mixed(seed + static_cast<std::uint32_t>(t));
-    const std::uint32_t width = static_cast<std::uint32_t>(level.width);
-    std::uint32_t draw = 0, at = 0, line = 0, column = 0;
-    for (int64_t reach = radius; reach > 0; reach /= 2) {
-      if (at != best.match) at = static_cast<std::uint32_t>(best.match), line = at / width, column = at % width;
-      const std::uint32_t random = mixed(own + draw++);
-      const int64_t y = line + ((random >> 16) * (2 * reach + 1) >> 16) - reach;
-      const int64_t x = column + ((random & 0xffff) * (2 * reach + 1) >> 16) - reach;
-      if (y < 0 || x < 0 || y >= level.height || x >= level.width) continue;
-      best.look_at(y * level.width + x);
+    for (int done = 0; done < count;) {
+      if (done > 0 || best.match != before) {
+        look_around(level, best.match, own, radius, done, draws);
+        best.sift(draws);
+      }
+      done += best.look_at(draws);
     }
     level.following[t] = static_cast<std::int32_t>(best.match);
     level.distances.data[t] = best.least_distance;
@@ -132,38 +194,49 @@ inline void find_offsets(Level& level, ParallelFor parallel) {
   });
 }
 
-// vote(target, source, weight) for every patch over a pixel: its centre, the pixel that its match has there, and its weight.
-template <typename Vote>
-inline void for_votes(const Level& level, int64_t pixel, Vote vote) {
-  const int64_t y = pixel / level.width, x = pixel % level.width;
-  const int64_t top = most(y - kReach, kReach), bottom = least(y + kReach, level.height - 1 - kReach);
-  const int64_t left = most(x - kReach, kReach), right = least(x + kReach, level.width - 1 - kReach);
-  std::uint32_t nearest_one = 0xffffffffu;
-  for (int64_t v = top; v <= bottom; ++v)
-    for (int64_t u = left; u <= right; ++u) {
-      const std::uint32_t d = level.distances.data[v * level.width + u];
-      nearest_one = d < nearest_one ? d : nearest_one;
+// The patches over a pixel: their centres, the pixels that their matches have there, and their weights.
+struct Votes {
+  Votes(const Level& level, int64_t pixel) {
+    const int64_t y = pixel / level.width, x = pixel % level.width;
+    const int64_t top = most(y - kReach, kReach), bottom = least(y + kReach, level.height - 1 - kReach);
+    const int64_t left = most(x - kReach, kReach), right = least(x + kReach, level.width - 1 - kReach);
+    std::int32_t distances[kArea] = {};
+    std::int32_t known[kArea] = {};
+    for (int64_t v = top; v <= bottom; ++v)
+      for (int64_t t = v * level.width + left; t <= v * level.width + right; ++t, ++count) {
+        targets[count] = static_cast<std::int32_t>(t);
+        sources[count] = static_cast<std::int32_t>(level.matches[t] + pixel - t);
+        distances[count] = static_cast<std::int32_t>(level.distances.data[t]);
+        known[count] = level.known.data[t];
+      }
+    std::int32_t nearest_one = distances[0];
+    for (int i = 0; i < count; ++i) nearest_one = distances[i] < nearest_one ? distances[i] : nearest_one;
+    const double dividend = static_cast<double>((int64_t{nearest_one} + kSmallest) * 256);
+    for (int i = 0; i < kArea; ++i) {
+      const std::int32_t ratio =
+          static_cast<std::int32_t>(dividend / (static_cast<double>(distances[i]) + static_cast<double>(kSmallest)));
+      const std::int32_t cube = (ratio * ratio >> 8) * ratio >> 8;
+      weights[i] = (cube > 1 ? cube : 1) * (static_cast<std::int32_t>(kKnown) * known[i] + 1);
     }
-  for (int64_t v = top; v <= bottom; ++v)
-    for (int64_t u = left; u <= right; ++u) {
-      const int64_t t = v * level.width + u;
-      const int64_t ratio = quotient((nearest_one + kSmallest) * 256, level.distances.data[t] + kSmallest);
-      const int64_t cube = ratio * ratio / 256 * ratio / 256;
-      vote(t, level.matches[t] + pixel - t, most(cube, 1) * (kKnown * level.known.data[t] + 1));
-    }
-}
+  }
+
+  int count = 0;
+  std::int32_t targets[kArea], sources[kArea], weights[kArea];
+};
 
 inline void vote(Level& level, ParallelFor parallel) {
   find_offsets(level, parallel);
   for_ranges(parallel, level.hole_count, kTargetsOfTask, [&](int64_t first, int64_t last) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t p = level.holes.data[i];
+      const Votes votes(level, p);
       int64_t weights = 0, sums[3] = {0, 0, 0};
-      for_votes(level, p, [&](int64_t t, int64_t source, int64_t weight) {
-        weights += weight;
-        for (int64_t c = 0; c < 3; ++c)
-          sums[c] += weight * (16 * level.guide.data[3 * source + c] + level.offsets.data[3 * t + c]);
-      });
+      for (int k = 0; k < votes.count; ++k) {
+        const std::int16_t* const guide = level.guide.data + 3 * int64_t{votes.sources[k]};
+        const std::int16_t* const offsets = level.offsets.data + 3 * int64_t{votes.targets[k]};
+        weights += votes.weights[k];
+        for (int c = 0; c < 3; ++c) sums[c] += int64_t{votes.weights[k]} * (16 * guide[c] + offsets[c]);
+      }
       for (int64_t c = 0; c < 3; ++c)
         level.estimate.data[3 * p + c] =
             static_cast<std::int16_t>(least((most(sums[c], 0) + 8 * weights) / (16 * weights), kScale));
@@ -210,12 +283,14 @@ inline void compose(const Exemplar& r, Level& level, ParallelFor parallel) {
     for (int64_t i = first; i < last; ++i) {
       const int64_t p = level.holes.data[i];
       double weights = 0, sums[3] = {0, 0, 0};
-      for_votes(level, p, [&](int64_t t, int64_t source, int64_t weight) {
-        weights += static_cast<double>(weight);
-        for (int64_t c = 0; c < 3; ++c)
-          sums[c] += static_cast<double>(weight) *
-                     (static_cast<double>(r.picture[3 * source + c]) + level.offsets.data[3 * t + c] * (1.0 / (16 * kScale)));
-      });
+      const Votes votes(level, p);
+      for (int k = 0; k < votes.count; ++k) {
+        const float* const source = r.picture + 3 * int64_t{votes.sources[k]};
+        const std::int16_t* const offsets = level.offsets.data + 3 * int64_t{votes.targets[k]};
+        const double weight = votes.weights[k];
+        weights += weight;
+        for (int c = 0; c < 3; ++c) sums[c] += weight * (static_cast<double>(source[c]) + offsets[c] * (1.0 / (16 * kScale)));
+      }
       for (int64_t c = 0; c < 3; ++c) {
         const double value = sums[c] / weights;
         r.filled[3 * p + c] = static_cast<float>(value > 0 ? (value < 1 ? value : 1) : 0);
@@ -264,7 +339,7 @@ void exemplar(const Exemplar& r, ParallelFor parallel) {
     else
       refine(*pyramid.levels[i + 1], level, key(r.seed, i, 0, 0), parallel);
     const int rounds = (3 + 4 * i) * (i == coarsest ? 2 : 1), passes = static_cast<int>(least(8, 3 + 2 * i));
-    const int64_t radius = i == coarsest ? most(level.height, level.width) : int64_t{16} << i;
+    const std::int32_t radius = static_cast<std::int32_t>(i == coarsest ? most(level.height, level.width) : int64_t{16} << i);
     for (int round = 1; round <= rounds; ++round) {
       aim(level, i == 0 ? 0 : kGuide >> (coarsest - i));
       for (int pass = 0; pass < passes; ++pass)

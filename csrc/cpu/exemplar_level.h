@@ -46,7 +46,7 @@ struct Level {
   std::int32_t *matches = match.data, *following = next.data;
   const Scratch<std::uint32_t> distances;
   const Scratch<std::int16_t> offsets;  // [pixels, 3]
-  const Scratch<std::int32_t> texture;  // of a source's patch; what a target's is to have, as ~texture; else below 0
+  const Scratch<std::int16_t> texture;  // of a source's patch; what a target's is to have, as ~texture; else below 0
 
   int64_t weight_at(int64_t centre) const { return kArea + (kTrust - 1) * known.data[centre]; }
 };
@@ -94,7 +94,7 @@ inline void find_texture(const Level& level) {
       const bool source = level.kind.data[p] == kSource;
       // Steps within the patch alone: to the right and down from all of its pixels but the last ones.
       const int64_t own = source ? steps.around(y, x, kReach - 1) / (6 * (kSide - 2) * (kSide - 2)) : 0;
-      level.texture.data[p] = source ? static_cast<std::int32_t>(own) : -1;
+      level.texture.data[p] = source ? static_cast<std::int16_t>(own) : std::int16_t{-1};
       textures.add(y, x, own);
       counts.add(y, x, source);
     }
@@ -102,7 +102,7 @@ inline void find_texture(const Level& level) {
     const int64_t t = level.targets.data[i], y = t / width, x = t % width;
     int64_t reach = kNearby, count = 0;
     while ((count = counts.around(y, x, reach)) < kEnough && reach < height + width) reach *= 2;
-    level.texture.data[t] = ~(count == 0 ? 0 : static_cast<std::int32_t>(textures.around(y, x, reach) / count));
+    level.texture.data[t] = static_cast<std::int16_t>(~(count == 0 ? 0 : textures.around(y, x, reach) / count));
   }
 }
 

@@ -62,6 +62,15 @@ struct Target {
     return {sum_of(squares), sum};
   }
 
+  std::int32_t squares_from(const std::int16_t* picture, int64_t width, int64_t centre) const {
+    Row squares = _mm256_setzero_si256();
+    for (int64_t k = 0; k < kSide; ++k) {
+      const Row d = _mm256_sub_epi16(values[k], row_at(picture + 3 * (centre + (k - kReach) * width - kReach)));
+      squares = _mm256_add_epi32(squares, _mm256_madd_epi16(d, _mm256_mullo_epi16(d, weight[k])));
+    }
+    return sum_of(squares);
+  }
+
   Row values[kSide], weight[kSide];
 };
 
@@ -97,6 +106,10 @@ struct Target {
       }
     }
     return result;
+  }
+
+  std::int32_t squares_from(const std::int16_t* picture, int64_t width, int64_t centre) const {
+    return from(picture, width, centre).squares;
   }
 
   std::int16_t values[kSide][3 * kSide], weight[kSide][3 * kSide];
