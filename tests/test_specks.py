@@ -12,10 +12,6 @@ from lbam_fast.inference.specks import are_specks, fill_specks
 SIDE = 24
 
 
-def hard(filled):
-    return Hole(filled)
-
-
 @pytest.fixture
 def mask():
     """A hole in each square, at least two pixels away from its edge."""
@@ -40,7 +36,7 @@ def test_it_is_the_biharmonic_solution(mask, picture, monkeypatch, at_once):
     restoration = pytest.importorskip("skimage.restoration")
     monkeypatch.setattr(specks, "MOST_ENTRIES", at_once)
     expected = restoration.inpaint_biharmonic(picture.astype(np.float64), mask, channel_axis=-1)
-    filled = fill_specks(picture, hard(mask), SIDE)
+    filled = fill_specks(picture, Hole(mask), SIDE)
     assert np.abs(filled - expected)[mask].max() < 1e-5
     assert np.array_equal(filled[~mask], picture[~mask])
 
@@ -56,7 +52,7 @@ def test_a_slope_goes_on_up_to_the_edge_of_the_picture(dtype, channels):
     given = (np.rint(given) if top > 1 else given).astype(dtype)
     unknown = given.copy()
     unknown[mask] = np.nan if dtype == np.float32 else top
-    filled = fill_specks(unknown, hard(mask), SIDE)
+    filled = fill_specks(unknown, Hole(mask), SIDE)
     assert filled.dtype == dtype and np.array_equal(filled[~mask], given[~mask])
     tolerance = {np.uint8: 3, np.uint16: 3, np.float32: 1e-6}[dtype]  # whole numbers make a slope of up to 8 pixels uncertain
     assert np.abs(filled.astype(np.float64) - given)[mask].max() <= tolerance
@@ -67,10 +63,10 @@ def test_squares_know_nothing_of_each_other(mask, picture):
     mask[:, SIDE - 5 : SIDE] |= mask[:, 2:7]
     other = picture.copy()
     other[:, SIDE:] = 1 - other[:, SIDE:]
-    first, second = (fill_specks(each, hard(mask), SIDE)[:, :SIDE] for each in (picture, other))
+    first, second = (fill_specks(each, Hole(mask), SIDE)[:, :SIDE] for each in (picture, other))
     assert np.array_equal(first, second)
     square = slice(0, 4 * SIDE), slice(0, 4 * SIDE)
-    as_one = [fill_specks(each[square], hard(mask[square]), 4 * SIDE)[:, :SIDE] for each in (picture, other)]
+    as_one = [fill_specks(each[square], Hole(mask[square]), 4 * SIDE)[:, :SIDE] for each in (picture, other)]
     assert not np.array_equal(*as_one)
 
 
@@ -79,7 +75,7 @@ def test_an_edge_that_blends_is_blended(picture):
     filled[5:9, 5:9] = True
     weight = filled.astype(np.float32)
     weight[5, 5:9] = 0.25
-    full, soft = fill_specks(picture, hard(filled), SIDE), fill_specks(picture, Hole(filled, weight), SIDE)
+    full, soft = fill_specks(picture, Hole(filled), SIDE), fill_specks(picture, Hole(filled, weight), SIDE)
     assert np.allclose(soft[5, 5:9], 0.25 * full[5, 5:9] + 0.75 * picture[5, 5:9], atol=1e-6)
     assert np.array_equal(soft[6:9, 5:9], full[6:9, 5:9])
 
@@ -108,6 +104,6 @@ def test_the_network_gets_what_is_larger(size, by_network):
     box = Box((slice(10, 42), slice(10, 42)), (slice(20, 20 + size), slice(20, 20 + size)))
     pixels = np.full((64, 64, 3), 0.5, np.float32)
     result = np.where(filled[..., None], np.float32(0), pixels)
-    fill_boxes(None, sheet, pixels, result, hard(filled), [box])
+    fill_boxes(None, sheet, pixels, result, Hole(filled), [box])
     assert asked == ([32] if by_network else [])
     assert np.allclose(result, 0.5)

@@ -45,10 +45,6 @@ def speckled(height, width, count, side=6, seed=0):
     return mask
 
 
-def hard(mask):
-    return Hole(mask)
-
-
 # What is chosen
 
 
@@ -82,7 +78,7 @@ def test_what_is_asked_for_is_done(strategy):
     mask = filled(500, 500, (250, 250, 20, 20))
     chosen = plan(mask, PlanOptions(strategy))
     assert (chosen.strategy, chosen.chosen) == (strategy, False)
-    assert Inpainter(LBAM(LBAMConfig(base_width=2)), strategy=strategy).plan(hard(mask)) == chosen
+    assert Inpainter(LBAM(LBAMConfig(base_width=2)), strategy=strategy).plan(Hole(mask)) == chosen
 
 
 def test_a_picture_without_a_hole_has_no_boxes():
@@ -195,6 +191,16 @@ def test_windows_hold_whole_specks_with_context(name):
                     assert gap >= min((height - most) // 2, room)
 
 
+def test_a_crowd_of_specks_is_not_compared_pair_by_pair(monkeypatch):
+    """The time of which grows with the square of their number."""
+    counts, merged = [], boxes._merged
+    monkeypatch.setattr(boxes, "_merged", lambda found, *rest: counts.append(len(found)) or merged(found, *rest))
+    mask = speckled(3000, 4000, 15000, 9)
+    planned = plan(mask, PlanOptions("tile", specks=True))
+    assert apart((*planned.boxes, *planned.tiled), mask)
+    assert 1 < max(counts) <= boxes.MOST_GROUPS
+
+
 @pytest.mark.parametrize("side", [6, 12, 20])
 def test_sparse_specks_cost_a_fraction_of_the_picture(side):
     mask = speckled(2250, 3000, (2250 * 3000) // (12 * side) ** 2, side)
@@ -245,7 +251,7 @@ def test_a_trend_that_windows_share_is_caught(shipped, monkeypatch):
     crop = Inpainter(shipped.model, detail="off", strategy="crop")
 
     def error():
-        return np.abs(crop.fill([np.where(mask[..., None], 0, picture).astype(np.float32)], [hard(mask)])[0] - picture)[
+        return np.abs(crop.fill([np.where(mask[..., None], 0, picture).astype(np.float32)], [Hole(mask)])[0] - picture)[
             mask
         ].max()
 
@@ -329,7 +335,7 @@ def test_a_hole_in_tiles_has_no_say_in_its_neighbour_s_texture(inpainter):
     planned = plan(mask, PlanOptions("tile", side=SIDE))
     assert len(planned.tiled) == 2
     results = [
-        in_parts(inpainter, np.where(mask[..., None], held, picture), hard(mask), "tile", "exemplar") for held in (0, np.nan)
+        in_parts(inpainter, np.where(mask[..., None], held, picture), Hole(mask), "tile", "exemplar") for held in (0, np.nan)
     ]
     assert np.array_equal(*results)
 
@@ -337,7 +343,7 @@ def test_a_hole_in_tiles_has_no_say_in_its_neighbour_s_texture(inpainter):
 @pytest.mark.parametrize("strategy", PARTIAL)
 def test_a_picture_of_one_part_is_filled_as_a_whole(inpainter, strategy):
     picture = np.random.default_rng(0).integers(0, 256, (128, 128, 3), dtype=np.uint8)
-    hole = hard(filled(128, 128, (60, 60, 30, 25)))
+    hole = Hole(filled(128, 128, (60, 60, 30, 25)))
     assert np.array_equal(in_parts(inpainter, picture, hole, strategy), inpainter.fill([picture], [hole])[0])
 
 
@@ -349,7 +355,7 @@ def test_boxes_of_one_size_go_through_the_network_together(monkeypatch):
     )
     mask = filled(1100, 1100, *((y, x, 8, 8) for y in (100, 500, 900) for x in (100, 500, 900)))
     picture = np.random.default_rng(0).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
-    (result,) = inpainter.fill([picture], [hard(mask)])
+    (result,) = inpainter.fill([picture], [Hole(mask)])
     assert counts == [9]
     assert np.array_equal(result[~mask], picture[~mask]) and (result[mask] != picture[mask]).mean() > 0.9
 
@@ -357,7 +363,7 @@ def test_boxes_of_one_size_go_through_the_network_together(monkeypatch):
 def test_pictures_with_different_plans_go_together():
     inpainter = Inpainter(LBAM(LBAMConfig(base_width=2)), detail="off")
     masks = filled(1100, 1000, (500, 500, 9, 9)), filled(1100, 1000, (550, 500, 400, 400))
-    holes = [hard(mask) for mask in masks]
+    holes = [Hole(mask) for mask in masks]
     assert [inpainter.plan(hole).strategy for hole in holes] == ["crop", "whole"]
     pictures = [np.full((1100, 1000, 3), 99, np.uint8)] * 2
     together = inpainter.fill(pictures, holes)
@@ -376,7 +382,7 @@ def test_texture_goes_on_from_cell_to_cell(shipped, monkeypatch, around, seam):
     picture = cv2.GaussianBlur(np.random.default_rng(0).uniform(0, 1, (300, 520, 3)).astype(np.float32), (0, 0), 1.5)
     picture = (picture - picture.min()) / np.ptp(picture)
     mask = filled(300, 520, (150, 260, 20, 180))
-    result = in_parts(shipped, picture, hard(mask), "tile", "exemplar")
+    result = in_parts(shipped, picture, Hole(mask), "tile", "exemplar")
     columns = [int(np.flatnonzero(mask.any(axis=0))[0]) + 96 * i for i in (1, 2, 3)]
     assert (jump(result, mask, columns) > 1.2) == seam
 
@@ -412,7 +418,7 @@ def worst_jump(result, mask):
 def example():
     """A photograph, and a hole larger than a tile with a part deep in it."""
     picture = read_picture(EXAMPLE).pixels.astype(np.float32) / 255
-    return picture, hard(filled(*picture.shape[:2], (213, 320, 150, 290)))
+    return picture, Hole(filled(*picture.shape[:2], (213, 320, 150, 290)))
 
 
 @pytest.mark.parametrize(

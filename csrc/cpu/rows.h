@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 
 #include "kernels.h"
 
@@ -28,11 +30,13 @@ using std::int64_t;
 constexpr int64_t kPiece = 256;   // elements, about
 constexpr int64_t kTask = 32768;  // elements for which a thread is worth its start, about
 
-// Zeros.
+// Zeros. Large ones take memory where they are first touched.
 template <typename T>
 struct Scratch {
-  explicit Scratch(int64_t count) : data(new T[count]()) {}
-  ~Scratch() { delete[] data; }
+  explicit Scratch(int64_t count) : data(static_cast<T*>(std::calloc(static_cast<std::size_t>(count), sizeof(T)))) {
+    if (data == nullptr && count > 0) throw std::bad_alloc();
+  }
+  ~Scratch() { std::free(data); }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
   T* const data;

@@ -74,15 +74,20 @@ def _with_specks(filled: NDArray[np.bool_]) -> Rectangles | None:
         left, top, width, height = (int(side) * SPECK_CELL for side in stats[label, :4])
         found[label] = _trimmed(filled, np.array([top, left, top + height, left + width]))
     small &= (found[:, 2:] - found[:, :2]).max(axis=1) <= SPECKS[-1]
-    specks = found[small]
-    if len(specks) <= FEW_SPECKS:
+    alone = np.flatnonzero(small)
+    if len(alone) <= FEW_SPECKS:
         return None
-    others = _grouped(filled, _cells(cells & ~small[labels], CELL // SPECK_CELL), True)
-    near = _crowded(specks, cells.shape) | _touching(specks, others)
+
+    def rest() -> Rectangles:
+        return _grouped(filled, _cells(cells & ~small[labels], CELL // SPECK_CELL), True)
+
+    others = rest()
+    near = _crowded(found[alone], cells.shape) | _touching(found[alone], others)
     while near.any():
-        others, specks = _merged(np.concatenate([others, specks[near]]), filled.shape, True), specks[~near]
-        near = _touching(specks, others)
-    return np.concatenate([others, specks])
+        joined, small[alone[near]], alone = np.concatenate([others, found[alone[near]]]), False, alone[~near]
+        others = _merged(joined, filled.shape, True) if len(joined) <= MOST_GROUPS else rest()
+        near = _touching(found[alone], others)
+    return np.concatenate([others, found[alone]])
 
 
 def _grouped(filled: NDArray[np.bool_], cells: NDArray[np.bool_], windows: bool) -> Rectangles:
