@@ -84,7 +84,9 @@ def _with_specks(filled: NDArray[np.bool_]) -> Rectangles | None:
     others = rest()
     near = _crowded(found[alone], cells.shape) | _touching(found[alone], others)
     while near.any():
-        joined, small[alone[near]], alone = np.concatenate([others, found[alone[near]]]), False, alone[~near]
+        crowd, alone = alone[near], alone[~near]
+        small[crowd] = False
+        joined = np.concatenate([others, found[crowd]])
         others = _merged(joined, filled.shape, True) if len(joined) <= MOST_GROUPS else rest()
         near = _touching(found[alone], others)
     return np.concatenate([others, found[alone]])

@@ -22,7 +22,7 @@ HANDS = 2
 """Fills at once on a CPU of several cores, each on all of them: between its loops a fill by a narrow network, most of all its
 texture, leaves cores idle; wide ones do not, and two would take the caches from each other (docs/batches.md)."""
 PIXELS_OF_A_HAND = 1 << 18
-"""In a batch for one of two hands at most. Three times as many gain nothing with texture and up to 3 % without, and take more
+"""In a batch for one of two hands at most. Four times as many gain nothing with texture and up to 3 % without, and take more
 memory, which is then less even: docs/batches.md."""
 UNKNOWN = 1 << 40
 """Bytes of room where the system does not say how many there are, and on a GPU, whose fills take turns: more than they need."""
