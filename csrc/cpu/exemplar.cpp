@@ -151,6 +151,7 @@ inline void search(Level& level, std::uint32_t seed, int64_t step, std::int32_t 
       best.look_at(level.matches[t]);
     }
     const std::uint32_t own = mixed(seed + static_cast<std::uint32_t>(t));
+    // Drawn before the neighbours are looked at, which seldom changes the match: meanwhile memory brings what sift() asks for.
     const int64_t before = best.match;
     Draws draws;
     look_around(level, before, own, radius, 0, draws);
@@ -211,7 +212,8 @@ struct Votes {
       }
     std::int32_t nearest_one = distances[0];
     for (int i = 0; i < count; ++i) nearest_one = distances[i] < nearest_one ? distances[i] : nearest_one;
-    const double dividend = static_cast<double>((int64_t{nearest_one} + kSmallest) * 256);
+    for (int i = count; i < kArea; ++i) distances[i] = nearest_one;  // so that the ratios of a whole vector are up to 256
+    const double dividend = static_cast<double>((int64_t{nearest_one} + kSmallest) * 256);  // as in quotient()
     for (int i = 0; i < kArea; ++i) {
       const std::int32_t ratio =
           static_cast<std::int32_t>(dividend / (static_cast<double>(distances[i]) + static_cast<double>(kSmallest)));
