@@ -176,15 +176,23 @@ SPECKLED = {
 }
 
 
+def without_dust(planned, mask):
+    left = mask.copy()
+    for dust in planned.dust:
+        assert left[dust.rows, dust.columns].all()
+        left[dust.rows, dust.columns] = False
+    return left
+
+
 @pytest.mark.parametrize("name", SPECKLED)
-def test_windows_hold_whole_specks_with_context(name):
+def test_windows_hold_whole_small_holes_with_context(name):
     mask = SPECKLED[name]
     planned = plan(mask, PlanOptions("tile", specks=True))
-    assert apart((*planned.boxes, *planned.tiled), mask)
+    assert apart((*planned.boxes, *planned.tiled), without_dust(planned, mask))
     for box in planned.boxes:
         height, width = extent(box.outer)
         if height == width and height in boxes.WINDOWS:
-            most = boxes.SPECKS[boxes.WINDOWS.index(height)]
+            most = boxes.SMALL[boxes.WINDOWS.index(height)]
             assert max(extent(box.inner)) <= most
             for inner, outer, side in zip(box.inner, box.outer, mask.shape, strict=True):
                 for gap, room in ((inner.start - outer.start, inner.start), (outer.stop - inner.stop, side - inner.stop)):
@@ -195,9 +203,9 @@ def test_a_crowd_of_specks_is_not_compared_pair_by_pair(monkeypatch):
     """The time of which grows with the square of their number."""
     counts, merged = [], boxes._merged
     monkeypatch.setattr(boxes, "_merged", lambda found, *rest: counts.append(len(found)) or merged(found, *rest))
-    mask = speckled(3000, 4000, 15000, 9)
+    mask = speckled(3000, 4000, 12000, 15)
     planned = plan(mask, PlanOptions("tile", specks=True))
-    assert apart((*planned.boxes, *planned.tiled), mask)
+    assert apart((*planned.boxes, *planned.tiled), without_dust(planned, mask))
     assert 1 < max(counts) <= boxes.MOST_GROUPS
 
 
@@ -213,20 +221,30 @@ def pixels_read(planned):
 
 
 def test_a_few_specks_have_boxes_of_their_own():
-    mask = speckled(1500, 1600, boxes.FEW_SPECKS)
+    mask = speckled(1500, 1600, boxes.FEW_SMALL, 20)
     assert plan(mask, PlanOptions("crop", specks=True)).boxes == plan(mask, PlanOptions("crop")).boxes
 
 
+def test_a_hole_of_specks_alone_needs_no_box():
+    mask = speckled(1500, 1600, 40)
+    planned = plan(mask, PlanOptions(specks=True))
+    assert (planned.strategy, planned.boxes, planned.chosen) == ("crop", (), True)
+    assert re.fullmatch(r"\d+ specks in 2.4 megapixels", planned.why) and not without_dust(planned, mask).any()
+    beside = plan(mask | filled(1500, 1600, (700, 700, 90, 90)), PlanOptions(specks=True))
+    assert beside.strategy == "crop" and re.search(r"^\d+ specks, 1 box around its other holes is", beside.why)
+
+
 @pytest.mark.sampled("dtype", "size")
-@pytest.mark.parametrize("size", [6, 10])
+@pytest.mark.parametrize("size", [4, 8, 20])
 @pytest.mark.parametrize(("dtype", "channels"), [(np.uint8, 3), (np.uint16, 1), (np.float32, 3)])
-def test_specks_in_windows_are_filled_as_in_the_whole_picture(shipped, dtype, channels, size):
+def test_small_holes_are_filled_as_in_the_whole_picture(shipped, dtype, channels, size):
     whole, crop = (Inpainter(shipped.model, detail="off", strategy=strategy, grow=1, feather=1) for strategy in ("whole", "crop"))
     scale = 1 if dtype == np.float32 else np.iinfo(dtype).max
     given = (smooth(640, 768, channels) * scale).astype(dtype)
     mask = speckled(640, 768, 40, size)
     hole = find_hole(mask.astype(np.float32), whole.options)
-    assert {extent(box.outer) for box in crop.plan(hole).boxes} & {(side, side) for side in boxes.WINDOWS}
+    planned, windows = crop.plan(hole), {(side, side) for side in boxes.WINDOWS}
+    assert planned.dust if size < 20 else windows & {extent(box.outer) for box in planned.boxes}
     picture = np.where(mask[..., None], np.nan, given) if dtype == np.float32 else np.where(mask[..., None], 0, given)
     one, other = (each.fill([picture.astype(dtype)], [hole])[0] for each in (whole, crop))
     assert other.dtype == dtype and np.array_equal(other[~hole.filled], given[~hole.filled])
@@ -247,7 +265,7 @@ def test_a_trend_that_windows_share_is_caught(shipped, monkeypatch):
     """Planted fault: the trend of the whole sheet in place of each window's; linear pictures are filled exactly by each's own."""
     rows, columns = np.mgrid[:640, :768]
     picture = np.stack([rows / 800 + columns / 9000] * 3, axis=-1).astype(np.float32)
-    mask = speckled(640, 768, 40, 10)
+    mask = speckled(640, 768, 40, 20)
     crop = Inpainter(shipped.model, detail="off", strategy="crop")
 
     def error():

@@ -11,7 +11,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lbam_fast.inference.regions import Region
+from lbam_fast.inference import dust
+from lbam_fast.inference.regions import Region, any_in_cells
 
 Rectangles = NDArray[np.int64]
 
@@ -26,13 +27,12 @@ MOST_GROUPS = 2048
 """Beyond as many, holes further apart count as one."""
 PER_BOX = 64 * 64
 """What a box costs beside its pixels, in pixels."""
-SPECKS, WINDOWS = (8, 12, 24, 32, 40), (12, 32, 48, 64, 96)
-"""Holes of up to so many pixels on a side may be filled in windows of such a side, many of which make one picture. The first
-are too small for the network: ``fill_specks``."""
-FEW_SPECKS = 16
+SMALL, WINDOWS = (24, 32, 40), (48, 64, 96)
+"""Holes of up to so many pixels on a side may be filled in windows of such a side, many of which make one picture."""
+FEW_SMALL = 16
 """Up to as many, windows save nothing."""
-SPECK_CELL = CELL // 4
-"""Pixels of a speck in a window and of any other hole are further apart than this."""
+FINE_CELL = dust.CELL
+"""Pixels of a hole in a window and of any other hole that counts are further apart than this."""
 
 
 class Box(NamedTuple):
@@ -49,37 +49,40 @@ def region(rectangle: Rectangles) -> Region:
 
 
 class Groups(NamedTuple):
-    """Rectangles [N, 4] that hold every hole pixel once, and whether those of the size of specks are filled in windows."""
+    """Rectangles [N, 4] that hold every hole pixel that counts once, and whether small ones are filled in windows."""
 
     rectangles: Rectangles
     windows: bool
 
 
-def groups(filled: NDArray[np.bool_], specks: bool = False) -> Groups:
-    """Rectangles around the holes of ``filled`` [H, W]; near holes are in one of them. specks: many of them may get windows."""
-    found = _with_specks(filled) if specks else None
+def groups(filled: NDArray[np.bool_], cells: NDArray[np.bool_] | None = None) -> Groups:
+    """Rectangles around the holes of ``filled`` [H, W]; near holes are in one of them.
+
+    cells: of ``FINE_CELL`` pixels, with the holes that count. Many small ones may then get windows.
+    """
+    found = None if cells is None else _with_windows(filled, cells)
     if found is not None:
         return Groups(_one_if_cheaper(found, filled.shape, True), True)
-    return Groups(_one_if_cheaper(_grouped(filled, _cells(filled, CELL), False), filled.shape, False), False)
+    coarse = any_in_cells(filled, CELL) if cells is None else any_in_cells(cells, CELL // FINE_CELL)
+    return Groups(_one_if_cheaper(_grouped(filled, coarse, False), filled.shape, False), False)
 
 
-def _with_specks(filled: NDArray[np.bool_]) -> Rectangles | None:
-    """Rectangles with those of specks that stand alone; None where there are few."""
-    cells = _cells(filled, SPECK_CELL)
+def _with_windows(filled: NDArray[np.bool_], cells: NDArray[np.bool_]) -> Rectangles | None:
+    """Rectangles around the holes in ``cells``, with those of small ones that stand alone; None where there are few."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(cells.astype(np.uint8), connectivity=8)
-    small: NDArray[np.bool_] = np.all(stats[:, 2:4] <= SPECKS[-1] // SPECK_CELL + 1, axis=1)
+    small: NDArray[np.bool_] = np.all(stats[:, 2:4] <= SMALL[-1] // FINE_CELL + 1, axis=1)
     small[0] = False
     found = np.zeros((count, 4), np.int64)
     for label in np.flatnonzero(small):
-        left, top, width, height = (int(side) * SPECK_CELL for side in stats[label, :4])
+        left, top, width, height = (int(side) * FINE_CELL for side in stats[label, :4])
         found[label] = _trimmed(filled, np.array([top, left, top + height, left + width]))
-    small &= (found[:, 2:] - found[:, :2]).max(axis=1) <= SPECKS[-1]
+    small &= (found[:, 2:] - found[:, :2]).max(axis=1) <= SMALL[-1]
     alone = np.flatnonzero(small)
-    if len(alone) <= FEW_SPECKS:
+    if len(alone) <= FEW_SMALL:
         return None
 
     def rest() -> Rectangles:
-        return _grouped(filled, _cells(cells & ~small[labels], CELL // SPECK_CELL), True)
+        return _grouped(filled, any_in_cells(cells & ~small[labels], CELL // FINE_CELL), True)
 
     others = rest()
     near = _crowded(found[alone], cells.shape) | _touching(found[alone], others)
@@ -135,7 +138,7 @@ def cost(rectangles: Rectangles, shape: tuple[int, ...], windows: bool = False) 
 def _window(rectangles: Rectangles, windows: bool) -> NDArray[np.int64]:
     """The side of the window for each rectangle, 0 for those that get a box of their own."""
     largest = (rectangles[..., 2:] - rectangles[..., :2]).max(axis=-1)
-    fits = [largest <= most if windows else np.zeros_like(largest, bool) for most in SPECKS]
+    fits = [largest <= most if windows else np.zeros_like(largest, bool) for most in SMALL]
     return np.select(fits, WINDOWS, 0).astype(np.int64)
 
 
@@ -144,10 +147,10 @@ def _rounded(sides: Rectangles) -> Rectangles:
     return -(-sides // step) * step
 
 
-def _crowded(specks: Rectangles, shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Which specks share a cell of that grid (height, width) with the rectangle of another."""
-    first, last = specks[:, :2] // SPECK_CELL, (specks[:, 2:] - 1) // SPECK_CELL
-    reach = np.arange(SPECKS[-1] // SPECK_CELL + 1)
+def _crowded(small: Rectangles, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Which of these share a cell of that grid (height, width) with the rectangle of another."""
+    first, last = small[:, :2] // FINE_CELL, (small[:, 2:] - 1) // FINE_CELL
+    reach = np.arange(SMALL[-1] // FINE_CELL + 1)
     steps = np.stack(np.meshgrid(reach, reach, indexing="ij"), axis=-1).reshape(-1, 2)
     cells = first[:, None] + steps
     own: NDArray[np.bool_] = np.all(cells <= last[:, None], axis=-1)
@@ -166,15 +169,8 @@ def _touching(some: Rectangles, others: Rectangles) -> NDArray[np.bool_]:
     return touching
 
 
-def _cells(filled: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
-    """Whether there is a hole in each square of that side, the last ones smaller."""
-    columns = np.arange(0, filled.shape[1], side)
-    strips = (filled[top : top + side].any(axis=0) for top in range(0, filled.shape[0], side))
-    return np.stack([np.logical_or.reduceat(strip, columns) for strip in strips])
-
-
 def _halved(cells: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    return _cells(cells, 2)
+    return any_in_cells(cells, 2)
 
 
 def _trimmed(filled: NDArray[np.bool_], rectangle: Rectangles) -> list[int]:

@@ -18,15 +18,14 @@ from lbam_fast.inference.memory import padded_pixels
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.reduced import Fill, fill_reduced
 from lbam_fast.inference.regions import Region, cells, extent, grown, part, within
-from lbam_fast.inference.specks import are_specks, fill_specks
+from lbam_fast.inference.sheets import at_once, side_by_side, taken_apart
+from lbam_fast.inference.specks import fill_specks
 from lbam_fast.inference.strategies import Plan
 from lbam_fast.inference.tiles import Tile, tile_rows
 
 SQUARE = 1024, 1024
 AT_ONCE = SQUARE[0] * SQUARE[1]
 """Pixels of boxes or tiles in one call of the network."""
-SHEET = 2688, 384
-"""Height and width of a picture that is made of windows, at most: multiples of all their sides, and of 128."""
 DEPTH = 64
 """Pixels from known ones up to which a tile is filled at full size; what lies deeper comes from the reduced picture."""
 TEXTURED, AROUND = 1536, 256
@@ -68,6 +67,7 @@ class PartFiller:
         for box in plan.tiled:
             self._fill_tiled(pixels, result, hole, box, plan.side)
             rest()
+        fill_specks(self.detailer, pixels, result, hole, plan.dust, rest)  # of which boxes and tiles may hold some too
 
     def _fill_tiled(self, pixels: Array, result: Array, hole: Hole, box: Box, side: int) -> None:
         if any(depths(hole.filled, tile.region).max() > DEPTH for row in tile_rows(box.outer, side) for tile in row):
@@ -103,18 +103,16 @@ def fill_boxes(
     rest: Callable[[], None] = lambda: None,
 ) -> None:
     """Fill the hole in the inner parts of boxes, those of one size together. rest: is called between such."""
-    kinds: dict[tuple[int, int, bool], list[Box]] = defaultdict(list)
+    kinds: dict[tuple[int, int], list[Box]] = defaultdict(list)
     for box in boxes:
-        height, width = extent(box.outer)
+        kinds[extent(box.outer)].append(box)
+    for (height, width), same in kinds.items():
         windows = height == width and height in WINDOWS
-        kinds[height, width, windows and are_specks(hole.filled[box.outer])].append(box)
-    for (height, width, specks), same in kinds.items():
-        windows = height == width and height in WINDOWS
-        count = SHEET[0] // height * (SHEET[1] // width) if windows else max(1, AT_ONCE // padded_pixels(height, width))
+        count = at_once(height) if windows else max(1, AT_ONCE // padded_pixels(height, width))
         for start in range(0, len(same), count):
             few = same[start : start + count]
             if windows:
-                filled = _filled_windows(fill_specks if specks else sheet, pixels, hole, few, height)
+                filled = _filled_windows(sheet, pixels, hole, few, height)
             else:
                 filled = fill([pixels[box.outer] for box in few], [part(hole, box.outer) for box in few])
             for box, one in zip(few, filled, strict=True):
@@ -124,18 +122,9 @@ def fill_boxes(
 
 def _filled_windows(sheet: FillSheet, pixels: Array, hole: Hole, boxes: Sequence[Box], side: int) -> list[Array]:
     """Square boxes of that side, filled side by side in one picture; what no box takes there is known and black."""
-    across = min(len(boxes), SHEET[1] // side)
-    height, width = -(-len(boxes) // across) * side, across * side
-    cells = [(slice(y, y + side), slice(x, x + side)) for y in range(0, height, side) for x in range(0, width, side)]
-
-    def side_by_side(array: Array) -> Array:
-        canvas = np.zeros((height, width, *array.shape[2:]), array.dtype)
-        for cell, box in zip(cells, boxes, strict=False):
-            canvas[cell] = array[box.outer]
-        return canvas
-
-    done = sheet(side_by_side(pixels), hole.changed(side_by_side), side)
-    return [done[cell] for cell, _ in zip(cells, boxes, strict=False)]
+    corners = np.array([[span.start for span in box.outer] for box in boxes])
+    done = sheet(side_by_side(pixels, corners, side), hole.changed(lambda array: side_by_side(array, corners, side)), side)
+    return list(taken_apart(done, len(boxes), side))
 
 
 def fill_tiles(fill: Fill, result: Array, filled: NDArray[np.bool_], box: Box, side: int) -> None:

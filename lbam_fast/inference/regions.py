@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lbam_fast.inference.masks import Hole
 
 Region = tuple[slice, slice]
@@ -40,3 +43,10 @@ def cells(region: Region, side: int) -> Iterator[Region]:
 def part(hole: Hole, region: Region) -> Hole:
     """The hole as far as it lies there; views."""
     return hole.changed(lambda array: array[region])
+
+
+def any_in_cells(filled: NDArray[np.bool_], side: int) -> NDArray[np.bool_]:
+    """Whether there is a hole in each square of that side, the last ones smaller."""
+    columns = np.arange(0, filled.shape[1], side)
+    strips = (filled[top : top + side].any(axis=0) for top in range(0, filled.shape[0], side))
+    return np.stack([np.logical_or.reduceat(strip, columns) for strip in strips])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lbam_fast.inference.boxes import Box, Groups, around, cost, groups, region
+from lbam_fast.inference.dust import Dust, find_dust
 from lbam_fast.inference.errors import InpaintError
 from lbam_fast.inference.regions import extent
 
@@ -35,7 +36,8 @@ class PlanOptions:
     side             pixels of a side of a tile, and of what "resize" gives the network, at most; a multiple of 128, from 384 on
     bytes_per_pixel  memory that the network takes for each of the pixels that it is given at once
     memory           bytes that it may take, for "auto"; None: no limit
-    specks           whether many tiny holes may be filled in windows of 12 to 96 pixels, which ``PartFiller`` puts together
+    specks           whether holes a few pixels wide may be filled without the network, and many small ones in windows of 48 to
+                     96 pixels, which ``PartFiller`` puts together
     """
 
     strategy: Strategy = "auto"
@@ -58,9 +60,11 @@ class Plan:
     strategy  "whole", "resize", "crop" or "tile"
     why       the reason, as a part of a sentence
     boxes     parts that are filled by themselves, with "crop" and "tile"; the inner parts share no pixel and hold the whole hole
+              but its dust
     tiled     larger parts likewise, with "tile", which are filled in tiles of ``side`` pixels
     side      see PlanOptions
     chosen    whether it was "auto" that had a choice, which users may want to know of
+    dust      with "crop" and "tile", holes that are filled without the network
     """
 
     strategy: Chosen
@@ -69,6 +73,7 @@ class Plan:
     tiled: tuple[Box, ...] = ()
     side: int = 1024
     chosen: bool = False
+    dust: tuple[Dust, ...] = ()
 
     def __str__(self) -> str:
         return f"strategy {self.strategy}: {self.why}"
@@ -85,18 +90,19 @@ def plan(filled: NDArray[np.bool_], options: PlanOptions | None = None) -> Plan:
         return Plan(asked, "as asked", side=side)
     if asked == "auto" and filled.size <= SMALL:
         return Plan("whole", f"{_megapixels(filled)} are few", side=side)
-    found = groups(filled, options.specks)
-    boxes = _boxes(found, filled)
-    if asked == "crop" or not boxes:
-        return Plan("crop", f"as asked, {_counted(found, filled)}", boxes, side=side)
+    dust, cells = find_dust(filled) if options.specks else ((), None)
+    found = groups(filled, cells)
+    boxes, counted = _boxes(found, filled), _counted(found, dust, filled)
+    if asked == "crop":
+        return Plan("crop", f"as asked, {counted}", boxes, side=side, dust=dust)
     large = [box for box in boxes if max(extent(box.outer)) > side]
-    in_tiles = Plan("tile", "as asked", tuple(box for box in boxes if box not in large), tuple(large), side)
+    small = tuple(box for box in boxes if box not in large)
+    in_tiles = Plan("tile", "as asked", small, tuple(large), side, dust=dust)
     if asked == "tile":
         return in_tiles
-    saving = filled.size / _pixels(found, filled)
-    if saving >= SAVING and not large:
-        return Plan("crop", _counted(found, filled), boxes, side=side, chosen=True)
-    why = f"{_counted(found, filled)}, which saves too little"
+    if SAVING * _pixels(found, filled) <= filled.size and not large:
+        return Plan("crop", counted, boxes, side=side, chosen=True, dust=dust)
+    why = f"{counted}, which saves too little"
     fits = options.memory is None or filled.size * options.bytes_per_pixel <= options.memory
     if filled.size <= MOST_WHOLE and fits:
         return Plan("whole", why, side=side, chosen=True)
@@ -113,10 +119,15 @@ def _pixels(found: Groups, filled: NDArray[np.bool_]) -> int:
     return int(cost(found.rectangles, filled.shape, found.windows).sum())
 
 
-def _counted(found: Groups, filled: NDArray[np.bool_]) -> str:
-    share, count = _pixels(found, filled) / filled.size, len(found.rectangles)
-    boxes = "1 box around its holes is" if count == 1 else f"{count} boxes around its holes are"
-    return f"{boxes} {share:.0%} of {_megapixels(filled)}"
+def _counted(found: Groups, dust: tuple[Dust, ...], filled: NDArray[np.bool_]) -> str:
+    share, count, specks = _pixels(found, filled) / filled.size, len(found.rectangles), sum(len(each.counts) for each in dust)
+    dusty = "1 speck" if specks == 1 else f"{specks} specks"
+    if specks and not count:
+        return f"{dusty} in {_megapixels(filled)}"
+    holes = "other holes" if specks else "holes"
+    boxes = f"1 box around its {holes} is" if count == 1 else f"{count} boxes around its {holes} are"
+    in_boxes = f"{boxes} {share:.0%} of {_megapixels(filled)}"
+    return f"{dusty}, {in_boxes}" if specks else in_boxes
 
 
 def _megapixels(filled: NDArray[np.bool_]) -> str:

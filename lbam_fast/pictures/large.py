@@ -52,10 +52,11 @@ class Raw:
 
 
 def release(mapped: NDArray[Any]) -> None:
-    """Write what has changed in a mapped array, and free its memory where the system can be told to."""
-    mapped.flush()  # type: ignore[attr-defined]
-    if hasattr(mmap, "MADV_DONTNEED"):
+    """Free the memory of a mapped array, whose file then holds what has changed; on systems that can't be told so it stays."""
+    if hasattr(mmap, "MADV_DONTNEED"):  # the system writes it in its own time; waiting for that takes longer than many a fill
         mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+    else:
+        mapped.flush()  # type: ignore[attr-defined]
 
 
 def size_of(path: str | os.PathLike[str]) -> tuple[int, int]:
