@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from lbam_fast import LBAM, Inpainter, InpaintError, LBAMConfig
 from lbam_fast.cli import app
-from lbam_fast.inference import MaskOptions, boxes, find_hole, padding, parts, tiles
+from lbam_fast.inference import MaskOptions, boxes, find_hole, padding, parts, strategies, tiles
 from lbam_fast.inference.boxes import Box
 from lbam_fast.inference.detail import Detailer
 from lbam_fast.inference.masks import Hole
@@ -172,31 +172,23 @@ SPECKLED = {
     "beside a large hole": speckled(1500, 1600, 300) | filled(1500, 1600, (700, 700, 300, 200)),
     "dense": speckled(1100, 1200, 3000, 4),
     "at the edges": speckled(1100, 1200, 60, 3)[:, ::-1] | np.pad(np.zeros((1098, 1198), bool), 1, constant_values=True),
-    "strokes": filled(1100, 1200, *((y, x, 2, 40) for y in range(40, 1100, 90) for x in range(60, 1200, 160))),
+    "strokes": filled(1100, 1200, *((y, x, 2, 15) for y in range(40, 1100, 90) for x in range(60, 1200, 160))),
 }
 
 
-def without_dust(planned, mask):
+def without_specks(planned, mask):
     left = mask.copy()
-    for dust in planned.dust:
-        assert left[dust.rows, dust.columns].all()
-        left[dust.rows, dust.columns] = False
+    for some in planned.specks:
+        assert left[some.rows, some.columns].all()
+        left[some.rows, some.columns] = False
     return left
 
 
 @pytest.mark.parametrize("name", SPECKLED)
-def test_windows_hold_whole_small_holes_with_context(name):
+def test_boxes_hold_what_is_no_speck(name):
     mask = SPECKLED[name]
     planned = plan(mask, PlanOptions("tile", specks=True))
-    assert apart((*planned.boxes, *planned.tiled), without_dust(planned, mask))
-    for box in planned.boxes:
-        height, width = extent(box.outer)
-        if height == width and height in boxes.WINDOWS:
-            most = boxes.SMALL[boxes.WINDOWS.index(height)]
-            assert max(extent(box.inner)) <= most
-            for inner, outer, side in zip(box.inner, box.outer, mask.shape, strict=True):
-                for gap, room in ((inner.start - outer.start, inner.start), (outer.stop - inner.stop, side - inner.stop)):
-                    assert gap >= min((height - most) // 2, room)
+    assert planned.specks and apart((*planned.boxes, *planned.tiled), without_specks(planned, mask))
 
 
 def test_a_crowd_of_specks_is_not_compared_pair_by_pair(monkeypatch):
@@ -205,7 +197,7 @@ def test_a_crowd_of_specks_is_not_compared_pair_by_pair(monkeypatch):
     monkeypatch.setattr(boxes, "_merged", lambda found, *rest: counts.append(len(found)) or merged(found, *rest))
     mask = speckled(3000, 4000, 12000, 15)
     planned = plan(mask, PlanOptions("tile", specks=True))
-    assert apart((*planned.boxes, *planned.tiled), without_dust(planned, mask))
+    assert apart((*planned.boxes, *planned.tiled), without_specks(planned, mask))
     assert 1 < max(counts) <= boxes.MOST_GROUPS
 
 
@@ -217,21 +209,30 @@ def test_sparse_specks_cost_a_fraction_of_the_picture(side):
 
 
 def pixels_read(planned):
-    return sum(int(np.prod(extent(box.outer))) for box in (*planned.boxes, *planned.tiled))
+    windows = np.concatenate([some.windows.astype(int) for some in planned.specks] or [[]])
+    return sum(int(np.prod(extent(box.outer))) for box in (*planned.boxes, *planned.tiled)) + int((windows**2).sum())
 
 
-def test_a_few_specks_have_boxes_of_their_own():
-    mask = speckled(1500, 1600, boxes.FEW_SMALL, 20)
-    assert plan(mask, PlanOptions("crop", specks=True)).boxes == plan(mask, PlanOptions("crop")).boxes
+@pytest.mark.parametrize(("count", "in_windows"), [(strategies.FEW, False), (strategies.FEW + 1, True), (9000, False)])
+def test_windows_are_for_many_that_are_not_too_many(count, in_windows):
+    corners = np.mgrid[20:2900:30, 20:2900:30].reshape(2, -1)[:, :: 9216 // count][:, :count]
+    mask = np.zeros((3000, 3000), bool)
+    for y, x in corners.T:
+        mask[y : y + 20, x : x + 20] = True
+    planned = plan(mask, PlanOptions("tile", specks=True))
+    assert bool(planned.specks) == in_windows
+    if not in_windows:
+        assert planned == plan(mask, PlanOptions("tile"))
 
 
-def test_a_hole_of_specks_alone_needs_no_box():
+def test_specks_alone_need_no_box():
     mask = speckled(1500, 1600, 40)
     planned = plan(mask, PlanOptions(specks=True))
     assert (planned.strategy, planned.boxes, planned.chosen) == ("crop", (), True)
-    assert re.fullmatch(r"\d+ specks in 2.4 megapixels", planned.why) and not without_dust(planned, mask).any()
+    assert re.fullmatch(r"\d+ specks are 0% of 2.4 megapixels", planned.why) and not without_specks(planned, mask).any()
     beside = plan(mask | filled(1500, 1600, (700, 700, 90, 90)), PlanOptions(specks=True))
-    assert beside.strategy == "crop" and re.search(r"^\d+ specks, 1 box around its other holes is", beside.why)
+    assert beside.strategy == "crop"
+    assert re.fullmatch(r"\d+ specks and 1 box around its other holes are \d+% of 2.4 megapixels", beside.why)
 
 
 @pytest.mark.sampled("dtype", "size")
@@ -243,8 +244,8 @@ def test_small_holes_are_filled_as_in_the_whole_picture(shipped, dtype, channels
     given = (smooth(640, 768, channels) * scale).astype(dtype)
     mask = speckled(640, 768, 40, size)
     hole = find_hole(mask.astype(np.float32), whole.options)
-    planned, windows = crop.plan(hole), {(side, side) for side in boxes.WINDOWS}
-    assert planned.dust if size < 20 else windows & {extent(box.outer) for box in planned.boxes}
+    windows = np.concatenate([some.windows for some in crop.plan(hole).specks])
+    assert (windows == {4: 0, 8: 32, 20: 48}[size]).any()  # one pixel wider on each side
     picture = np.where(mask[..., None], np.nan, given) if dtype == np.float32 else np.where(mask[..., None], 0, given)
     one, other = (each.fill([picture.astype(dtype)], [hole])[0] for each in (whole, crop))
     assert other.dtype == dtype and np.array_equal(other[~hole.filled], given[~hole.filled])

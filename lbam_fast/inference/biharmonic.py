@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lbam_fast.inference.dust import Dust
 from lbam_fast.inference.layouts import Array, to_unit
+from lbam_fast.inference.specks import Specks
 
 REACH = 2
 """Pixels from one, in steps along the axes, up to which others have to do with it."""
@@ -29,20 +29,20 @@ class _Axis(NamedTuple):
     mixed: NDArray[np.float64]
 
 
-def biharmonic(pixels: Array, filled: NDArray[np.bool_], dust: Dust) -> NDArray[np.float32]:
+def biharmonic(pixels: Array, filled: NDArray[np.bool_], specks: Specks) -> NDArray[np.float32]:
     """Values [N, 3] in [0, 1] for the pixels of specks in a picture [H, W, 1 or 3] with holes where ``filled`` [H, W].
 
     A thin plate is laid through the known pixels, of which there must be three that are not in line (Damelin and Hoang, 2018):
     the sum of its squared second differences becomes as small as they allow. Those within two pixels of a speck decide alone.
     """
     axes = [_Axis(_energy(size, (1, -2, 1)), _energy(size, (1, -1))) for size in filled.shape]
-    values = np.empty((len(dust.rows), 3))
+    values = np.empty((len(specks.rows), 3))
     start = first = 0
-    while first < len(dust.counts):
-        most = int(dust.counts[first])
-        counts = dust.counts[first : first + max(1, MOST_ENTRIES // (most * max(most, len(STEPS))))]
+    while first < len(specks.counts):
+        most = int(specks.counts[first])
+        counts = specks.counts[first : first + max(1, MOST_ENTRIES // (most * max(most, len(STEPS))))]
         some = slice(start, start + int(counts.sum()))
-        values[some] = _solved(pixels, filled, dust.rows[some], dust.columns[some], counts, axes)
+        values[some] = _solved(pixels, filled, specks.rows[some], specks.columns[some], counts, axes)
         start, first = some.stop, first + len(counts)
     return values.clip(0, 1).astype(np.float32)
 

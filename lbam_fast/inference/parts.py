@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lbam_fast.inference.boxes import WINDOWS, Box
+from lbam_fast.inference.boxes import Box
 from lbam_fast.inference.detail import Detailer
 from lbam_fast.inference.layouts import Array, from_unit, to_unit
 from lbam_fast.inference.masks import Hole
@@ -18,10 +18,9 @@ from lbam_fast.inference.memory import padded_pixels
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.reduced import Fill, fill_reduced
 from lbam_fast.inference.regions import Region, cells, extent, grown, part, within
-from lbam_fast.inference.sheets import at_once, side_by_side, taken_apart
-from lbam_fast.inference.specks import fill_specks
 from lbam_fast.inference.strategies import Plan
 from lbam_fast.inference.tiles import Tile, tile_rows
+from lbam_fast.inference.windows import FillSheet, fill_specks
 
 SQUARE = 1024, 1024
 AT_ONCE = SQUARE[0] * SQUARE[1]
@@ -30,8 +29,6 @@ DEPTH = 64
 """Pixels from known ones up to which a tile is filled at full size; what lies deeper comes from the reduced picture."""
 TEXTURED, AROUND = 1536, 256
 """Pixels of the side of what gets its texture at once, and how far is looked around it."""
-
-FillSheet = Callable[[Array, Hole, int], Array]
 
 
 @dataclass(frozen=True)
@@ -61,13 +58,13 @@ class PartFiller:
             everything = slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
             fill_reduced(self.fill, pixels, result, hole, Box(everything, hole.box), plan.side)
             return
-        fill_boxes(self.fill, self.sheet, pixels, result, hole, plan.boxes, rest)
+        fill_boxes(self.fill, pixels, result, hole, plan.boxes, rest)
         for cell in (cell for box in plan.tiled for cell in cells(box.inner, TEXTURED)):  # what lies in any hole has no say
             result[cell][hole.filled[cell]] = 0
         for box in plan.tiled:
             self._fill_tiled(pixels, result, hole, box, plan.side)
             rest()
-        fill_specks(self.detailer, pixels, result, hole, plan.dust, rest)  # of which boxes and tiles may hold some too
+        fill_specks(self.sheet, pixels, result, hole, plan.specks, rest)  # of which boxes and tiles may hold some too
 
     def _fill_tiled(self, pixels: Array, result: Array, hole: Hole, box: Box, side: int) -> None:
         if any(depths(hole.filled, tile.region).max() > DEPTH for row in tile_rows(box.outer, side) for tile in row):
@@ -94,37 +91,20 @@ class PartFiller:
 
 
 def fill_boxes(
-    fill: Fill,
-    sheet: FillSheet,
-    pixels: Array,
-    result: Array,
-    hole: Hole,
-    boxes: Sequence[Box],
-    rest: Callable[[], None] = lambda: None,
+    fill: Fill, pixels: Array, result: Array, hole: Hole, boxes: Sequence[Box], rest: Callable[[], None] = lambda: None
 ) -> None:
     """Fill the hole in the inner parts of boxes, those of one size together. rest: is called between such."""
-    kinds: dict[tuple[int, int], list[Box]] = defaultdict(list)
+    sizes: dict[tuple[int, int], list[Box]] = defaultdict(list)
     for box in boxes:
-        kinds[extent(box.outer)].append(box)
-    for (height, width), same in kinds.items():
-        windows = height == width and height in WINDOWS
-        count = at_once(height) if windows else max(1, AT_ONCE // padded_pixels(height, width))
+        sizes[extent(box.outer)].append(box)
+    for size, same in sizes.items():
+        count = max(1, AT_ONCE // padded_pixels(*size))
         for start in range(0, len(same), count):
             few = same[start : start + count]
-            if windows:
-                filled = _filled_windows(sheet, pixels, hole, few, height)
-            else:
-                filled = fill([pixels[box.outer] for box in few], [part(hole, box.outer) for box in few])
+            filled = fill([pixels[box.outer] for box in few], [part(hole, box.outer) for box in few])
             for box, one in zip(few, filled, strict=True):
                 result[box.inner] = one[within(box.inner, box.outer)]
             rest()
-
-
-def _filled_windows(sheet: FillSheet, pixels: Array, hole: Hole, boxes: Sequence[Box], side: int) -> list[Array]:
-    """Square boxes of that side, filled side by side in one picture; what no box takes there is known and black."""
-    corners = np.array([[span.start for span in box.outer] for box in boxes])
-    done = sheet(side_by_side(pixels, corners, side), hole.changed(lambda array: side_by_side(array, corners, side)), side)
-    return list(taken_apart(done, len(boxes), side))
 
 
 def fill_tiles(fill: Fill, result: Array, filled: NDArray[np.bool_], box: Box, side: int) -> None:

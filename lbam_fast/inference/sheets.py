@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SHEET = 2688, 384
-"""Height and width of such a picture, at most: multiples of 48, 64 and 96, and of 128."""
+"""Height and width of such a picture, at most: multiples of 32, 48, 64 and 96, and of 128."""
 
 
 def at_once(side: int) -> int:
@@ -24,18 +24,15 @@ def side_by_side(array: NDArray[Any], corners: NDArray[np.int64], side: int) -> 
     steps = np.arange(side)
     rows, columns = (np.minimum(start[:, None] + steps, size - 1) for start, size in zip(corners.T, array.shape[:2], strict=True))
     windows = array[rows[:, :, None], columns[:, None]]
-    count, across = len(windows), _across(len(windows), side)
-    windows = np.concatenate([windows, np.zeros((-count % across, *windows.shape[1:]), array.dtype)])
+    across = min(len(windows), SHEET[1] // side)
+    windows = np.concatenate([windows, np.zeros((-len(windows) % across, *windows.shape[1:]), array.dtype)])
     apart = windows.reshape(-1, across, *windows.shape[1:]).swapaxes(1, 2)
     return np.ascontiguousarray(apart).reshape(-1, across * side, *array.shape[2:])
 
 
-def taken_apart(sheet: NDArray[Any], count: int, side: int) -> NDArray[Any]:
-    """The windows [K, side, side, ...] of such a picture."""
-    across = _across(count, side)
-    apart = sheet.reshape(-1, side, across, side, *sheet.shape[2:]).swapaxes(1, 2)
-    return apart.reshape(-1, side, side, *sheet.shape[2:])[:count]
-
-
-def _across(count: int, side: int) -> int:
-    return min(count, SHEET[1] // side)
+def places_in(
+    sheet: tuple[int, ...], at: NDArray[np.int64], window: NDArray[np.int64], side: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where places ``at`` [N, 2] in windows, those of the numbers ``window`` [N], are in such a picture of that shape."""
+    across = sheet[1] // side
+    return at[:, 0] + window // across * side, at[:, 1] + window % across * side

@@ -1,70 +1,117 @@
-"""Specks filled without the network: as smooth as what is around them, and where that is better with texture."""
+"""Holes of up to 40 pixels on a side, found one by one; how large a part of the picture each needs, if any. Without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lbam_fast.inference.biharmonic import biharmonic
-from lbam_fast.inference.detail import Detailer
-from lbam_fast.inference.dust import LONGEST, Dust
-from lbam_fast.inference.layouts import Array, from_unit, to_unit
-from lbam_fast.inference.masks import Hole
-from lbam_fast.inference.pasting import paste
-from lbam_fast.inference.sheets import at_once, side_by_side
+from lbam_fast.inference.regions import Region, any_in_cells, cells, grown, within
 
-SIDES, WINDOWS = (12, 24, LONGEST), (32, 48, 64)
-"""Specks of up to so many pixels on a side get their texture in windows of such a side."""
-
-
-def fill_specks(
-    detailer: Detailer, pixels: Array, result: Array, hole: Hole, specks: Sequence[Dust], rest: Callable[[], None]
-) -> None:
-    """Fill specks of a hole in ``result``, a copy of ``pixels`` [H, W, 1 or 3]. rest: is called between regions."""
-    for dust in specks:
-        result[dust.rows, dust.columns] = from_unit(biharmonic(pixels, hole.filled, dust), pixels)
-        rest()
-    for dust in specks:  # all of which are smooth now
-        _lay_texture(detailer, result, dust)
-        if hole.soft is not None:
-            at = dust.rows, dust.columns
-            own = Hole(np.ones((1, len(dust.rows)), np.bool_), hole.soft[at][None])
-            result[at] = paste(np.ascontiguousarray(pixels[at][None]), to_unit(result[at][None]), own)[0]
-        rest()
+SIDES, WINDOWS = (12, 24, 32, 40), (32, 48, 64, 96)
+"""Specks of up to so many pixels on a side are filled in windows of such a side."""
+SMOOTH, MOST = 3, 512
+"""Pixels from the known ones, and pixels at all, up to which a speck needs no network: docs/large-pictures.md."""
+CELL = 8
+"""Pixels of a side of the cells that say where holes are."""
+AT_ONCE, MARGIN = 1536, 48
+"""Pixels of a side of what is searched at once, a multiple of ``CELL``, and of what is looked at around it."""
+CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 
-def _lay_texture(detailer: Detailer, result: Array, dust: Dust) -> None:
-    """Give specks of a smooth result their texture, from all windows that are in one sheet."""
-    starts = np.cumsum(dust.counts) - dust.counts
-    at = np.stack([dust.rows, dust.columns], axis=-1).astype(np.int64)
-    first, last = np.minimum.reduceat(at, starts), np.maximum.reduceat(at, starts)
-    sides = np.searchsorted(SIDES, (last - first + 1).max(axis=1))
-    for i, side in enumerate(WINDOWS):
-        chosen = np.flatnonzero((sides == i) & dust.textured)
-        corners = np.clip((first + last + 1 - side) // 2, 0, np.maximum(np.array(result.shape[:2]) - side, 0))
-        for start in range(0, len(chosen), at_once(side)):
-            few = chosen[start : start + at_once(side)]
-            counts = dust.counts[few]
-            own = np.repeat(starts[few] - (np.cumsum(counts) - counts), counts) + np.arange(counts.sum())
-            _lay(detailer, result, at[own], np.repeat(np.arange(len(few)), counts), corners[few], side)
+@dataclass(frozen=True, eq=False)
+class Specks:
+    """Some that are near each other.
+
+    rows, columns  int32 [N], where their pixels are, those of one speck together and row by row
+    counts         [K], how many pixels each has, the largest first
+    windows        [K], the side of the window around it in which it is filled; 0 where its pixels' neighbours are enough
+    """
+
+    rows: NDArray[np.int32]
+    columns: NDArray[np.int32]
+    counts: NDArray[np.int64]
+    windows: NDArray[np.int8]
+
+    def chosen(self, which: NDArray[np.bool_]) -> Specks:
+        """Those [K] of them."""
+        pixels = np.repeat(which, self.counts)
+        return Specks(self.rows[pixels], self.columns[pixels], self.counts[which], self.windows[which])
 
 
-def _lay(
-    detailer: Detailer,
-    result: Array,
-    at: NDArray[np.int64],
-    window: NDArray[np.int64],
-    corners: NDArray[np.int64],
-    side: int,
-) -> None:
-    """The same for pixels ``at`` [N, 2], each in one of the windows at these corners [K, 2]."""
-    sheet = side_by_side(result, corners, side)
-    rows, columns = (at - corners[window]).T
-    across = sheet.shape[1] // side
-    rows, columns = rows + window // across * side, columns + window % across * side
-    filled = np.zeros(sheet.shape[:2], np.bool_)
-    filled[rows, columns] = True
-    output = detailer(sheet, to_unit(sheet), Hole(filled))
-    result[at[:, 0], at[:, 1]] = from_unit(output[rows, columns], result)
+class Found(NamedTuple):
+    """What is found in a mask: specks, cells of ``CELL`` pixels with other holes, and cells with specks that need windows."""
+
+    specks: tuple[Specks, ...]
+    others: NDArray[np.bool_]
+    in_windows: NDArray[np.bool_]
+
+
+def find_specks(filled: NDArray[np.bool_]) -> Found:
+    """The specks among the holes of ``filled`` [H, W], from no edge to the opposite one.
+
+    A speck is a hole, with all that is within three steps along the axes of it, of up to 40 pixels on a side. It needs no window
+    if it has at most ``MOST`` pixels, none of them deeper than ``SMOOTH``.
+    """
+    height, width = filled.shape
+    others, in_windows = (np.zeros((-(-height // CELL), -(-width // CELL)), np.bool_) for _ in range(2))
+    found = []
+    for place in cells((slice(0, height), slice(0, width)), AT_ONCE):
+        read = grown(place, MARGIN, filled.shape)
+        if not filled[read].any():
+            continue
+        area, inner = np.ascontiguousarray(filled[read]), within(place, read)
+        labels, starts, windows = _labelled(area, filled.shape)
+        at = tuple(slice(span.start // CELL, -(-span.stop // CELL)) for span in place)
+        first, last = [span.start for span in inner], [span.stop for span in inner]
+        own = (windows >= 0) & np.all((starts >= first) & (starts < last), axis=1)
+        if own.any():
+            found.append(_listed(labels, own.take(labels) & area, windows, read))
+        if not (windows >= 0).any():
+            others[at] = any_in_cells(area[inner], CELL)
+            continue
+        kinds = windows.take(labels[inner])
+        others[at] = any_in_cells(area[inner] & (kinds < 0), CELL)
+        in_windows[at] = any_in_cells(area[inner] & (kinds > 0), CELL)
+    return Found(tuple(found), others, in_windows)
+
+
+def _labelled(area: NDArray[np.bool_], shape: tuple[int, ...]) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int8]]:
+    """Holes in a part of a picture of that (height, width), near ones as one: their labels [H, W], and by label where each starts
+    and the window that it needs; -1 where it is no speck.
+
+    What goes from edge to edge of the picture is none: beside any other there are known pixels that are not in line.
+    """
+    hole = area.view(np.uint8)
+    found = cv2.connectedComponentsWithStats(cv2.dilate(hole, CROSS), connectivity=4)
+    count, labels, stats = found[0], np.asarray(found[1], np.int32), np.asarray(found[2], np.int32)
+    starts, sides = stats[:, 1::-1], stats[:, 3:1:-1]  # of the cross's pixels, one more in each direction
+    small = np.all((sides <= SIDES[-1] + 2) & (sides < shape), axis=1)
+    small[0] = False
+    needed = np.zeros(count, np.bool_)
+    if small.any():
+        needed[labels[_deep(area)]] = True
+        needed[np.bincount(labels[area], minlength=count) > MOST] = True
+    sizes = np.minimum(np.searchsorted(np.add(SIDES, 2), sides.max(axis=1)), len(SIDES) - 1)
+    return labels, starts, np.where(small, np.where(needed, np.take(WINDOWS, sizes), 0), -1).astype(np.int8)
+
+
+def _deep(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which pixels are further than ``SMOOTH`` from any known one."""
+    steps = np.arange(-SMOOTH, SMOOTH + 1)
+    disc = (steps[:, None] ** 2 + steps**2 <= SMOOTH**2).astype(np.uint8)
+    return cv2.erode(area.view(np.uint8), disc).view(np.bool_)
+
+
+def _listed(labels: NDArray[np.int32], where: NDArray[np.bool_], windows: NDArray[np.int8], read: Region) -> Specks:
+    rows, columns = np.nonzero(where)
+    mine = labels[rows, columns]
+    counts = np.bincount(mine)
+    order = np.lexsort((mine, -counts[mine]))
+    rows, columns = (at[order] + span.start for at, span in zip((rows, columns), read, strict=True))
+    found = np.flatnonzero(counts)
+    found = found[np.argsort(-counts[found], kind="stable")]
+    return Specks(rows.astype(np.int32), columns.astype(np.int32), counts[found], windows[found])

@@ -7,15 +7,16 @@ Plan(strategy='crop', why='2 holes in 2 boxes, 3 % of 12.0 megapixels', boxes=(.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lbam_fast.inference.boxes import Box, Groups, around, cost, groups, region
-from lbam_fast.inference.dust import Dust, find_dust
+from lbam_fast.inference.boxes import CELL, Box, Rectangles, around, cost, groups, region
 from lbam_fast.inference.errors import InpaintError
-from lbam_fast.inference.regions import extent
+from lbam_fast.inference.regions import any_in_cells, extent
+from lbam_fast.inference.specks import CELL as FINE
+from lbam_fast.inference.specks import Specks, find_specks
 
 Strategy = Literal["auto", "whole", "resize", "crop", "tile"]
 Chosen = Literal["whole", "resize", "crop", "tile"]
@@ -26,6 +27,10 @@ MOST_WHOLE = 4 * 1024 * 1024
 """Pixels up to which it is where boxes save too little."""
 SAVING = 2
 """How many times cheaper boxes have to be than the whole picture."""
+IN_TILES = 1.5
+"""Pixels of tiles for each of a box that is filled in them, as they overlap."""
+FEW = 16
+"""Specks up to which windows save nothing."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +41,8 @@ class PlanOptions:
     side             pixels of a side of a tile, and of what "resize" gives the network, at most; a multiple of 128, from 384 on
     bytes_per_pixel  memory that the network takes for each of the pixels that it is given at once
     memory           bytes that it may take, for "auto"; None: no limit
-    specks           whether holes a few pixels wide may be filled without the network, and many small ones in windows of 48 to
-                     96 pixels, which ``PartFiller`` puts together
+    specks           whether specks may be filled one by one: those a few pixels wide without the network, many others in windows
+                     of 32 to 96 pixels, which ``fill_specks`` puts together
     """
 
     strategy: Strategy = "auto"
@@ -60,11 +65,11 @@ class Plan:
     strategy  "whole", "resize", "crop" or "tile"
     why       the reason, as a part of a sentence
     boxes     parts that are filled by themselves, with "crop" and "tile"; the inner parts share no pixel and hold the whole hole
-              but its dust
+              but the specks
     tiled     larger parts likewise, with "tile", which are filled in tiles of ``side`` pixels
     side      see PlanOptions
     chosen    whether it was "auto" that had a choice, which users may want to know of
-    dust      with "crop" and "tile", holes that are filled without the network
+    specks    with "crop" and "tile", small holes that have no box
     """
 
     strategy: Chosen
@@ -73,7 +78,7 @@ class Plan:
     tiled: tuple[Box, ...] = ()
     side: int = 1024
     chosen: bool = False
-    dust: tuple[Dust, ...] = ()
+    specks: tuple[Specks, ...] = ()
 
     def __str__(self) -> str:
         return f"strategy {self.strategy}: {self.why}"
@@ -90,18 +95,17 @@ def plan(filled: NDArray[np.bool_], options: PlanOptions | None = None) -> Plan:
         return Plan(asked, "as asked", side=side)
     if asked == "auto" and filled.size <= SMALL:
         return Plan("whole", f"{_megapixels(filled)} are few", side=side)
-    dust, cells = find_dust(filled) if options.specks else ((), None)
-    found = groups(filled, cells)
-    boxes, counted = _boxes(found, filled), _counted(found, dust, filled)
+    holes = _holes(filled, options.specks, side)
+    boxes, counted = _boxes(holes.rectangles, filled), _counted(holes, filled)
     if asked == "crop":
-        return Plan("crop", f"as asked, {counted}", boxes, side=side, dust=dust)
+        return Plan("crop", f"as asked, {counted}", boxes, side=side, specks=holes.specks)
     large = [box for box in boxes if max(extent(box.outer)) > side]
     small = tuple(box for box in boxes if box not in large)
-    in_tiles = Plan("tile", "as asked", small, tuple(large), side, dust=dust)
+    in_tiles = Plan("tile", "as asked", small, tuple(large), side, specks=holes.specks)
     if asked == "tile":
         return in_tiles
-    if SAVING * _pixels(found, filled) <= filled.size and not large:
-        return Plan("crop", counted, boxes, side=side, chosen=True, dust=dust)
+    if SAVING * holes.pixels <= filled.size and not large:
+        return Plan("crop", counted, boxes, side=side, chosen=True, specks=holes.specks)
     why = f"{counted}, which saves too little"
     fits = options.memory is None or filled.size * options.bytes_per_pixel <= options.memory
     if filled.size <= MOST_WHOLE and fits:
@@ -110,24 +114,44 @@ def plan(filled: NDArray[np.bool_], options: PlanOptions | None = None) -> Plan:
     return replace(in_tiles, why=why, chosen=True)
 
 
-def _boxes(found: Groups, filled: NDArray[np.bool_]) -> tuple[Box, ...]:
-    outer = around(found.rectangles, filled.shape, found.windows)
-    return tuple(Box(region(read), region(rectangle)) for read, rectangle in zip(outer, found.rectangles, strict=True))
+class _Holes(NamedTuple):
+    """Specks and rectangles that hold all others, and the pixels that the network computes to fill both."""
+
+    specks: tuple[Specks, ...]
+    rectangles: Rectangles
+    pixels: int
 
 
-def _pixels(found: Groups, filled: NDArray[np.bool_]) -> int:
-    return int(cost(found.rectangles, filled.shape, found.windows).sum())
+def _holes(filled: NDArray[np.bool_], specks: bool, side: int) -> _Holes:
+    def pixels(rectangles: Rectangles) -> int:
+        in_tiles = np.any(rectangles[:, 2:] - rectangles[:, :2] > side, axis=1)
+        return int((cost(rectangles, filled.shape) * np.where(in_tiles, IN_TILES, 1)).sum())
+
+    if not specks:
+        found = groups(filled)
+        return _Holes((), found, pixels(found))
+    each, others, in_windows = find_specks(filled)
+    alone, together = (groups(filled, any_in_cells(some, CELL // FINE)) for some in (others, others | in_windows))
+    count = sum(np.count_nonzero(some.windows) for some in each)
+    beside = pixels(alone) + sum(int((some.windows.astype(np.int64) ** 2).sum()) for some in each)
+    if count > FEW and beside < pixels(together):
+        return _Holes(each, alone, beside)
+    smooth = (some.chosen(some.windows == 0) for some in each)
+    return _Holes(tuple(some for some in smooth if len(some.counts)), together, pixels(together))
 
 
-def _counted(found: Groups, dust: tuple[Dust, ...], filled: NDArray[np.bool_]) -> str:
-    share, count, specks = _pixels(found, filled) / filled.size, len(found.rectangles), sum(len(each.counts) for each in dust)
-    dusty = "1 speck" if specks == 1 else f"{specks} specks"
-    if specks and not count:
-        return f"{dusty} in {_megapixels(filled)}"
-    holes = "other holes" if specks else "holes"
-    boxes = f"1 box around its {holes} is" if count == 1 else f"{count} boxes around its {holes} are"
-    in_boxes = f"{boxes} {share:.0%} of {_megapixels(filled)}"
-    return f"{dusty}, {in_boxes}" if specks else in_boxes
+def _boxes(rectangles: Rectangles, filled: NDArray[np.bool_]) -> tuple[Box, ...]:
+    outer = around(rectangles, filled.shape)
+    return tuple(Box(region(read), region(rectangle)) for read, rectangle in zip(outer, rectangles, strict=True))
+
+
+def _counted(holes: _Holes, filled: NDArray[np.bool_]) -> str:
+    count, specks = len(holes.rectangles), sum(len(some.counts) for some in holes.specks)
+    parts = [f"{specks} specks" if specks != 1 else "1 speck"] if specks else []
+    if count or not specks:
+        parts.append(f"{count} box{'' if count == 1 else 'es'} around its {'other ' if specks else ''}holes")
+    one = count + specks == 1
+    return f"{' and '.join(parts)} {'is' if one else 'are'} {holes.pixels / filled.size:.0%} of {_megapixels(filled)}"
 
 
 def _megapixels(filled: NDArray[np.bool_]) -> str:
