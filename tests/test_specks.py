@@ -127,6 +127,22 @@ def test_specks_are_found_once_wherever_pictures_are_cut(monkeypatch, at_once):
     assert np.array_equal(windows[whole], windows_cut[cut])
 
 
+def test_a_few_holes_are_searched_by_themselves(monkeypatch):
+    """With the same result; and where their rectangles meet, the picture is searched as a whole."""
+    filled = np.zeros((300, 400), bool)
+    cv2.circle(filled.view(np.uint8), (200, 150), 60, 1, 8)
+    filled[10:16, 20:26] = filled[41:46, 77:101] = filled[290:, 5:9] = filled[60, 60] = filled[65, 67] = True
+    for hole in (False, True):
+        filled[140:150, 190:210] = hole
+        found, windows = listed(filled)
+        parts = next(specks._parts(filled))
+        assert (len(parts) == 1) == hole
+        with monkeypatch.context() as patch:
+            patch.setattr(specks, "FEW", 0)
+            again, windows_again = listed(filled)
+        assert windows.tolist() == windows_again.tolist() and np.array_equal(found, again)
+
+
 # What they are filled with
 
 
