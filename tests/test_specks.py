@@ -8,12 +8,14 @@ import pytest
 
 from lbam_fast.inference import biharmonic as solver
 from lbam_fast.inference import specks
+from lbam_fast.inference.detail import Detailer
 from lbam_fast.inference.masks import Hole
 from lbam_fast.inference.sheets import SHEET
+from lbam_fast.inference.speck_filler import SpeckFiller
 from lbam_fast.inference.specks import find_specks
-from lbam_fast.inference.windows import fill_specks
 
 SIDE = 24
+SMOOTH = Detailer("off", 0)
 
 
 @pytest.fixture
@@ -34,12 +36,12 @@ def picture():
     return found
 
 
-def fill(pixels, filled, soft=None, sheet=None):
+def fill(pixels, filled, soft=None, sheet=None, detailer=SMOOTH):
     """Every hole is a speck, in no window unless there is a sheet."""
     found = find_specks(filled)
     assert not found.others.any() and found.in_windows.any() == (sheet is not None)
     result = pixels.copy()
-    fill_specks(sheet, pixels, result, Hole(filled, soft), found.specks, lambda: None)
+    SpeckFiller(sheet, detailer).into(result, pixels, Hole(filled, soft), found.specks)
     return result
 
 

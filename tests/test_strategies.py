@@ -21,6 +21,7 @@ from lbam_fast.inference.masks import Hole
 from lbam_fast.inference.parts import PartFiller
 from lbam_fast.inference.reduced import enlarged, reduced
 from lbam_fast.inference.regions import extent
+from lbam_fast.inference.speck_filler import SpeckFiller
 from lbam_fast.inference.strategies import MOST_WHOLE, PlanOptions, plan
 from lbam_fast.pictures import read_picture
 
@@ -322,7 +323,8 @@ def shipped():
 
 def in_parts(inpainter, pixels, hole, strategy, detail="off"):
     """The picture filled with a small ``side``; ``inpainter`` must do all pictures whole."""
-    filler = PartFiller(inpainter.fill, None, inpainter.fill, Detailer(detail, inpainter.model.config.base_width))
+    detailer = Detailer(detail, inpainter.model.config.base_width)
+    filler = PartFiller(inpainter.fill, SpeckFiller(None, detailer), inpainter.fill, detailer)
     return filler(pixels, hole, plan(hole.filled, PlanOptions(strategy, side=SIDE)))
 
 

@@ -41,6 +41,7 @@ from lbam_fast.inference.padding import put_padded, put_trend
 from lbam_fast.inference.parts import SQUARE, PartFiller
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.recurring import Recurring
+from lbam_fast.inference.speck_filler import SpeckFiller
 from lbam_fast.inference.strategies import Plan, PlanOptions, Strategy, plan
 from lbam_fast.inference.transfers import download, upload
 from lbam_fast.model import LBAM
@@ -331,12 +332,12 @@ class Inpainter:
         return self._part_filler()(pixels, hole, plan)
 
     def _part_filler(self) -> PartFiller:
-        textured = self._whole(self.detailer)
+        textured, smooth = self._whole(self.detailer), self._whole(Detailer("off", 0))
 
         def sheet(pixels: Array, hole: Hole, window: int) -> Array:
-            return textured.fill([pixels], [hole], window=window)[0]
+            return smooth.fill([pixels], [hole], window=window)[0]
 
-        return PartFiller(textured.fill, sheet, self._whole(Detailer("off", 0)).fill, self.detailer)
+        return PartFiller(textured.fill, SpeckFiller(sheet, self.detailer), smooth.fill, self.detailer)
 
     def _whole(self, detailer: Detailer) -> Inpainter:
         """One for the parts of pictures, which fills each in one pass."""

@@ -18,9 +18,9 @@ from lbam_fast.inference.memory import padded_pixels
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.reduced import Fill, fill_reduced
 from lbam_fast.inference.regions import Region, cells, extent, grown, part, within
+from lbam_fast.inference.speck_filler import SpeckFiller
 from lbam_fast.inference.strategies import Plan
 from lbam_fast.inference.tiles import Tile, tile_rows
-from lbam_fast.inference.windows import FillSheet, fill_specks
 
 SQUARE = 1024, 1024
 AT_ONCE = SQUARE[0] * SQUARE[1]
@@ -36,13 +36,13 @@ class PartFiller:
     """Fills pictures [H, W, 1 or 3] by plans other than "whole".
 
     fill      fills pictures of one size in one pass, with texture where that is wanted
-    sheet     fills one picture that is made of square windows of that side, each a part of another place
+    specks    fills what has neither box nor tile
     smooth    as ``fill``, without texture
     detailer  lays texture over what is smooth
     """
 
     fill: Fill
-    sheet: FillSheet
+    specks: SpeckFiller
     smooth: Fill
     detailer: Detailer
 
@@ -64,7 +64,7 @@ class PartFiller:
         for box in plan.tiled:
             self._fill_tiled(pixels, result, hole, box, plan.side)
             rest()
-        fill_specks(self.sheet, pixels, result, hole, plan.specks, rest)  # of which boxes and tiles may hold some too
+        self.specks.into(result, pixels, hole, plan.specks, rest)  # of which boxes and tiles may hold some too
 
     def _fill_tiled(self, pixels: Array, result: Array, hole: Hole, box: Box, side: int) -> None:
         if any(depths(hole.filled, tile.region).max() > DEPTH for row in tile_rows(box.outer, side) for tile in row):

@@ -27,7 +27,7 @@ MOST_WHOLE = 4 * 1024 * 1024
 """Pixels up to which it is where boxes save too little."""
 SAVING = 2
 """How many times cheaper boxes have to be than the whole picture."""
-IN_TILES = 1.5
+IN_TILES = 2
 """Pixels of tiles for each of a box that is filled in them, as they overlap."""
 FEW = 16
 """Specks up to which windows save nothing."""
@@ -42,7 +42,7 @@ class PlanOptions:
     bytes_per_pixel  memory that the network takes for each of the pixels that it is given at once
     memory           bytes that it may take, for "auto"; None: no limit
     specks           whether specks may be filled one by one: those a few pixels wide without the network, many others in windows
-                     of 32 to 96 pixels, which ``fill_specks`` puts together
+                     of 32 to 96 pixels, side by side in one picture
     """
 
     strategy: Strategy = "auto"
