@@ -165,6 +165,23 @@ def test_auto_is_for_narrow_networks_and_thin_holes():
     assert [detail.Detailer("off", 16).wanted(hole) for hole in (thin, thick)] == [False, False]
 
 
+def test_noise_and_fine_lines_get_no_texture():
+    """Of their pixels one in a hundred may have no known neighbour, wherever that is."""
+    rng = np.random.default_rng(0)
+    noise, lines = rng.random((1200, 300)) < 0.2, holes(1200, 300, *((top, top + 2, 0, 300) for top in range(0, 1200, 9)))
+    for filled in (noise, lines, holes(20, 20, (4, 5, 4, 5)), np.zeros((9, 9), bool)):
+        assert as_hole(filled).fine
+    line = holes(1200, 300, (0, 1200, 20, 22))
+    for top in (0, 300, 510, 511, 512, 1190):  # around where strips of rows end
+        few, more = line.copy(), line.copy()
+        few[top : top + 5, 100:106] = more[top : top + 10, 100:106] = True
+        assert as_hole(few).fine and not as_hole(more).fine
+    picture = np.round(255 * photograph(1200, 300)).astype(np.uint8)
+    model = LBAM(LBAMConfig(base_width=4, depth=4))
+    auto, off = (Inpainter(model, detail=choice, strategy="whole") for choice in ("auto", "off"))
+    assert np.array_equal(auto(picture[:200], noise[:200]), off(picture[:200], noise[:200]))
+
+
 def test_without_compiled_kernels_auto_says_so_once_and_exemplar_refuses(monkeypatch):
     monkeypatch.setattr(native, "unavailable", lambda device: "they were not built")
     detail._say_once.cache_clear()

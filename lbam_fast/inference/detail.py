@@ -17,7 +17,7 @@ from lbam_fast.inference.masks import Hole
 
 Detail = Literal["auto", "exemplar", "off"]
 NARROW = 32
-"""Base width up to which a network leaves texture out everywhere."""
+"""Base width up to which a network leaves texture out but in fine holes."""
 THIN = 8.0
 """Pixels from a hole's border to its middle up to which its texture is seen better beside it than a network makes it up."""
 SMOOTH = 0.05
@@ -41,7 +41,7 @@ class Detailer:
     def wanted(self, hole: Hole) -> bool:
         if self._mode != "auto":
             return self._mode == "exemplar"
-        return self._narrow or hole.depth <= THIN
+        return not hole.fine if self._narrow else hole.depth <= THIN
 
     def __call__(self, pixels: NDArray[Any], output: NDArray[np.float32], hole: Hole) -> NDArray[np.float32]:
         """``output`` [H, W, 3] in [0, 1] of a network for that picture, with texture in the hole where it is wanted."""

@@ -94,12 +94,12 @@ class Inpainter:
         under one mask 8 for a base width beyond 32. passes: 1, 2, 4 or 8; the mean of so many results, of the picture as it is,
         mirrored, turned and transposed, in so many times the time. detail: "exemplar" lays texture of the known pixels over what
         the network has filled, "off" leaves it smooth; "auto" does it for networks of a base width up to 32, which leave texture
-        out, and for others in holes up to 8 pixels from border to middle, which they blur; not where the compiled kernels are
-        missing, with one notice. strategy: "whole" fills a picture in one pass; "resize" at 1024 pixels on its longer side at
-        most; "crop" in boxes around its holes; "tile" in boxes too, larger ones in overlapping tiles; "auto" chooses, "whole" up
-        to 1024x1024 pixels; ``plan`` says what, and why. max_pixels: PIL images of more are refused before they are decoded.
-        keep_maps: on a CPU, attention maps of masks that come again are kept, some 256 MB in all; the same results, in two thirds
-        of the time for a wide network.
+        out, but in holes whose pixels nearly all touch known ones, and for others in holes up to 8 pixels from border to middle,
+        which they blur; not where the compiled kernels are missing, with one notice. strategy: "whole" fills a picture in one
+        pass; "resize" at 1024 pixels on its longer side at most; "crop" in boxes around its holes; "tile" in boxes too, larger
+        ones in overlapping tiles; "auto" chooses, "whole" up to 1024x1024 pixels; ``plan`` says what, and why. max_pixels: PIL
+        images of more are refused before they are decoded. keep_maps: on a CPU, attention maps of masks that come again are kept,
+        some 256 MB in all; the same results, in two thirds of the time for a wide network.
         Raises InpaintError, or ConfigError for the device.
         """
         self.options = MaskOptions(hole, threshold, grow, feather)
