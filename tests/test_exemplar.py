@@ -177,7 +177,7 @@ def test_noise_and_fine_lines_get_no_texture():
         few[top : top + 5, 100:106] = more[top : top + 10, 100:106] = True
         assert as_hole(few).fine and not as_hole(more).fine
     picture = np.round(255 * photograph(1200, 300)).astype(np.uint8)
-    model = LBAM(LBAMConfig(base_width=4, depth=4))
+    model = LBAM(LBAMConfig(base_width=4))
     auto, off = (Inpainter(model, detail=choice, strategy="whole") for choice in ("auto", "off"))
     assert np.array_equal(auto(picture[:200], noise[:200]), off(picture[:200], noise[:200]))
 
