@@ -124,18 +124,20 @@ class _Holes(NamedTuple):
 
 def _holes(filled: NDArray[np.bool_], specks: bool, side: int) -> _Holes:
     def pixels(rectangles: Rectangles) -> int:
+        return int(cost(rectangles, filled.shape).sum())
+
+    def weighed(rectangles: Rectangles) -> int:
         in_tiles = np.any(rectangles[:, 2:] - rectangles[:, :2] > side, axis=1)
-        return int((cost(rectangles, filled.shape) * np.where(in_tiles, IN_TILES, 1)).sum())
+        return pixels(rectangles) + (IN_TILES - 1) * pixels(rectangles[in_tiles])
 
     if not specks:
         found = groups(filled)
         return _Holes((), found, pixels(found))
     each, others, in_windows = find_specks(filled)
     alone, together = (groups(filled, any_in_cells(some, CELL // FINE)) for some in (others, others | in_windows))
-    count = sum(np.count_nonzero(some.windows) for some in each)
-    beside = pixels(alone) + sum(int((some.windows.astype(np.int64) ** 2).sum()) for some in each)
-    if count > FEW and beside < pixels(together):
-        return _Holes(each, alone, beside)
+    windows = sum(int((some.windows.astype(np.int64) ** 2).sum()) for some in each)
+    if sum(np.count_nonzero(some.windows) for some in each) > FEW and weighed(alone) + windows < weighed(together):
+        return _Holes(each, alone, pixels(alone) + windows)
     smooth = (some.chosen(some.windows == 0) for some in each)
     return _Holes(tuple(some for some in smooth if len(some.counts)), together, pixels(together))
 
