@@ -28,7 +28,7 @@ MOST_WHOLE = 4 * 1024 * 1024
 SAVING = 2
 """How many times cheaper boxes have to be than the whole picture."""
 IN_TILES = 2
-"""Pixels of tiles for each of a box that is filled in them, as they overlap."""
+"""What a box costs in tiles beside one that is filled at once: tiles overlap, and so does what is textured."""
 FEW = 16
 """Specks up to which windows save nothing."""
 
