@@ -28,7 +28,7 @@ CROSS = np.array([[0, 1, 0], [1, 1, 1], [0, 1, 0]], np.uint8)
 
 @dataclass(frozen=True, eq=False)
 class Specks:
-    """Some that are near each other.
+    """Those of a region, or of a picture with few holes.
 
     rows, columns  int32 [N], where their pixels are, those of one speck together and row by row
     counts         [K], how many pixels each has, the largest first
@@ -55,10 +55,11 @@ class Found(NamedTuple):
 
 
 def find_specks(filled: NDArray[np.bool_]) -> Found:
-    """The specks among the holes of ``filled`` [H, W], from no edge to the opposite one.
+    """The specks among the holes of ``filled`` [H, W].
 
-    A speck is a hole, with all that is within three steps along the axes of it, of up to 40 pixels on a side. It needs no window
-    if it has at most ``MOST`` pixels, none of them deeper than ``SMOOTH``.
+    A speck is a hole, with all that is within three steps along the axes of it, of up to 40 pixels on a side, that does not reach
+    from one edge of the picture to the opposite one. It needs no window if it has at most ``MOST`` pixels, none of them deeper
+    than ``SMOOTH``.
     """
     shape = [-(-side // CELL) for side in filled.shape]
     others, in_windows = np.zeros(shape, np.bool_), np.zeros(shape, np.bool_)
@@ -150,9 +151,9 @@ def _deep(area: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _listed(parts: list[_Pixels]) -> Specks:
-    first = np.cumsum([0, *(len(part.windows) for part in parts)])
+    first = np.cumsum([0, *(len(part.windows) for part in parts[:-1])])
     rows, columns, windows = (np.concatenate([part[i] for part in parts]) for i in (0, 1, 3))
-    labels = np.concatenate([part.labels + by for part, by in zip(parts, first, strict=False)])
+    labels = np.concatenate([part.labels + by for part, by in zip(parts, first, strict=True)])
     counts = np.bincount(labels)
     order = np.lexsort((labels, -counts[labels]))
     found = np.flatnonzero(counts)

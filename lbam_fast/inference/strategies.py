@@ -30,7 +30,7 @@ SAVING = 2
 IN_TILES = 2
 """What a box costs in tiles beside one that is filled at once: tiles overlap, and so does what is textured."""
 FEW = 16
-"""Specks up to which windows save nothing."""
+"""Specks that are too wide to go without the network, up to which windows save nothing."""
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,12 @@ def _holes(filled: NDArray[np.bool_], specks: bool, side: int) -> _Holes:
         found = groups(filled)
         return _Holes((), found, pixels(found))
     each, others, in_windows = find_specks(filled)
-    alone, together = (groups(filled, any_in_cells(some, CELL // FINE)) for some in (others, others | in_windows))
-    windows = sum(int((some.windows.astype(np.int64) ** 2).sum()) for some in each)
-    if sum(np.count_nonzero(some.windows) for some in each) > FEW and weighed(alone) + windows < weighed(together):
-        return _Holes(each, alone, pixels(alone) + windows)
+    together = groups(filled, any_in_cells(others | in_windows, CELL // FINE))
+    if sum(np.count_nonzero(some.windows) for some in each) > FEW:
+        alone = groups(filled, any_in_cells(others, CELL // FINE))
+        windows = sum(int((some.windows.astype(np.int64) ** 2).sum()) for some in each)
+        if weighed(alone) + windows < weighed(together):
+            return _Holes(each, alone, pixels(alone) + windows)
     smooth = (some.chosen(some.windows == 0) for some in each)
     return _Holes(tuple(some for some in smooth if len(some.counts)), together, pixels(together))
 

@@ -52,7 +52,7 @@ class Raw:
 
 
 def release(mapped: NDArray[Any]) -> None:
-    """Free the memory of a mapped array, whose file then holds what has changed; on systems that can't be told so it stays."""
+    """Free the memory of a mapped array where the system can be told to, else write it; the file holds what has changed."""
     if hasattr(mmap, "MADV_DONTNEED"):  # the system writes it in its own time; waiting for that takes longer than many a fill
         mapped._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
     else:
