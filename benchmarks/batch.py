@@ -12,12 +12,18 @@ alone on the batches that ``lbam_fast.batch`` makes, its pictures in memory alre
 from __future__ import annotations
 
 import argparse
+import os
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+
+from lbam_fast import waiting
+
+os.environ.setdefault("GOMP_SPINCOUNT", waiting.SPINS)  # as the command line does, before PyTorch is imported
+
 from harness import Candidate, Figure, Method, Suite, empty_row, timed
 from timing import EndToEndClock, Quartiles, Schedule, interleave, ratios
 from workload import Case, photograph

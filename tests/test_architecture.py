@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "files": set(),
     "lazy": set(),
     "signals": set(),
+    "waiting": set(),
     "config": set(),
     "reference": {"config"},
     "kernels": set(),

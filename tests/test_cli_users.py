@@ -28,6 +28,7 @@ from test_cli_inpaint import (  # noqa: F401 - fixtures
     weights,
 )
 
+from lbam_fast import waiting
 from lbam_fast.batch.matching import match_folders, match_within
 from lbam_fast.pictures import read_picture
 
@@ -307,6 +308,19 @@ def test_a_signal_at_the_start_is_one_line(tmp_path, number, when):
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from lbam_fast.__main__ import main; main()"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300, check=False)
     assert (result.returncode, result.stdout, result.stderr) == (128 + number, "", f"error: stopped by {number.name}\n")
+
+
+SPINS, POLICY = "GOMP_SPINCOUNT", "OMP_WAIT_POLICY"
+
+
+@pytest.mark.parametrize("given", [{}, {SPINS: "7"}, {POLICY: "passive"}])
+def test_threads_without_work_sleep_soon_unless_the_environment_says_otherwise(tmp_path, given):
+    """Before anything is imported that may import PyTorch."""
+    (tmp_path / "typer.py").write_text(f"import os; print(*map(os.environ.get, {(SPINS, POLICY)}), flush=True); os._exit(0)")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from lbam_fast.__main__ import main; main()"
+    own = {name: value for name, value in os.environ.items() if name not in (SPINS, POLICY)}
+    found = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=300, env={**own, **given})
+    assert found.split() == [str(given.get(SPINS, None if given else waiting.SPINS)), str(given.get(POLICY))]
 
 
 @POSIX

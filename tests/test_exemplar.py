@@ -82,6 +82,47 @@ def test_threads_and_repetition_change_no_bit_but_the_seed_does():
     assert np.array_equal(one[~hole], picture[~hole])
 
 
+@pytest.mark.parametrize(
+    ("work", "threads", "together", "beside"),
+    [
+        ([5, 5], 2, [], [0, 1]),
+        ([1, 5, 3, 2], 2, [], [1, 2, 3, 0]),
+        ([1, 9, 1, 1], 2, [1], [0, 2, 3]),  # the longest would have the other thread wait for it
+        ([4, 9], 2, [1, 0], []),
+        ([5, 5], 16, [0, 1], []),
+        ([5, 5], 1, [0, 1], []),
+        ([0, 0, 0], 2, [], [0, 1, 2]),
+        ([], 2, [], []),
+    ],
+)
+def test_work_is_shared_out_so_that_no_thread_waits_long(work, threads, together, beside):
+    assert detail.shared_out(dict(enumerate(work)), threads) == (together, beside)
+
+
+@compiled
+def test_several_pictures_at_once_are_each_by_itself(monkeypatch):
+    """On one thread each, but the largest, which has them all, and what gets no texture."""
+    sizes = {(70, 80): (20, 44, 18, 45), (64, 64): (20, 50, 20, 44), (90, 40): (20, 50, 5, 30), (200, 150): (30, 150, 30, 110)}
+    drawn = [holes(*size, box) for size, box in sizes.items()] + [holes(50, 50, (9, 10, 0, 50))]
+    pictures = [np.round(255 * photograph(*hole.shape, i)).astype(np.uint8) for i, hole in enumerate(drawn)]
+    outputs = [guided(picture / np.float32(255), hole) for picture, hole in zip(pictures, drawn, strict=True)]
+    found, detailer, threads = [as_hole(hole) for hole in drawn], detail.Detailer("auto", 16), torch.get_num_threads()
+    alone, exemplar = [], ops.cpu.exemplar
+    monkeypatch.setattr(ops.cpu, "exemplar", lambda *a, **k: alone.append(k["alone"]) or exemplar(*a, **k))
+    one_by_one = [detailer(*each) for each in zip(pictures, outputs, found, strict=True)]
+    assert one_by_one[-1] is outputs[-1] and alone == 4 * [False]
+    try:
+        torch.set_num_threads(2)
+        results = detailer.several(pictures, outputs, found)
+    finally:
+        torch.set_num_threads(threads)
+    assert alone[4:] == [False, True, True, True]
+    for result, expected in zip(results, one_by_one, strict=True):
+        np.testing.assert_array_equal(result, expected)
+    outputs[1][:] = np.nan  # which is no texture's business, but the network's
+    assert np.isnan(detailer.several(pictures, outputs, found)[1]).all()
+
+
 @compiled
 def test_a_periodic_texture_comes_back():
     tile = np.random.default_rng(0).integers(0, 256, (8, 8, 3)) / 255

@@ -1,6 +1,8 @@
 """The pipeline under ``lbam_fast.batch``: stages, windows, batches, and what it does without memory."""
 
 import dataclasses
+import os
+import sys
 import threading
 import time
 
@@ -18,7 +20,7 @@ from lbam_fast.batch import holes as batch_holes
 from lbam_fast.batch.flight import Flight, raising
 from lbam_fast.batch.once import Once
 from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, ends_window, planned
-from lbam_fast.batch.stages import Ahead, Behind
+from lbam_fast.batch.stages import NICE, Ahead, Behind, prefetched
 from lbam_fast.inference import Hands, InpaintError, OutOfMemoryError, find_hole
 from lbam_fast.inference import hands as hands_module
 from lbam_fast.inference.hands import Room
@@ -115,6 +117,21 @@ def test_calls_are_finished_in_order_and_bounded():
         names = [item for item, _ in stage.finished()]
         assert names[:1] == ["a"]
         assert names + [item for item, _ in stage.finished(all_of_them=True)] == ["a", "b", "c"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
+def test_who_reads_and_writes_steps_back():
+    """For the threads of kernels, which have the priority that they had."""
+
+    def priority(*_):
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    own = priority()
+    with ahead(priority, range(3)) as stage, Behind(threads=1, most=2, budget=9) as behind:
+        behind.add("a", priority, cost=1)
+        ((_, written),) = behind.finished(all_of_them=True)
+        found = [*(stage.take() for _ in range(3)), written.result(), *prefetched(map(priority, range(2)), 1)]
+    assert set(found) == {min(19, own + NICE)} and priority() == own
 
 
 def test_what_waits_is_bounded_by_its_cost():

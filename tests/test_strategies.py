@@ -1,5 +1,6 @@
 """Strategies for large pictures: what is chosen and why, boxes and tiles, known pixels to the bit, and no seams."""
 
+import dataclasses
 import itertools
 import re
 from pathlib import Path
@@ -18,7 +19,6 @@ from lbam_fast.inference import MaskOptions, boxes, find_hole, padding, parts, s
 from lbam_fast.inference.boxes import Box
 from lbam_fast.inference.detail import Detailer
 from lbam_fast.inference.masks import Hole
-from lbam_fast.inference.parts import PartFiller
 from lbam_fast.inference.reduced import enlarged, reduced
 from lbam_fast.inference.regions import extent
 from lbam_fast.inference.speck_filler import SpeckFiller
@@ -324,7 +324,7 @@ def shipped():
 def in_parts(inpainter, pixels, hole, strategy, detail="off"):
     """The picture filled with a small ``side``; ``inpainter`` must do all pictures whole."""
     detailer = Detailer(detail, inpainter.model.config.base_width)
-    filler = PartFiller(inpainter.fill, SpeckFiller(None, detailer), inpainter.fill, detailer)
+    filler = dataclasses.replace(inpainter._part_filler(), specks=SpeckFiller(None, detailer), detailer=detailer)
     return filler(pixels, hole, plan(hole.filled, PlanOptions(strategy, side=SIDE)))
 
 
@@ -379,6 +379,26 @@ def test_boxes_of_one_size_go_through_the_network_together(monkeypatch):
     (result,) = inpainter.fill([picture], [Hole(mask)])
     assert counts == [9]
     assert np.array_equal(result[~mask], picture[~mask]) and (result[mask] != picture[mask]).mean() > 0.9
+
+
+def test_boxes_of_several_sizes_get_their_texture_together(monkeypatch):
+    inpainter = Inpainter(LBAM(LBAMConfig(base_width=2)), detail="exemplar", strategy="crop")
+    counts, several = [], inpainter.detailer.several
+    monkeypatch.setattr(inpainter.detailer, "several", lambda *each: counts.append(len(each[0])) or several(*each))
+    mask = filled(1600, 1600, (100, 100, 60, 60), (500, 100, 90, 20), (800, 800, 150, 90))
+    picture = np.random.default_rng(0).integers(0, 256, (*mask.shape, 3), dtype=np.uint8)
+    hole = Hole(mask)
+    cut = inpainter.plan(hole).boxes
+    assert len({extent(box.outer) for box in cut}) == len(cut) == 3
+    (result,) = inpainter.fill([picture], [hole])
+    assert counts == [3]
+    whole = Inpainter(inpainter.model, detail="exemplar", strategy="whole")
+    for box in cut:
+        (alone,) = whole.fill([picture[box.outer]], [Hole(mask[box.outer])])
+        assert np.array_equal(result[box.outer], alone)
+    assert [len(calls) for calls in parts._calls(cut)] == [3]
+    monkeypatch.setattr(parts, "AT_ONCE", 1)
+    assert [[len(call) for call in calls] for calls in parts._calls(cut)] == [[1], [1], [1]]
 
 
 def test_pictures_with_different_plans_go_together():

@@ -54,7 +54,7 @@ constexpr Op kOps[] = {
      " int sweeps, int coarsest_sweeps, Tensor(a!) x, Tensor(b!) base) -> ()",
      correction_input, "CPU"},
     {"correct", "correct(Tensor base, Tensor y, Tensor(a!) out) -> ()", correct, "CPU"},
-    {"exemplar", "exemplar(Tensor picture, Tensor hole, int seed, Tensor(a!) filled) -> ()", exemplar, "CPU"},
+    {"exemplar", "exemplar(Tensor picture, Tensor hole, int seed, bool alone, Tensor(a!) filled) -> ()", exemplar, "CPU"},
     {"classify", "classify(Tensor mask, Tensor(a!) kinds) -> ()", classify, "CPU"},
     {"spread", "spread(Tensor kinds, Tensor(a!) next, Tensor(b!) order, Tensor(c!) sorted) -> ()", spread, "CPU"},
     {"needs", "needs(Tensor needed, Tensor(a!) inputs) -> ()", needs, "CPU"},

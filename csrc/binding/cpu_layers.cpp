@@ -280,7 +280,7 @@ void correct(StableIValue* stack, std::uint64_t, std::uint64_t) {
 }
 
 void exemplar(StableIValue* stack, std::uint64_t, std::uint64_t) {
-  const Tensor given(stack[0]), hole(stack[1]), filled(stack[3]);
+  const Tensor given(stack[0]), hole(stack[1]), filled(stack[4]);
   constexpr const char* message =
       "picture, hole, filled: expected a dense channels_last float32 [1, 3, H, W], a dense uint8 [1, 1, H, W], and as the picture";
   const Picture from = picture(given, message), to = picture(filled, message);
@@ -289,7 +289,7 @@ void exemplar(StableIValue* stack, std::uint64_t, std::uint64_t) {
   require(from.size.height * from.size.width <= INT32_MAX / 4, "picture: too large for one piece");
   cpu::exemplar({from.size.height, from.size.width, floats(given), kinds_of(hole, from.size, message),
                  static_cast<std::uint32_t>(stack[2]), floats(filled)},
-                threads());
+                flag(stack[3]) ? cpu::ParallelFor{} : threads());
 }
 
 void classify(StableIValue* stack, std::uint64_t, std::uint64_t) {

@@ -1,6 +1,7 @@
 """Work on other threads before and after the computation: results ahead of their use, and jobs that are finished behind it.
 
-Decoders and encoders release the interpreter's lock, so threads overlap with the network and with each other.
+Decoders and encoders release the interpreter's lock, so threads overlap with the network and with each other. They step back for
+the network's threads: a loop of a kernel ends with the last of its threads, so that one which waits for a core keeps all waiting.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -18,11 +20,22 @@ from typing import Generic, Self, TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+NICE = 10
+"""Of threads that read and write, so that they get a tenth of a core that others want, and what these leave."""
+
 
 def default_threads() -> int:
     """Threads for each of the two stages: one for every two cores that this process may use, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(8, cores // 2))
+
+
+def step_back() -> None:
+    """Let the system prefer other threads to the one that calls this, on Linux, where threads have priorities of their own."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICE)
 
 
 def prefetched(items: Iterator[Item], most: int) -> Generator[Item, None, None]:
@@ -34,6 +47,7 @@ def prefetched(items: Iterator[Item], most: int) -> Generator[Item, None, None]:
     closed = threading.Event()
 
     def run() -> None:
+        step_back()
         end: BaseException | None = None
         try:
             for item in items:
@@ -116,6 +130,7 @@ class Ahead(Generic[Item, Result]):
         return result
 
     def _run(self, end: int) -> None:
+        step_back()
         while (index := self._next(end)) is not None:
             result: Result | BaseException
             try:
@@ -152,7 +167,7 @@ class Behind(Generic[Item, Result]):
     """
 
     def __init__(self, *, threads: int, most: int, budget: float) -> None:
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="lbam-write")
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="lbam-write", initializer=step_back)
         self._most, self._budget = most, budget
         self._waiting: deque[tuple[Item, Future[Result], float]] = deque()
         self._held = 0.0

@@ -19,7 +19,8 @@ STEP = 128
 """Sides of boxes are multiples of it, as the network wants them; above ``FINE`` of twice that, so that there are few."""
 FINE = 512
 LEAST_CONTEXT, MOST_CONTEXT = 32, 128
-"""Known pixels around a hole: as many as its shorter side has, within these."""
+"""Known pixels around a hole: half as many as its shorter side has, within these. As many as it has take a tenth longer and gain
+nothing (docs/large-pictures.md)."""
 CELL = 32
 """Pixels of different boxes' holes are further apart than this."""
 MOST_GROUPS = 2048
@@ -71,7 +72,7 @@ def around(rectangles: Rectangles, shape: tuple[int, ...]) -> Rectangles:
     """What is to be read for each of these rectangles in a picture of that (height, width): with context, of few sizes."""
     starts, stops = rectangles[..., :2], rectangles[..., 2:]
     sides = stops - starts
-    context = np.clip(sides.min(axis=-1, keepdims=True), LEAST_CONTEXT, MOST_CONTEXT)
+    context = np.clip(sides.min(axis=-1, keepdims=True) // 2, LEAST_CONTEXT, MOST_CONTEXT)
     size = np.array(shape[:2])
     sides = np.minimum(_rounded(sides + 2 * context), size)
     corners = np.clip((starts + stops - sides) // 2, 0, size - sides)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, Literal, get_args
 
@@ -43,8 +45,11 @@ class Detailer:
             return self._mode == "exemplar"
         return not hole.fine if self._narrow else hole.depth <= THIN
 
-    def __call__(self, pixels: NDArray[Any], output: NDArray[np.float32], hole: Hole) -> NDArray[np.float32]:
-        """``output`` [H, W, 3] in [0, 1] of a network for that picture, with texture in the hole where it is wanted."""
+    def __call__(
+        self, pixels: NDArray[Any], output: NDArray[np.float32], hole: Hole, *, alone: bool = False
+    ) -> NDArray[np.float32]:
+        """``output`` [H, W, 3] in [0, 1] of a network for that picture, with texture in the hole where it is wanted. alone: the
+        calling thread does all of it."""
         if not self.wanted(hole):
             return output
         filled = hole.filled[hole.box]
@@ -55,11 +60,39 @@ class Detailer:
         put_pixels(guide[hole.box], filled, smooth)
         picture = torch.from_numpy(guide).permute(2, 0, 1)[None]
         holes = torch.from_numpy(hole.filled.view(np.uint8))[None, None]
-        textured: NDArray[np.float32] = ops.cpu.exemplar(picture, holes, seed=0)[0].permute(1, 2, 0).numpy()
+        textured: NDArray[np.float32] = ops.cpu.exemplar(picture, holes, seed=0, alone=alone)[0].permute(1, 2, 0).numpy()
         region = textured[hole.box]
         rough = pixels_of(region, filled)
         put_pixels(region, filled, rough + np.float32(SMOOTH) * (smooth - rough))
         return textured
+
+    def several(
+        self, pictures: Sequence[NDArray[Any]], outputs: Sequence[NDArray[np.float32]], holes: Sequence[Hole]
+    ) -> list[NDArray[np.float32]]:
+        """As for each by itself, to the bit, but side by side, each on a thread of its own, where that is sooner."""
+        results = list(outputs)
+        work = {i: int(np.count_nonzero(hole.filled)) for i, hole in enumerate(holes) if self.wanted(hole)}
+        together, beside = shared_out(work, torch.get_num_threads())
+        for i in together:
+            results[i] = self(pictures[i], outputs[i], holes[i])
+        if beside:
+            with ThreadPoolExecutor(torch.get_num_threads(), thread_name_prefix="lbam-texture") as threads:
+                begun = [threads.submit(self, pictures[i], outputs[i], holes[i], alone=True) for i in beside]
+            for i, one in zip(beside, begun, strict=True):
+                results[i] = one.result()
+        return results
+
+
+def shared_out(work: Mapping[int, int], threads: int) -> tuple[list[int], list[int]]:
+    """Which pieces of work all threads do together, one after the other, and which they do side by side, the longest first: those
+    of which each takes one thread no longer than all of them take all threads."""
+    if threads == 1:
+        return list(work), []
+    beside, rest, together = sorted(work, key=lambda i: -work[i]), sum(work.values()), []
+    while beside and work[beside[0]] * threads > rest:
+        together.append(beside.pop(0))
+        rest -= work[together[-1]]
+    return together, beside
 
 
 @cache

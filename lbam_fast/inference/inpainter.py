@@ -38,7 +38,7 @@ from lbam_fast.inference.memory import (
     weight_bytes,
 )
 from lbam_fast.inference.padding import put_padded, put_trend
-from lbam_fast.inference.parts import SQUARE, PartFiller
+from lbam_fast.inference.parts import SQUARE, BoxFiller, PartFiller
 from lbam_fast.inference.pasting import paste
 from lbam_fast.inference.recurring import Recurring
 from lbam_fast.inference.speck_filler import SpeckFiller
@@ -191,6 +191,13 @@ class Inpainter:
         if any(each.strategy != "whole" for each in plans):
             results = [self._in_parts(*each) for each in zip(pictures, holes, plans, strict=True)]
             return lambda: results
+        outputs = self._outputs(pictures, holes, window)
+        return lambda: self._finished(pictures, outputs(), holes)
+
+    def _outputs(
+        self, pictures: Sequence[Array], holes: Sequence[Hole], window: int | None = None
+    ) -> Callable[[], list[NDArray[np.float32]]]:
+        """Begin to compute what the network makes of pictures; what is returned gives that, [H, W, 3] in [0, 1] for each."""
         height, width = pictures[0].shape[:2]
         lack = explaining_lack_of_memory(self.model, self._weight_bytes, self.device, len(pictures), height, width)
         with lack, torch.inference_mode(), self._autocast():
@@ -203,11 +210,8 @@ class Inpainter:
             mean = output / self.passes if self.passes > 1 else output
             raw = download(mean.permute(0, 2, 3, 1).float())
 
-        def finish() -> list[Array]:
-            outputs = [output[: len(pixels), : pixels.shape[1]] for output, pixels in zip(raw(), pictures, strict=True)]
-            return [self._finished(*each) for each in zip(pictures, outputs, holes, strict=True)]
-
-        return finish
+        shapes = [pixels.shape[:2] for pixels in pictures]
+        return lambda: [output[:height, :width] for output, (height, width) in zip(raw(), shapes, strict=True)]
 
     def fill_into(self, result: Array, pixels: Array, hole: Hole, rest: Callable[[], None] = lambda: None) -> Plan:
         """Fill a picture too large for memory in boxes around its holes, larger ones in tiles; gives how.
@@ -319,12 +323,14 @@ class Inpainter:
         content = holes[0].content
         return content if self._recurring(content) or len(holes) > 1 else None
 
-    def _finished(self, pixels: Array, output: NDArray[np.float32], hole: Hole) -> Array:
-        """The picture with the network's output in its hole: grey if it is grey, and with texture where that is wanted."""
-        if _is_grey(pixels, hole):
-            region = output[hole.box]
-            region[:] = region.mean(axis=-1, keepdims=True)
-        return paste(pixels, self.detailer(pixels, output, hole), hole)
+    def _finished(self, pictures: Sequence[Array], outputs: Sequence[NDArray[np.float32]], holes: Sequence[Hole]) -> list[Array]:
+        """Pictures with the network's outputs in their holes: grey if they are grey, and with texture where that is wanted."""
+        for pixels, output, hole in zip(pictures, outputs, holes, strict=True):
+            if _is_grey(pixels, hole):
+                region = output[hole.box]
+                region[:] = region.mean(axis=-1, keepdims=True)
+        textured = self.detailer.several(pictures, outputs, holes)
+        return [paste(*each) for each in zip(pictures, textured, holes, strict=True)]
 
     def _in_parts(self, pixels: Array, hole: Hole, plan: Plan) -> Array:
         if plan.strategy == "whole":
@@ -334,10 +340,14 @@ class Inpainter:
     def _part_filler(self) -> PartFiller:
         textured, smooth = self._whole(self.detailer), self._whole(Detailer("off", 0))
 
+        def outputs(pictures: Sequence[Array], holes: Sequence[Hole]) -> list[NDArray[np.float32]]:
+            return self._outputs(pictures, holes)()
+
         def sheet(pixels: Array, hole: Hole, window: int) -> Array:
             return smooth.fill([pixels], [hole], window=window)[0]
 
-        return PartFiller(textured.fill, SpeckFiller(sheet, self.detailer), smooth.fill, self.detailer)
+        boxes = BoxFiller(outputs, self._finished)
+        return PartFiller(textured.fill, boxes, SpeckFiller(sheet, self.detailer), smooth.fill, self.detailer)
 
     def _whole(self, detailer: Detailer) -> Inpainter:
         """One for the parts of pictures, which fills each in one pass."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -32,16 +33,62 @@ TEXTURED, AROUND = 1536, 256
 
 
 @dataclass(frozen=True)
+class BoxFiller:
+    """Fills boxes of pictures [H, W, 1 or 3].
+
+    outputs  what the network makes of pictures of one size in one pass: [H, W, 3] in [0, 1] for each
+    finish   pictures, of any sizes, with such outputs in their holes, with texture where that is wanted
+    """
+
+    outputs: Callable[[Sequence[Array], Sequence[Hole]], list[NDArray[np.float32]]]
+    finish: Callable[[Sequence[Array], Sequence[NDArray[np.float32]], Sequence[Hole]], list[Array]]
+
+    def into(
+        self, result: Array, pixels: Array, hole: Hole, boxes: Sequence[Box], rest: Callable[[], None] = lambda: None
+    ) -> None:
+        """Fill the hole in the inner parts of boxes: those of one size go through the network together, and some of several sizes
+        get their texture side by side. rest: is called between such."""
+        for calls in _calls(boxes):
+            parts = [[pixels[box.outer] for box in call] for call in calls]
+            holes = [[part(hole, box.outer) for box in call] for call in calls]
+            outputs = [self.outputs(*each) for each in zip(parts, holes, strict=True)]
+            filled = self.finish(*(list(chain(*each)) for each in (parts, outputs, holes)))
+            for box, one in zip(chain(*calls), filled, strict=True):
+                result[box.inner] = one[within(box.inner, box.outer)]
+            rest()
+
+
+def _calls(boxes: Sequence[Box]) -> Iterator[list[list[Box]]]:
+    """Boxes in calls of the network, of one size and ``AT_ONCE`` pixels at most; as many calls as have that many together."""
+    sizes: dict[tuple[int, int], list[Box]] = defaultdict(list)
+    for box in boxes:
+        sizes[extent(box.outer)].append(box)
+    calls, pixels = [], 0
+    for size, same in sizes.items():
+        count = max(1, AT_ONCE // padded_pixels(*size))
+        for start in range(0, len(same), count):
+            calls.append(same[start : start + count])
+            pixels += len(calls[-1]) * padded_pixels(*size)
+            if pixels >= AT_ONCE:
+                yield calls
+                calls, pixels = [], 0
+    if calls:
+        yield calls
+
+
+@dataclass(frozen=True)
 class PartFiller:
     """Fills pictures [H, W, 1 or 3] by plans other than "whole".
 
     fill      fills pictures of one size in one pass, with texture where that is wanted
+    boxes     fills boxes
     specks    fills what has neither box nor tile
     smooth    as ``fill``, without texture
     detailer  lays texture over what is smooth
     """
 
     fill: Fill
+    boxes: BoxFiller
     specks: SpeckFiller
     smooth: Fill
     detailer: Detailer
@@ -58,7 +105,7 @@ class PartFiller:
             everything = slice(0, pixels.shape[0]), slice(0, pixels.shape[1])
             fill_reduced(self.fill, pixels, result, hole, Box(everything, hole.box), plan.side)
             return
-        fill_boxes(self.fill, pixels, result, hole, plan.boxes, rest)
+        self.boxes.into(result, pixels, hole, plan.boxes, rest)
         for cell in (cell for box in plan.tiled for cell in cells(box.inner, TEXTURED)):  # what lies in any hole has no say
             result[cell][hole.filled[cell]] = 0
         for box in plan.tiled:
@@ -88,23 +135,6 @@ class PartFiller:
         for cell in cells(inner, TEXTURED):
             if hole.soft is not None and (hole.soft[cell][hole.filled[cell]] < 1).any():
                 result[cell] = paste(pixels[cell], to_unit(result[cell]), part(hole, cell))
-
-
-def fill_boxes(
-    fill: Fill, pixels: Array, result: Array, hole: Hole, boxes: Sequence[Box], rest: Callable[[], None] = lambda: None
-) -> None:
-    """Fill the hole in the inner parts of boxes, those of one size together. rest: is called between such."""
-    sizes: dict[tuple[int, int], list[Box]] = defaultdict(list)
-    for box in boxes:
-        sizes[extent(box.outer)].append(box)
-    for size, same in sizes.items():
-        count = max(1, AT_ONCE // padded_pixels(*size))
-        for start in range(0, len(same), count):
-            few = same[start : start + count]
-            filled = fill([pixels[box.outer] for box in few], [part(hole, box.outer) for box in few])
-            for box, one in zip(few, filled, strict=True):
-                result[box.inner] = one[within(box.inner, box.outer)]
-            rest()
 
 
 def fill_tiles(fill: Fill, result: Array, filled: NDArray[np.bool_], box: Box, side: int) -> None:

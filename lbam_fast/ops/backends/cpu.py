@@ -184,11 +184,11 @@ def corrected(base: Tensor, y: Tensor) -> Tensor:
     return base
 
 
-def exemplar(picture: Tensor, hole: Tensor, seed: int) -> Tensor:
-    """``reference.exemplar``: picture [1, 3, H, W] float32 in [0, 1], hole [1, 1, H, W] uint8."""
+def exemplar(picture: Tensor, hole: Tensor, seed: int, alone: bool = False) -> Tensor:
+    """``reference.exemplar``: picture [1, 3, H, W] float32 in [0, 1], hole [1, 1, H, W] uint8. alone: on the calling thread."""
     picture = nhwc(picture)
     filled = torch.empty_like(picture)
-    compiled().exemplar(picture, nhwc(hole), seed, filled)
+    compiled().exemplar(picture, nhwc(hole), seed, alone, filled)
     return filled
 
 
