@@ -23,6 +23,7 @@ from lbam_fast.batch.planning import WINDOW, WINDOW_PIXELS, Batch, ends_window, 
 from lbam_fast.batch.stages import NICE, Ahead, Behind, prefetched
 from lbam_fast.inference import Hands, InpaintError, OutOfMemoryError, find_hole
 from lbam_fast.inference import hands as hands_module
+from lbam_fast.inference.detail import Detailer
 from lbam_fast.inference.hands import Room
 
 
@@ -40,6 +41,22 @@ def mixed(folder, sizes, masks=None):
         mask = masks[i] if masks else save_mask(folder / "m" / f"{i:02d}.png", height, width, box=box)
         jobs.append(Job(image, mask, folder / "o" / image.name))
     return jobs
+
+
+def test_what_a_hole_takes_to_know_is_known_before_its_turn(filler, tmp_path, monkeypatch):
+    """On the threads that read: plan, texture and content of the second and third hole, while the first picture is filled."""
+    jobs, begin, ready = mixed(tmp_path, [(40, 200), (40, 56), (140, 57)]), filler.inpainter.begin, []
+    filler.inpainter.detailer = Detailer("auto", 64)
+
+    def slow(pixels, holes):
+        time.sleep(0.3)
+        ready.append([hole in filler.inpainter._plans and {"content", "depth"} <= vars(hole).keys() for hole in holes])
+        return begin(pixels, holes)
+
+    monkeypatch.setattr(filler.inpainter, "begin", slow)
+    monkeypatch.setattr(filling, "Hands", lambda inpainter, count=None: Hands(inpainter, 1))
+    assert [type(event) for event in filler.fill(jobs, make_folders=True)].count(Filled) == 3
+    assert ready == [[True]] * 3
 
 
 # Stages

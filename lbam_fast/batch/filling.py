@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from lbam_fast.batch.errors import JobError
@@ -160,6 +161,7 @@ class Filler:
         stamps = [] if journal is None else journal.stamps(job)
         work = dataclasses.replace(self._reader.read(job), stamps=stamps)
         check_outputs(work, make_folders)
+        self.inpainter.examine(work.found.hole)
         return work
 
 
@@ -213,7 +215,7 @@ def _ended(calls: Iterator[tuple[_Written, Future[tuple[tuple[str, ...], float]]
 def _started(work: Work, plan: Plan) -> Started:
     height, width = work.picture.pixels.shape[:2]
     notes = (*work.found.notes, str(plan)) if plan.chosen else work.found.notes
-    share = float(work.found.hole.filled.mean())
+    share = np.count_nonzero(work.found.hole.filled) / (height * width)
     return Started(work.job, work.found.warnings, notes, (width, height), share, plan.strategy)
 
 

@@ -183,21 +183,17 @@ class Inpainter:
         """
         return self.begin(pictures, holes, window=window)()
 
-    def begin(self, pictures: Sequence[Array], holes: Sequence[Hole], *, window: int | None = None) -> Callable[[], list[Array]]:
+    def begin(
+        self, pictures: Sequence[Array], holes: Sequence[Hole], *, window: int | None = None, raw: bool = False
+    ) -> Callable[[], list[Array]]:
         """Begin to ``fill``; what is returned gives the results. On a GPU the network may then still be at work, so that the
-        next pictures can be sent before these are waited for and finished."""
+        next pictures can be sent before these are waited for and finished. raw: of pictures that are filled whole, what the
+        network makes of them, float32 [H, W, 3] in [0, 1], in place of results."""
         _check_sizes(pictures, holes)
         plans = [self.plan(hole) for hole in holes]
         if any(each.strategy != "whole" for each in plans):
             results = [self._in_parts(*each) for each in zip(pictures, holes, plans, strict=True)]
             return lambda: results
-        outputs = self._outputs(pictures, holes, window)
-        return lambda: self._finished(pictures, outputs(), holes)
-
-    def _outputs(
-        self, pictures: Sequence[Array], holes: Sequence[Hole], window: int | None = None
-    ) -> Callable[[], list[NDArray[np.float32]]]:
-        """Begin to compute what the network makes of pictures; what is returned gives that, [H, W, 3] in [0, 1] for each."""
         height, width = pictures[0].shape[:2]
         lack = explaining_lack_of_memory(self.model, self._weight_bytes, self.device, len(pictures), height, width)
         with lack, torch.inference_mode(), self._autocast():
@@ -208,10 +204,13 @@ class Inpainter:
                 again = self.model(**{name: turned(x, turn) for name, x in given.items()}, mask_key=turned_key)
                 output = output + turned_back(again, turn)
             mean = output / self.passes if self.passes > 1 else output
-            raw = download(mean.permute(0, 2, 3, 1).float())
+            padded = download(mean.permute(0, 2, 3, 1).float())
 
-        shapes = [pixels.shape[:2] for pixels in pictures]
-        return lambda: [output[:height, :width] for output, (height, width) in zip(raw(), shapes, strict=True)]
+        def finish() -> list[Array]:
+            outputs = [output[: len(pixels), : pixels.shape[1]] for output, pixels in zip(padded(), pictures, strict=True)]
+            return outputs if raw else self._finished(pictures, outputs, holes)
+
+        return finish
 
     def fill_into(self, result: Array, pixels: Array, hole: Hole, rest: Callable[[], None] = lambda: None) -> Plan:
         """Fill a picture too large for memory in boxes around its holes, larger ones in tiles; gives how.
@@ -230,6 +229,14 @@ class Inpainter:
         if found is None:
             found = self._plans[hole] = plan(hole.filled, self._plan_options)
         return found
+
+    def examine(self, hole: Hole) -> None:
+        """Find out ahead, on another thread, what ``fill`` asks about a hole, which is found once for each: so that between two
+        calls of the network no time goes into it."""
+        if self.plan(hole).strategy == "whole":
+            self.detailer.wanted(hole)
+        if self._keep_maps and self.device.type == "cpu":
+            _ = hole.content
 
     def batches(self, holes: Sequence[Hole], *, pixels_on_cpu: int = PIXELS_ON_CPU) -> list[list[int]]:
         """Indices of the holes that fill anything, those of one padded size together, as many as ``fill`` should get at once.
@@ -341,7 +348,7 @@ class Inpainter:
         textured, smooth = self._whole(self.detailer), self._whole(Detailer("off", 0))
 
         def outputs(pictures: Sequence[Array], holes: Sequence[Hole]) -> list[NDArray[np.float32]]:
-            return self._outputs(pictures, holes)()
+            return textured.begin(pictures, holes, raw=True)()
 
         def sheet(pixels: Array, hole: Hole, window: int) -> Array:
             return smooth.fill([pixels], [hole], window=window)[0]
