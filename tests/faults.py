@@ -24,7 +24,8 @@ import numpy as np
 from PIL import Image
 
 SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGKILL": signal.SIGKILL}
-KINDS = (*SIGNALS, "full disk", "corrupt file", "out of memory")
+WORKER = "SIGKILL of a worker"
+KINDS = (*SIGNALS, "full disk", "corrupt file", "out of memory", *([WORKER] if sys.platform == "linux" else []))
 JOURNAL = ".lbam-fast.jsonl"
 
 
@@ -77,7 +78,7 @@ class Scene:
     def run(self, output: Path, before: Callable[[], object] = lambda: None) -> int:
         return ended(self.begin(output, before))
 
-    def begin(self, output: Path, before: Callable[[], object] = lambda: None) -> int:
+    def begin(self, output: Path, before: Callable[[], object] = lambda: None, *options: str) -> int:
         """The process of a run; ``before`` is called in it first."""
 
         def work() -> None:
@@ -85,7 +86,7 @@ class Scene:
 
             before()
             paths = [self.pictures, self.masks, "-o", output, "--weights", self.weights]
-            sys.argv = ["lbam-fast", "inpaint", *map(str, paths), "--detail", "off", "--threads", "1", "--resume"]
+            sys.argv = ["lbam-fast", "inpaint", *map(str, paths), "--detail", "off", "--threads", "1", "--resume", *options]
             main()
 
         return in_child(work)
@@ -128,6 +129,9 @@ def _disturbed(scene: Scene, kind: str, output: Path, rng: random.Random) -> int
         code = ended(child)
         assert code in (0, 128 + SIGNALS[kind], -SIGNALS[kind]), code
         return code
+    if kind == WORKER:
+        child = scene.begin(output, lambda: None, "--device", "cpu,cpu")
+        return _without_worker(child, output, rng.randrange(len(scene.expected) - 4), rng)
     if kind == "full disk":
         limit = rng.randrange(8_000, 60_000)
         return scene.run(output, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)))
@@ -141,6 +145,20 @@ def _disturbed(scene: Scene, kind: str, output: Path, rng: random.Random) -> int
     assert code == 1
     victim.write_bytes(whole)
     return code
+
+
+def _without_worker(child: int, output: Path, after: int, rng: random.Random) -> int:
+    """Kill one of the processes that a run works with once so many results are there, and wait for the run."""
+    while True:
+        workers = [int(process) for process in Path(f"/proc/{child}/task/{child}/children").read_text().split()]
+        workers = [process for process in workers if b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()]
+        if len(workers) == 2 and len(list(output.glob("[0-9]*"))) >= after:
+            os.kill(rng.choice(workers), signal.SIGKILL)
+            code = ended(child)
+            assert code == 0, code
+            return code
+        assert os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None, "no worker was there to be killed"
+        time.sleep(0.005)
 
 
 def _without_memory(at: set[int]) -> None:

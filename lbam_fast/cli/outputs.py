@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def held(folder: Path | None, jobs: Sequence[Job]) -> Iterator[None]:
-    """Hold the output folder, made if need be, and free of what killed runs left half written; None: nothing to hold.
+    """Hold the output folder, made if need be, and free of what killed runs, and killed processes of this one, left half written;
+    None: nothing to hold.
 
     A folder that was made and is empty in the end is removed. Raises JobError if another run holds it.
     """
@@ -36,9 +37,13 @@ def held(folder: Path | None, jobs: Sequence[Job]) -> Iterator[None]:
         return
     try:
         with locked(folder):
-            if removed := remove_leftovers(job.output.parent for job in jobs):
+            folders = {job.output.parent for job in jobs}
+            if removed := remove_leftovers(folders):
                 print_warning(f"{len(removed)} half-written files of an earlier run were removed from {folder}")
-            yield
+            try:
+                yield
+            finally:
+                remove_leftovers(folders)
     finally:
         for each in missing:
             with contextlib.suppress(OSError):
