@@ -59,6 +59,15 @@ def test_what_a_hole_takes_to_know_is_known_before_its_turn(filler, tmp_path, mo
     assert ready == [[True]] * 3
 
 
+def test_too_little_memory_to_look_at_a_hole_ahead_stops_nothing(filler, tmp_path, monkeypatch):
+    def lacking(hole):
+        raise MemoryError
+
+    monkeypatch.setattr(filler.inpainter, "examine", lacking)
+    found = [type(event) for event in filler.fill(mixed(tmp_path, [(40, 56)] * 2), make_folders=True)]
+    assert found.count(Filled) == 2 and Failed not in found
+
+
 # Stages
 
 

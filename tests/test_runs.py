@@ -13,6 +13,7 @@ from test_pipeline import mixed
 from lbam_fast import Inpainter
 from lbam_fast.batch import Filled, Filler, Job, JobError, Journal, Report, Skipped, fingerprint, locked, remove_leftovers
 from lbam_fast.batch.journal import NAME
+from lbam_fast.cli.outputs import held
 from lbam_fast.inference import InpaintError, precision
 from lbam_fast.inference.precision import Chosen, resolve_precision
 
@@ -178,6 +179,14 @@ def test_a_killed_run_leaves_no_lock(tmp_path):
         process.kill()
     with locked(tmp_path):
         pass
+
+
+def test_what_a_lost_process_of_this_run_left_half_written_is_removed(tmp_path):
+    job, half = Job(tmp_path / "a.png", None, tmp_path / "o" / "a.png"), tmp_path / "o" / f".{'0' * 32}.png"
+    with held(tmp_path / "o", [job]):
+        half.write_bytes(b"half")
+        job.output.write_bytes(b"whole")
+    assert files(tmp_path / "o") == {"a.png"}
 
 
 def test_what_a_killed_run_left_half_written_is_removed(run, folder):

@@ -161,7 +161,8 @@ class Filler:
         stamps = [] if journal is None else journal.stamps(job)
         work = dataclasses.replace(self._reader.read(job), stamps=stamps)
         check_outputs(work, make_folders)
-        self.inpainter.examine(work.found.hole)
+        with contextlib.suppress(MemoryError):  # who asks again meets it where smaller batches help
+            self.inpainter.examine(work.found.hole)
         return work
 
 
